@@ -1,0 +1,1 @@
+//! The bundled plugins, compiled and embedded by the build.

@@ -1,0 +1,170 @@
+//! One request being answered by the engine. Dropping a [`Generation`] cancels it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::{Blame, ModelCard, RequestId, Sampling, Token, Vocabulary};
+
+/// A loaded model that completes prompts.
+pub trait Engine: Send + Sync {
+    /// The model's facts.
+    fn card(&self) -> &ModelCard;
+
+    /// The model's vocabulary.
+    fn vocabulary(&self) -> &Arc<dyn Vocabulary>;
+
+    /// Hands a prompt to the engine. Never waits: what does not fit now is refused or queued, and the queue is
+    /// bounded.
+    fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError>;
+}
+
+/// What the engine needs to know of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationRequest {
+    /// Names the request in the engine's logs.
+    pub id: RequestId,
+    /// The prompt; never empty.
+    pub prompt: Vec<Token>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens of the completion; at least 1. Prompt and completion together fit the context.
+    pub max_tokens: u32,
+    /// Texts that end the completion.
+    pub stop: Vec<String>,
+    /// Go on when the model says it has finished: for benches.
+    pub ignore_end: bool,
+}
+
+/// A completion under way: a stream of events that ends with [`GenerationEvent::Finished`] or
+/// [`GenerationEvent::Failed`]. Dropping it cancels the work; the engine notices at its next step.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<GenerationEvent>,
+}
+
+impl Generation {
+    /// The receiving end of the engine's bounded event channel.
+    #[must_use]
+    pub fn new(events: mpsc::Receiver<GenerationEvent>) -> Self {
+        Self { events }
+    }
+
+    /// The next event. When the engine died without a last word, that is a failure too: an answer never just ends.
+    pub async fn next(&mut self) -> GenerationEvent {
+        self.events.recv().await.unwrap_or(GenerationEvent::Failed(EngineFault::Stopped))
+    }
+}
+
+/// What happens to a generation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GenerationEvent {
+    /// More of the completion's text: whole characters, never empty, never part of a stop text.
+    Piece(String),
+    /// The completion is whole. Nothing follows.
+    Finished(Completion),
+    /// The completion broke off. Nothing follows.
+    Failed(EngineFault),
+}
+
+/// How a completion ended and what it cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Completion {
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens in and out.
+    pub usage: Usage,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Why a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Finish {
+    /// The model, a stop text or a plugin ended it.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+    /// The model called tools and waits for their results.
+    ToolCalls,
+    /// A plugin withheld the rest.
+    Filtered,
+    /// The client left.
+    Cancelled,
+    /// It broke off.
+    Failed,
+}
+
+/// Tokens of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens that were sampled, the one that ended the completion included.
+    pub completion_tokens: u32,
+    /// Tokens of the prompt that were not computed again.
+    pub cached_tokens: u32,
+}
+
+/// Where a generation's time went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// From submission to the first step that worked on it.
+    pub queued: Duration,
+    /// From there to the first sampled token.
+    pub prefill: Duration,
+    /// From there to the last.
+    pub decode: Duration,
+}
+
+/// Why a prompt was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Prompt and completion cannot fit the context.
+    #[error(
+        "the prompt has {prompt_tokens} tokens and the context holds {context_length}, one of which the answer needs; \
+         shorten the conversation or serve the model with a larger context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+        /// Tokens that the context holds.
+        context_length: u32,
+    },
+    /// The prompt rendered to no token at all.
+    #[error("the prompt is empty: the chat template rendered nothing")]
+    PromptEmpty,
+    /// The engine's own queue is full.
+    #[error("the engine's queue is full ({queued} requests); try again later")]
+    QueueFull {
+        /// Requests that wait.
+        queued: usize,
+    },
+    /// The engine thread has ended.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+impl SubmitError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::PromptTooLong { .. } | Self::PromptEmpty => Blame::Client,
+            Self::QueueFull { .. } => Blame::Capacity,
+            Self::Stopped => Blame::Internal,
+        }
+    }
+}
+
+/// Why a generation broke off.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineFault {
+    /// The engine thread ended while the generation ran.
+    #[error("the engine stopped before the answer was complete")]
+    Stopped,
+    /// A step of the model failed.
+    #[error("the model failed to decode: {0}")]
+    Decode(String),
+}

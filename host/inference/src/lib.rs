@@ -1,0 +1,32 @@
+//! The words of the house: what a request, a generation and an answer are, and the sockets where rooms meet.
+//!
+//! Every other room speaks in these types and none of them knows another room. Nothing here does I/O, reads a
+//! clock, starts a thread or knows a wire format: a value of these types has been checked once, at the door it
+//! came in by, and is trusted from there on.
+//!
+//! The sockets, and who fills them:
+//!
+//! | socket | filled by | used by |
+//! |---|---|---|
+//! | [`Engine`] | `engine` | `server` |
+//! | [`Vocabulary`] | `llama` | `server` (tokens of a prompt), `plugin` (the `model` import), `engine` (pieces) |
+//! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
+
+mod blame;
+mod generation;
+mod model;
+mod pipeline;
+mod prompt;
+mod request;
+
+pub use blame::Blame;
+pub use generation::{
+    Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,
+    Usage,
+};
+pub use model::{ModelCard, SpecialTokens, Token, Vocabulary};
+pub use pipeline::{
+    Annotations, Call, Delta, FaultKind, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage, Step,
+};
+pub use prompt::{Prompt, Segment};
+pub use request::{ChatRequest, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolResult};

@@ -1,0 +1,174 @@
+//! A chat request as the house knows it: parsed, bounded and checked at the door.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Names one request in logs, replies, plugins and history. Opaque; made by `server`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// Wraps an identifier that is already unique.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The identifier as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A conversation to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name as the client wrote it.
+    pub model: String,
+    /// The conversation, oldest message first; never empty.
+    pub messages: Vec<Message>,
+    /// Functions that the model may call.
+    pub tools: Vec<Tool>,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Most tokens of the completion; `None`: as many as the context still holds.
+    pub max_tokens: Option<u32>,
+    /// Texts that end the completion; none of them is part of the answer.
+    pub stop: Vec<String>,
+    /// Whether the client asked for a stream. Plugins are told; nothing else depends on it.
+    pub streaming: bool,
+    /// `chat_template_kwargs` of the request: a JSON object that the template sees as variables.
+    pub template_arguments: String,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// The speaker's name, where the client gave one.
+    pub name: Option<String>,
+    /// What is said, in order.
+    pub parts: Vec<Part>,
+}
+
+/// Who speaks in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Instructions of the application.
+    System,
+    /// What newer `OpenAI` models call `system`.
+    Developer,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+}
+
+impl Role {
+    /// The role's name on the wire and in templates.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// A call that the model made earlier in the conversation.
+    ToolCall(ToolCall),
+    /// What such a call returned.
+    ToolResult(ToolResult),
+}
+
+/// A function call made by the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Identifier that the result refers to.
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// Arguments as JSON text.
+    pub arguments_json: String,
+}
+
+/// The result of a function call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolResult {
+    /// Identifier of the call.
+    pub id: String,
+    /// What the function returned.
+    pub content: String,
+    /// Whether the function failed.
+    pub failed: bool,
+}
+
+/// A function that the model may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// The function's name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments.
+    pub schema_json: String,
+}
+
+/// How the next token is chosen. The defaults are llama.cpp's, which small local models are tuned with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the likeliest token always. 0..=2.
+    pub temperature: f32,
+    /// Keep the `k` likeliest tokens; 0: all.
+    pub top_k: u32,
+    /// Keep the likeliest tokens whose probabilities add up to this. 0..=1, 1: all.
+    pub top_p: f32,
+    /// Keep tokens at least this probable relative to the likeliest. 0..=1, 0: all.
+    pub min_p: f32,
+    /// Subtracted once from the logit of every token seen in the completion. -2..=2.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a token for each time it was seen in the completion. -2..=2.
+    pub frequency_penalty: f32,
+    /// Divides the logits of tokens seen in the completion; 1: off. Above 0, at most 2.
+    pub repeat_penalty: f32,
+    /// Makes the choice repeatable, as far as the batch's shape allows; `None`: a fresh one.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repeat_penalty: 1.0,
+            seed: None,
+        }
+    }
+}

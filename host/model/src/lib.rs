@@ -1,0 +1,1 @@
+//! Models at rest: references, GGUF headers, footprint.

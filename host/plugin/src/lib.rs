@@ -1,0 +1,1 @@
+//! Plugins: WebAssembly components run in a wasmtime sandbox.

@@ -1,0 +1,1 @@
+//! Logs, metric families and their exposition.
