@@ -60,8 +60,14 @@ impl Generation {
 /// What happens to a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GenerationEvent {
-    /// More of the completion's text: whole characters, never empty, never part of a stop text.
-    Piece(String),
+    /// More of the completion's text.
+    Piece {
+        /// Whole characters, never empty, never part of a stop text.
+        text: String,
+        /// Tokens sampled since the completion began, those of this piece included. It is what an answer that is
+        /// given up here has cost: nobody estimates.
+        completion_tokens: u32,
+    },
     /// The completion is whole. Nothing follows.
     Finished(Completion),
     /// The completion broke off. Nothing follows.
