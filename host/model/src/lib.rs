@@ -1,1 +1,10 @@
-//! Models at rest: references, GGUF headers, footprint.
+//! Models at rest: how they are named, and what their files say of themselves before anything loads them.
+//!
+//! Nothing here trusts a file. A GGUF header is read in safe Rust with every count and length capped, so that a
+//! truncated or hostile file is refused with a sentence instead of being handed to C++.
+
+mod reference;
+
+pub mod gguf;
+
+pub use reference::{ModelReference, ReferenceError};

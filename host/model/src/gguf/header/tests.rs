@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A header written by hand, field by field.
+#[derive(Default)]
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn new(version: u32, tensors: u64, keys: u64) -> Self {
+        Self(b"GGUF".to_vec()).u32(version).u64(tensors).u64(keys)
+    }
+    fn u32(mut self, value: u32) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+    fn u64(mut self, value: u64) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+    fn text(self, value: &str) -> Self {
+        let mut this = self.u64(value.len() as u64);
+        this.0.extend(value.as_bytes());
+        this
+    }
+    fn tensor(self, name: &str, rows: u64, offset: u64) -> Self {
+        self.text(name).u32(1).u64(rows).u32(0).u64(offset)
+    }
+    fn padded(mut self, data: usize) -> Self {
+        let end = self.0.len().next_multiple_of(32) + data;
+        self.0.resize(end, 0);
+        self
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Header, GgufError> {
+    Header::parse(Reader::new(bytes, "test.gguf".into(), bytes.len() as u64, METADATA_BYTES_MAX))
+}
+
+fn check_refused(bytes: Bytes, expected: &str) {
+    let error = parse(&bytes.0).expect_err("a bad header");
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn facts_are_read() {
+    let bytes = Bytes::new(3, 1, 3)
+        .text("general.architecture")
+        .u32(TYPE_STRING)
+        .text("llama")
+        .text("llama.context_length")
+        .u32(4)
+        .u32(8192)
+        .text("tokenizer.ggml.scores")
+        .u32(TYPE_ARRAY)
+        .u32(6)
+        .u64(2)
+        .u32(0)
+        .u32(0)
+        .tensor("output.weight", 8, 0)
+        .padded(32);
+    let header = parse(&bytes.0).expect("a good header");
+    assert_eq!(header.architecture(), Some("llama"));
+    assert_eq!(header.context_length(), Some(8192));
+    assert_eq!(header.metadata["tokenizer.ggml.scores"], Value::Array(2));
+    assert_eq!((header.tensor_count, header.tensor_bytes), (1, 32));
+    assert_eq!(header.chat_template(), None);
+}
+
+#[test]
+fn other_files_are_named_for_what_they_are() {
+    check_refused(
+        Bytes(b"PK\x03\x04zip".to_vec()),
+        "not a GGUF file: it starts with the bytes [50, 4b, 03, 04], and a GGUF starts with the letters GGUF",
+    );
+    check_refused(
+        Bytes(b"<!DOCTYPE html>".to_vec()),
+        "not a GGUF file: it starts with \"<!DO\", and a GGUF starts with the letters GGUF",
+    );
+    check_refused(
+        Bytes::default(),
+        "not a GGUF file: it starts with 0 bytes in all, and a GGUF starts with the letters GGUF",
+    );
+    check_refused(
+        Bytes::new(1, 0, 0),
+        "GGUF version 1 is not supported (2 and 3 are); convert the model again with a current converter",
+    );
+}
+
+#[test]
+fn a_cut_file_says_how_much_is_missing() {
+    check_refused(
+        Bytes::new(3, 1, 0).tensor("output.weight", 1024, 0).padded(32),
+        "the file is cut short: tensor `output.weight` needs 4192 bytes and the file has 128; the download was \
+         probably interrupted, fetch it again",
+    );
+}
+
+#[test]
+fn absurd_counts_take_no_memory() {
+    check_refused(
+        Bytes::new(3, u64::MAX, 0),
+        "the number of tensors is 18446744073709551615, and 65536 is the most that is accepted; the file is damaged \
+         or hostile",
+    );
+    check_refused(
+        Bytes::new(3, 0, 1).text("k").u32(TYPE_ARRAY).u32(0).u64(u64::MAX),
+        "the length of the value of `k` is 18446744073709551615, and 16777216 is the most that is accepted; the file \
+         is damaged or hostile",
+    );
+    check_refused(
+        Bytes::new(3, 0, 1).text("k").u32(TYPE_ARRAY).u32(TYPE_ARRAY).u64(1),
+        "the value of `k` is an array of type number 9; the file is damaged or hostile",
+    );
+}
+
+#[test]
+fn a_key_stands_once() {
+    let twice = Bytes::new(3, 0, 2).text("k").u32(4).u32(1).text("k").u32(4).u32(2);
+    check_refused(twice, "the metadata key `k` stands twice; the file is damaged or hostile");
+}
+
+proptest! {
+    /// Whatever the bytes, the answer is a header or an error: no panic, no overflow, no large allocation.
+    #[test]
+    fn any_bytes_are_answered(tail in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend(&tail);
+        let _ = parse(&bytes);
+    }
+
+    /// A good file with bytes changed or cut off likewise.
+    #[test]
+    fn damaged_files_are_answered(at in 0_usize..200, byte in any::<u8>(), keep in 0_usize..200) {
+        let mut bytes = Bytes::new(3, 1, 1)
+            .text("general.architecture").u32(TYPE_STRING).text("llama")
+            .tensor("output.weight", 8, 0).padded(32).0;
+        let last = bytes.len() - 1;
+        bytes[at.min(last)] = byte;
+        bytes.truncate(keep.max(4));
+        let _ = parse(&bytes);
+    }
+}

@@ -1,0 +1,13 @@
+//! The header of a GGUF file, read without trusting it.
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. What is checked is what keeps the C++ loader
+//! on known ground: magic and version, caps on every count and length before anything is allocated, tensor types and
+//! shapes that multiply without overflow, and every tensor inside the file.
+
+mod header;
+mod limits;
+mod read;
+mod tensor;
+
+pub use header::{Header, Value};
+pub use read::GgufError;
