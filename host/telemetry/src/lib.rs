@@ -1,1 +1,9 @@
-//! Logs, metric families and their exposition.
+//! What the house says about itself: metric families with their exposition, and the log.
+//!
+//! [`Metrics`] owns the registry; each room gets the typed fields it records into and never sees a metric's name.
+//! [`logging`] sets up the one subscriber of the process.
+
+pub mod logging;
+mod metrics;
+
+pub use metrics::{Endpoint, Format, InferenceEnd, InferenceMetrics, Metrics, PluginMetrics, RequestLabels};
