@@ -1,1 +1,5 @@
 //! Fixtures shared by every suite.
+
+pub mod gguf;
+pub mod host;
+pub mod markov;

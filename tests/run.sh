@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Sets up what the tests need, then runs all of them: format, lints, docs, guests, units and properties, end to end.
+#
+#   tests/run.sh            everything
+#   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
+set -euo pipefail
+. "$(dirname "$0")/setup.sh"
+cd "$root"
+
+setup_packages build-essential pkg-config cmake clang libclang-dev ccache python3 python3-venv
+setup_rust
+command -v cargo-nextest >/dev/null || { say "installing cargo-nextest" && cargo install --locked cargo-nextest; }
+setup_venv "$root/tests/requirements.txt"
+setup_demo_model
+# libgomp spins while it waits; beside any other process that starves the model (see host/ARCHITECTURE.md).
+export PYTHON=$cache/venv/bin/python GOMP_SPINCOUNT=1000
+profile=default
+[ -z "${CI:-}" ] || profile=ci
+
+if (($# == 0)); then
+    say "format"
+    cargo fmt --all --check
+    (cd plugins && cargo fmt --all --check)
+    say "lints"
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    (cd plugins && cargo clippy --workspace --all-targets --quiet -- -D warnings)
+    say "docs"
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+    say "deployment files"
+    tests/deploy.sh
+    say "plugins, natively"
+    (cd plugins && cargo nextest run --workspace)
+fi
+say "the host: units, properties, end to end"
+cargo build --workspace --quiet
+cargo nextest run --workspace --profile "$profile" "$@"

