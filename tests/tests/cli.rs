@@ -1,0 +1,72 @@
+//! The command line as people meet it.
+
+use std::path::Path;
+
+use tests::host::command;
+use tests::markov::Markov;
+
+fn help(command_name: &str) -> String {
+    let output = command().args([command_name, "--help"]).output().expect("the binary runs");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn help_teaches() {
+    insta::assert_snapshot!("help", String::from_utf8_lossy(&command().arg("--help").output().expect("help").stdout));
+    insta::assert_snapshot!("help-serve", help("serve"));
+    insta::assert_snapshot!("help-run", help("run"));
+}
+
+#[test]
+fn run_prints_one_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.gguf");
+    Markov::default().chain(&["Hello", " joe@", "example.org"]).write(&path).expect("a written model");
+    let model = format!("file:{}", path.display());
+    let output = command()
+        .args(["run", "--model", &model, "--plugin", "redact", "--temperature", "0", "say it"])
+        .output()
+        .expect("the binary runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.starts_with("Hello ") && printed.ends_with('\n'), "{printed:?}");
+    assert!(!printed.contains("joe@"), "{printed:?}");
+}
+
+/// Flags, variables, probes and keys in the deployment files are the binary's own.
+#[test]
+fn deployment_files_say_what_the_binary_understands() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let help = help("serve");
+    let probe = self::help("probe");
+    let read = |name: &str| std::fs::read_to_string(deploy.join(name)).expect(name);
+    let texts = [read("docker/Dockerfile"), read("kubernetes/sidecar.yaml"), read("systemd/outrigger.service")];
+    let mut checked = 0;
+    for text in &texts {
+        for word in text.split(|c: char| c.is_whitespace() || "\"[],=:".contains(c)) {
+            if word.starts_with("OUTRIGGER_") && word.len() > 10 {
+                assert!(help.contains(word), "{word} is no variable of `outrigger serve`");
+                checked += 1;
+            }
+        }
+    }
+    for line in texts[1].lines().map(str::trim) {
+        if let Some(flag) = line.strip_prefix("- --") {
+            let flag = flag.split('=').next().unwrap_or_default();
+            assert!(help.contains(&format!("--{flag} ")), "--{flag} is no flag of `outrigger serve`");
+            checked += 1;
+        }
+        if let Some(kind) = line.strip_prefix("command: [outrigger, probe, ") {
+            assert!(probe.contains(kind.trim_end_matches(']')), "{kind} is no probe");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 9, "only {checked} words were found");
+
+    // The service's configuration names a model that is not there; everything else about it must be right.
+    let config = deploy.join("systemd/outrigger.toml");
+    let output = command().arg("serve").arg("--config").arg(config).output().expect("the binary runs");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("cannot read /var/lib/models/model.gguf"), "{printed}");
+}
