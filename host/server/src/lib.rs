@@ -1,1 +1,12 @@
-//! The OpenAI-compatible HTTP API.
+//! The OpenAI-compatible HTTP API, and the service behind it.
+//!
+//! [`Service`] answers a chat whatever transport it came over; [`serve`] puts it on a listener. The model arrives when
+//! it is loaded ([`Service::ready`]): until then requests are told how far it is.
+
+mod http;
+pub mod limits;
+mod service;
+mod wire;
+
+pub use http::HttpConfig;
+pub use service::{Answer, AnswerEvent, ChatError, Defaults, Finished, Readiness, Service, ServiceConfig, Serving};

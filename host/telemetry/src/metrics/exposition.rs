@@ -1,9 +1,9 @@
 //! From the registry to the two text formats.
 //!
-//! prometheus-client speaks OpenMetrics, where the samples of a counter end in `_total` whatever the counter's name
+//! prometheus-client speaks `OpenMetrics`, where the samples of a counter end in `_total` whatever the counter's name
 //! is. R21 names two counters without it, and Prometheus' own text format wants `# TYPE` to carry the sample's full
-//! name. So counters that must keep their name are [`BareCounter`]s, which OpenMetrics sees as `unknown` (it has no
-//! counter without the suffix), and [`Format::Text`] is rewritten from the OpenMetrics text.
+//! name. So counters that must keep their name are [`BareCounter`]s, which `OpenMetrics` sees as `unknown` (it has no
+//! counter without the suffix), and [`Format::Text`] is rewritten from the `OpenMetrics` text.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use prometheus_client::registry::Registry;
 pub enum Format {
     /// Prometheus text format 0.0.4: what a client gets that does not ask for another.
     Text,
-    /// OpenMetrics 1.0.
+    /// `OpenMetrics` 1.0.
     OpenMetrics,
 }
 
 impl Format {
-    /// What a client with this `Accept` header prefers. Only OpenMetrics is an alternative, so only its weight is
+    /// What a client with this `Accept` header prefers. Only `OpenMetrics` is an alternative, so only its weight is
     /// compared with that of plain text.
     #[must_use]
     pub fn from_accept(accept: Option<&str>) -> Self {
@@ -91,7 +91,7 @@ pub(super) fn encode(registry: &Registry, format: Format) -> String {
     }
 }
 
-/// Rewrites OpenMetrics as written by prometheus-client (`HELP`, `TYPE`, samples, per family) to the text format
+/// Rewrites `OpenMetrics` as written by prometheus-client (`HELP`, `TYPE`, samples, per family) to the text format
 /// 0.0.4. Of our families, exactly the [`BareCounter`]s are of type `unknown`.
 fn to_text_format(openmetrics: &str) -> String {
     let mut out = String::with_capacity(openmetrics.len());

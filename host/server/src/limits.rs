@@ -1,0 +1,82 @@
+//! Every limit of this room, with its unit and its reason. What an operator may change is a field of
+//! [`ServiceConfig`](crate::ServiceConfig) or [`HttpConfig`](crate::HttpConfig) and starts from the value here.
+
+use std::time::Duration;
+
+// ---- requests for work ----
+
+/// Requests that hold a slot at once. R20: a local model serves one at a time unless the operator says more.
+pub const CONCURRENCY_DEFAULT: usize = 1;
+/// Requests that wait for a slot. A longer line than this only grows answers that nobody waits for any more.
+pub const QUEUE_MAX_DEFAULT: usize = 64;
+/// Time that a request waits for a slot: half of the 60 s after which impatient clients and proxies give up.
+pub const QUEUE_WAIT_MAX_DEFAULT: Duration = Duration::from_secs(30);
+/// Bytes of prompt text up to which tokenizing stays on the async thread. At about 10 MB/s this is 3 ms, less than
+/// a decode step; more would hold up other connections' events.
+pub const TOKENIZE_INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// `Retry-After` when all slots and the line are full: a short answer's time.
+pub const RETRY_AFTER_BUSY: Duration = Duration::from_secs(2);
+/// `Retry-After` while the model loads: mapping a warm file takes a second, a cold one tens.
+pub const RETRY_AFTER_LOADING: Duration = Duration::from_secs(5);
+
+// ---- the body of a chat request ----
+
+/// Bytes of a request body. A 128k-token prompt is about half a megabyte; escapes and tool results may triple it.
+pub const BODY_BYTES_MAX_DEFAULT: usize = 4 * 1024 * 1024;
+/// Time for the whole body to arrive, however steadily it drips.
+pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Bytes of request bodies held at once, over all connections: what keeps 512 clients with 4 MiB each from costing
+/// 2 GiB. A body counts from its first byte until its request has a slot and its prompt.
+pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Nesting of arrays and objects; a chat request needs five, JSON for a template some more.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Messages of a conversation.
+pub const MESSAGES_MAX: usize = 1024;
+/// Text parts of one message.
+pub const PARTS_MAX: usize = 256;
+/// Earlier tool calls in one assistant message.
+pub const TOOL_CALLS_MAX: usize = 128;
+/// Texts in `stop`. OpenAI allows 4; local agents use more, and the matcher scans them all at each piece.
+pub const STOP_TEXTS_MAX: usize = 16;
+/// Bytes of one text in `stop`: what the detokenizer may have to hold back.
+pub const STOP_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a short text: model, name, identifier, user.
+pub const SHORT_TEXT_BYTES_MAX: usize = 512;
+/// Bytes of `chat_template_kwargs`: switches for a template, not content.
+pub const TEMPLATE_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+/// Pairs of `metadata`, as with OpenAI.
+pub const METADATA_PAIRS_MAX: usize = 16;
+/// `top_k`: beyond any vocabulary there is nothing to keep.
+pub const TOP_K_MAX: u64 = 1_000_000;
+
+// ---- connections ----
+
+/// Connections at once; each costs about 20 KiB when idle. The next one waits in the kernel's backlog.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 512;
+/// Time for a request's head to arrive, from the connection's start or the head's first byte.
+pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Time that a connection may stay open between two requests.
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Time without any progress after which a client that does not read loses its connection, and with it its slot.
+pub const WRITE_STALL_MAX_DEFAULT: Duration = Duration::from_secs(30);
+/// Bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Bytes that hyper buffers per connection and direction: a head, or a few hundred stream events. Its minimum is 8 KiB.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How often a connection's deadlines are looked at: a client that left is noticed within this.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// Pause after the kernel refused to accept a connection (no file descriptors left), before trying again.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+// ---- streams and shutdown ----
+
+/// Silence after which a stream carries a comment: proxies cut idle responses after 30 to 60 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Time that running requests get to finish once the process was told to stop: Kubernetes' default grace of 30 s,
+/// less the time to close and exit.
+pub const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(25);
+/// Time that connections get to carry their last bytes after the drain.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(1);

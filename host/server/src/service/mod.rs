@@ -1,0 +1,314 @@
+//! A chat answered, whatever transport it came over: admission, plugins, engine, plugins, account.
+
+mod admission;
+mod answer;
+mod error;
+mod record;
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use inference::{
+    Call, ChatRequest, Engine, GenerationRequest, ModelCard, Pipeline, Prepared, Prompt, Sampling, Segment,
+    SubmitError, Token, Vocabulary,
+};
+use telemetry::{Endpoint, Metrics};
+use tokio::sync::watch;
+
+pub use answer::{Answer, AnswerEvent, Finished};
+pub use error::ChatError;
+
+use admission::Admission;
+use record::Record;
+
+use crate::limits;
+
+/// What an operator decides about requests for work.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Requests that hold a slot at once.
+    pub max_concurrency: NonZeroUsize,
+    /// Requests that wait for a slot.
+    pub queue_max: usize,
+    /// How long they wait.
+    pub queue_wait_max: Duration,
+    /// What a request gets that does not say.
+    pub defaults: Defaults,
+}
+
+/// What a request gets that does not say.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens of the completion; `None`: as many as the context still holds.
+    pub max_tokens: Option<u32>,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrency: NonZeroUsize::new(limits::CONCURRENCY_DEFAULT).unwrap_or(NonZeroUsize::MIN),
+            queue_max: limits::QUEUE_MAX_DEFAULT,
+            queue_wait_max: limits::QUEUE_WAIT_MAX_DEFAULT,
+            defaults: Defaults::default(),
+        }
+    }
+}
+
+/// What answers: a loaded model and the plugins around it.
+#[derive(Clone)]
+pub struct Serving {
+    /// The model.
+    pub engine: Arc<dyn Engine>,
+    /// The plugins.
+    pub pipeline: Arc<dyn Pipeline>,
+}
+
+/// Whether requests are answered now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// The model is on its way; this far.
+    Loading(String),
+    /// The model will not come, and why.
+    Failed(String),
+    /// Yes.
+    Ready,
+    /// Not any more: the process was told to stop.
+    Draining,
+}
+
+/// Answers chats. It exists before its model does, so that a client learns what is going on from the first second.
+pub struct Service {
+    defaults: Defaults,
+    metrics: Metrics,
+    admission: Admission,
+    state: RwLock<State>,
+    is_draining: AtomicBool,
+    cancelled: watch::Sender<bool>,
+}
+
+#[derive(Clone)]
+enum State {
+    Loading(String),
+    Failed(String),
+    Ready { serving: Serving, fingerprint: String },
+}
+
+impl Service {
+    /// A service without a model yet.
+    #[must_use]
+    pub fn new(config: ServiceConfig, metrics: Metrics) -> Self {
+        let ServiceConfig { max_concurrency, queue_max, queue_wait_max, defaults } = config;
+        Self {
+            defaults,
+            admission: Admission::new(max_concurrency, queue_max, queue_wait_max, metrics.inference.clone()),
+            metrics,
+            state: RwLock::new(State::Loading("starting".to_owned())),
+            is_draining: AtomicBool::new(false),
+            cancelled: watch::Sender::new(false),
+        }
+    }
+
+    /// Answers one chat. The future may be dropped at any point; so may the answer.
+    ///
+    /// The model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
+    pub async fn chat(&self, request: ChatRequest, call: Call, endpoint: Endpoint) -> Result<Answer, ChatError> {
+        let (serving, fingerprint) = self.serving()?;
+        let card = serving.engine.card();
+        if request.model != card.id {
+            return Err(ChatError::ModelNotFound { model: request.model, served: card.id.clone() });
+        }
+        let inference = self.metrics.inference.clone();
+        let mut record = Record::new(inference, call.request_id.clone(), &card.id, request.streaming, endpoint);
+        let begun = self.begin(request, call, &serving, &mut record).await;
+        match begun {
+            Ok((generation, run, permit)) => Ok(Answer::new(answer::Parts {
+                id: record.id().clone(),
+                model: card.id.clone(),
+                fingerprint,
+                generation,
+                run,
+                cancelled: self.cancelled.subscribe(),
+                record,
+                permit,
+            })),
+            Err(error) => {
+                record.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(
+        &self,
+        request: ChatRequest,
+        call: Call,
+        serving: &Serving,
+        record: &mut Record,
+    ) -> Result<(inference::Generation, Box<dyn inference::PipelineRun>, admission::Permit), ChatError> {
+        // The slot comes before the plugins: what waits in line costs neither guest memory nor CPU.
+        let (permit, waited) = self.admission.enter().await?;
+        record.admitted(waited);
+
+        let card = serving.engine.card();
+        let id = call.request_id.clone();
+        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), ..call });
+        let Prepared { request, prompt } = run.prepare(request).await?;
+
+        let (tokens, prompt) = tokenize(prompt, Arc::clone(serving.engine.vocabulary())).await?;
+        let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        record.usage.prompt_tokens = prompt_tokens;
+        let room = card.context_length.saturating_sub(prompt_tokens);
+        if room == 0 {
+            return Err(SubmitError::PromptTooLong { prompt_tokens, context_length: card.context_length }.into());
+        }
+
+        let generation = serving.engine.submit(GenerationRequest {
+            id,
+            prompt: tokens,
+            sampling: request.sampling,
+            // More than fits is no error: the answer then ends with `length`, as it would have anyway.
+            max_tokens: request.max_tokens.or(self.defaults.max_tokens).unwrap_or(room).clamp(1, room),
+            stop: request.stop.into_iter().chain(prompt.stop).collect(),
+            ignore_end: false,
+        })?;
+        Ok((generation, run, permit))
+    }
+
+    /// The model is on its way; `progress` is for people.
+    pub fn loading(&self, progress: impl Into<String>) {
+        self.metrics.inference.ready.set(0);
+        self.set(State::Loading(progress.into()));
+    }
+
+    /// The model will not come.
+    pub fn failed(&self, reason: impl Into<String>) {
+        self.metrics.inference.ready.set(0);
+        self.set(State::Failed(reason.into()));
+    }
+
+    /// From now on chats are answered.
+    pub fn ready(&self, serving: Serving) {
+        let card = serving.engine.card();
+        self.metrics.inference.model_ready(&card.id);
+        let fingerprint = fingerprint(card);
+        self.set(State::Ready { serving, fingerprint });
+    }
+
+    /// Whether requests are answered now.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        if self.is_draining() {
+            return Readiness::Draining;
+        }
+        match self.state() {
+            State::Loading(progress) => Readiness::Loading(progress),
+            State::Failed(reason) => Readiness::Failed(reason),
+            State::Ready { .. } => Readiness::Ready,
+        }
+    }
+
+    /// The models that answer: one or, while it loads, none.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelCard> {
+        match self.state() {
+            State::Ready { serving, .. } => vec![serving.engine.card().clone()],
+            State::Loading(_) | State::Failed(_) => Vec::new(),
+        }
+    }
+
+    /// What a request gets that does not say.
+    #[must_use]
+    pub fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    /// The metrics that this service records into.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Requests that hold a slot or wait for one.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.admission.active()
+    }
+
+    /// Takes no new request; those that run or wait go on.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.metrics.inference.ready.set(0);
+    }
+
+    /// Breaks off whatever still runs or waits, with an error that says so.
+    pub fn cancel(&self) {
+        self.drain();
+        self.admission.close();
+        self.cancelled.send_replace(true);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    fn serving(&self) -> Result<(Serving, String), ChatError> {
+        if self.is_draining() {
+            return Err(ChatError::Draining);
+        }
+        match self.state() {
+            State::Ready { serving, fingerprint } => Ok((serving, fingerprint)),
+            State::Loading(progress) => Err(ChatError::Loading { progress }),
+            State::Failed(reason) => Err(ChatError::LoadFailed { reason }),
+        }
+    }
+
+    // A panic elsewhere cannot leave a half-written state behind: it is replaced as a whole.
+    fn state(&self) -> State {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: State) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("readiness", &self.readiness())
+            .field("active", &self.active())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The prompt's tokens. A long prompt is tokenized off the async threads, where nobody's stream waits for it.
+async fn tokenize(prompt: Prompt, vocabulary: Arc<dyn Vocabulary>) -> Result<(Vec<Token>, Prompt), ChatError> {
+    let bytes: usize = prompt.segments.iter().map(segment_bytes).sum();
+    let work = move || (prompt.tokenize(&*vocabulary), prompt);
+    if bytes <= limits::TOKENIZE_INLINE_BYTES_MAX {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| ChatError::Internal { attempted: "tokenize the prompt" })
+}
+
+fn segment_bytes(segment: &Segment) -> usize {
+    match segment {
+        Segment::Template(text) | Segment::Content(text) => text.len(),
+        Segment::Tokens(_) => 0,
+    }
+}
+
+/// A short name for what determines an answer beside the request: the model's file and this program. FNV-1a, because
+/// the standard library's hash may change between releases and nothing here needs more.
+fn fingerprint(card: &ModelCard) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let facts = format!("{}\n{}\n{}\n{}\n{version}", card.id, card.revision, card.size_bytes, card.context_length);
+    let hash = facts
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("fp_{hash:016x}")
+}
