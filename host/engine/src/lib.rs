@@ -1,1 +1,19 @@
 //! The scheduler and the one decode thread.
+//!
+//! [`start`] builds a [`Decoder`] on a thread of its own and drives it there. A request's way: [`EngineHandle`] checks
+//! it and puts it into a bounded queue → the `DecodeLoop` gives it a slot → the `Scheduler` plans its rows, step by
+//! step, beside those of other sequences → sampled tokens become text in its `Sequence` (`Detokenizer`,
+//! `StopMatcher`) → events go into a bounded channel. A client that reads slowly pauses its own sequence and nobody
+//! else's; a client that leaves drops the receiving end, and the slot is free at the next step.
+
+mod decode_loop;
+mod decoder;
+mod detokenizer;
+mod handle;
+pub mod limits;
+mod scheduler;
+mod sequence;
+mod stop;
+
+pub use decoder::{DecodeError, Decoder, DecoderShape, Row, Slot};
+pub use handle::{Config, EngineHandle, StartError, start};

@@ -1,1 +1,26 @@
-//! llama.cpp behind the engine's Decoder.
+//! llama.cpp behind the engine's [`engine::Decoder`].
+//!
+//! [`Model::load`] maps a GGUF file and gives its [`inference::ModelCard`] and vocabulary at once; [`Model::decoder`]
+//! makes the context that computes, on the thread that will drive it. All `unsafe` of the house that is due to C++ is
+//! in this crate, each kind of pointer in one file: the model in `model`, the vocabulary in `vocabulary`, the context
+//! in `context`, the sampler in `sampler`, the log callback in `log`.
+//!
+//! llama.cpp aborts the process where one of its own assertions fails. What a file can provoke is checked before.
+
+#![expect(unsafe_code, reason = "the calls into llama.cpp are here, and nowhere else in the house")]
+
+mod backend;
+mod context;
+mod decoder;
+mod error;
+mod limits;
+mod log;
+mod model;
+mod sampler;
+mod threads;
+mod vocabulary;
+
+pub use decoder::LlamaDecoder;
+pub use error::LoadError;
+pub use limits::{CONTEXT_LENGTH_DEFAULT, SLOTS_MAX};
+pub use model::{LoadOptions, Model};

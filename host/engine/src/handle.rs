@@ -1,0 +1,225 @@
+//! The engine as everybody else sees it, and the thread behind it.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, Vocabulary};
+
+use crate::decode_loop::{DecodeLoop, Outlook, Shared};
+use crate::decoder::{Decoder, DecoderShape};
+use crate::limits::{
+    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
+};
+use crate::sequence::Submission;
+
+/// How much the engine takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Sequences computed side by side: the operator's `max_concurrency`.
+    pub slots: NonZeroUsize,
+    /// Prompt tokens per step.
+    pub prefill_tokens_per_step: NonZeroUsize,
+    /// Requests that may wait for a slot. A request that finds a free slot waits too, for the end of the step.
+    pub queue_length: NonZeroUsize,
+    /// Events that a generation may be ahead of its reader.
+    pub events_ahead: NonZeroUsize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            slots: SLOTS_DEFAULT,
+            prefill_tokens_per_step: PREFILL_TOKENS_PER_STEP_DEFAULT,
+            queue_length: QUEUE_LENGTH_DEFAULT,
+            events_ahead: EVENTS_AHEAD_DEFAULT,
+        }
+    }
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError<E: std::error::Error + 'static> {
+    /// The operating system gave no thread.
+    #[error("failed to start the decode thread")]
+    Thread(#[source] io::Error),
+    /// The decoder could not be built.
+    #[error(transparent)]
+    Decoder(E),
+    /// Building the decoder panicked; the panic is on standard error.
+    #[error("building the decoder panicked")]
+    Panicked,
+}
+
+/// Starts the decode thread and builds the decoder on it. Returns when it is ready to compute, or why it is not.
+///
+/// `card.context_length` is what every slot holds; `build_decoder` is told, and builds nothing smaller.
+pub fn start<D, E, F>(
+    card: ModelCard,
+    vocabulary: Arc<dyn Vocabulary>,
+    config: Config,
+    build_decoder: F,
+) -> Result<EngineHandle, StartError<E>>
+where
+    D: Decoder + 'static,
+    E: std::error::Error + Send + 'static,
+    F: FnOnce(DecoderShape) -> Result<D, E> + Send + 'static,
+{
+    let shape = DecoderShape {
+        slots: config.slots.get(),
+        context_length: card.context_length,
+        rows_max: config.slots.saturating_add(config.prefill_tokens_per_step.get()).get(),
+    };
+    let shared = Arc::new(Shared::default());
+    let (submissions, inbox) = mpsc::channel();
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let thread = {
+        let (shared, vocabulary) = (Arc::clone(&shared), Arc::clone(&vocabulary));
+        std::thread::Builder::new().name("decode".to_owned()).spawn(move || {
+            let _mark = MarkStopped(Arc::clone(&shared));
+            match build_decoder(shape) {
+                Ok(decoder) => {
+                    let prefill = config.prefill_tokens_per_step.get();
+                    let decode_loop = DecodeLoop::new(decoder, vocabulary, shape.slots, prefill, Arc::clone(&shared));
+                    if ready.send(Ok(())).is_ok() {
+                        run(decode_loop, &inbox, &shared);
+                    }
+                }
+                // Whoever waits for the answer has gone only if the process is going.
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })
+    };
+    let thread = thread.map_err(StartError::Thread)?;
+    match is_ready.recv() {
+        Ok(Ok(())) => {
+            Ok(EngineHandle { card, vocabulary, config, shared, submissions: Some(submissions), thread: Some(thread) })
+        }
+        Ok(Err(error)) => Err(StartError::Decoder(error)),
+        Err(mpsc::RecvError) => Err(StartError::Panicked),
+    }
+}
+
+/// A running engine. Dropping it ends the thread, and what was being generated with
+/// [`inference::EngineFault::Stopped`].
+pub struct EngineHandle {
+    card: ModelCard,
+    vocabulary: Arc<dyn Vocabulary>,
+    config: Config,
+    shared: Arc<Shared>,
+    /// `None` only while dropping.
+    submissions: Option<mpsc::Sender<Submission>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EngineHandle {
+    /// Whether the decode thread lives: once false, it stays so and every request fails.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.shared.has_stopped.load(Relaxed)
+    }
+
+    /// Requests that wait for a slot.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.queued.load(Relaxed)
+    }
+
+    /// Requests in a slot.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.shared.running.load(Relaxed)
+    }
+
+    /// What the engine was started with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl Engine for EngineHandle {
+    fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    fn vocabulary(&self) -> &Arc<dyn Vocabulary> {
+        &self.vocabulary
+    }
+
+    fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
+        if request.prompt.is_empty() {
+            return Err(SubmitError::PromptEmpty);
+        }
+        let context_length = self.card.context_length;
+        let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
+        let tokens_max = match context_length.saturating_sub(prompt_tokens) {
+            0 => return Err(SubmitError::PromptTooLong { prompt_tokens, context_length }),
+            left => left.min(request.max_tokens).max(1),
+        };
+        if !self.is_running() {
+            return Err(SubmitError::Stopped);
+        }
+
+        let queue_length = self.config.queue_length.get();
+        self.shared
+            .queued
+            .try_update(Relaxed, Relaxed, |queued| (queued < queue_length).then_some(queued + 1))
+            .map_err(|queued| SubmitError::QueueFull { queued })?;
+        let events_ahead = self.config.events_ahead.get();
+        let (submission, generation) =
+            Submission::new(request, prompt_tokens, tokens_max, events_ahead, Instant::now());
+        let sender = self.submissions.as_ref().ok_or(SubmitError::Stopped)?;
+        sender.send(submission).map_err(|_| SubmitError::Stopped)?;
+        Ok(generation)
+    }
+}
+
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Relaxed);
+        // Wakes the thread where it waits for a request.
+        self.submissions = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the decode thread had panicked");
+        }
+    }
+}
+
+/// The decode thread: steps while there is work, sleeps while there is none.
+fn run<D: Decoder>(mut decode_loop: DecodeLoop<D>, inbox: &mpsc::Receiver<Submission>, shared: &Shared) {
+    let mut outlook = Outlook::Idle;
+    while !shared.is_stopping.load(Relaxed) {
+        let first = match outlook {
+            Outlook::Busy => None,
+            Outlook::Paused => inbox.recv_timeout(PAUSE_POLL).ok(),
+            Outlook::Idle => match inbox.recv() {
+                Ok(submission) => Some(submission),
+                Err(mpsc::RecvError) => break,
+            },
+        };
+        for submission in first.into_iter().chain(inbox.try_iter()) {
+            decode_loop.enqueue(submission);
+        }
+        outlook = decode_loop.step(Instant::now);
+    }
+    for submission in inbox.try_iter() {
+        decode_loop.enqueue(submission);
+    }
+    decode_loop.stop();
+}
+
+/// Tells the handle that the thread has ended, however it ended. When it panics, the sequences are dropped while it
+/// unwinds, their channels close, and no client waits for ever.
+struct MarkStopped(Arc<Shared>);
+
+impl Drop for MarkStopped {
+    fn drop(&mut self) {
+        self.0.has_stopped.store(true, Relaxed);
+    }
+}

@@ -1,0 +1,25 @@
+//! Every limit of the engine.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Sequences computed side by side unless configured: one, so that a local model answers one request at a time at
+/// full speed (R20).
+pub const SLOTS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Prompt tokens computed per step, beside one token for each sequence that is already answering. A step of 256 costs
+/// 3 % of prefill throughput against one of 2,048 and lets other answers go on after about a second on two cores.
+pub const PREFILL_TOKENS_PER_STEP_DEFAULT: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Requests that wait for a slot. Admission bounds them long before; this bounds the memory if it does not.
+pub const QUEUE_LENGTH_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// Events that a generation may be ahead of its reader. A token is one event at most: half a second of a fast model.
+pub const EVENTS_AHEAD_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// Events kept free in every channel so that the end of an answer never waits for its reader: the last text and the
+/// end itself.
+pub(crate) const EVENTS_RESERVED: usize = 2;
+
+/// How long the decode thread sleeps while every sequence waits for its reader. A token takes longer to compute.
+pub(crate) const PAUSE_POLL: Duration = Duration::from_millis(3);

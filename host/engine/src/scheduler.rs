@@ -1,0 +1,224 @@
+//! Which rows the next step computes. Pure: no model, text, channel, clock or thread.
+//!
+//! Every sequence that is answering gets its one row in every step. What is left of the prompts is computed in
+//! chunks, and the prompt that went first in one step goes last in the next.
+
+use inference::Token;
+
+use crate::decoder::{Row, Slot};
+
+/// The sequences in the slots, and how far each has come.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    slots: Vec<Option<Progress>>,
+    prefill_tokens_per_step: usize,
+    /// The slot whose prompt is served first in the next step.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Progress {
+    prompt: Vec<Token>,
+    /// Tokens that the decoder holds.
+    computed: usize,
+    /// Sampled and not yet computed.
+    sampled: Option<Token>,
+    paused: bool,
+}
+
+/// The rows of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// What the decoder computes.
+    pub(crate) rows: Vec<Row>,
+    /// Slots of which part of the prompt is in the batch.
+    pub(crate) prefilling: Vec<Slot>,
+}
+
+impl Batch {
+    /// The rows after which a token is sampled, with their number.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (usize, Slot)> + '_ {
+        self.rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(number, row)| (number, row.slot))
+    }
+
+    /// Every slot in the batch, once.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        // The rows of a slot stand together.
+        self.rows.chunk_by(|a, b| a.slot == b.slot).map(|rows| rows[0].slot)
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn new(slots: usize, prefill_tokens_per_step: usize) -> Self {
+        Self { slots: (0..slots).map(|_| None).collect(), prefill_tokens_per_step, turn: 0 }
+    }
+
+    pub(crate) fn free_slot(&self) -> Option<Slot> {
+        self.slots.iter().position(Option::is_none).map(Slot)
+    }
+
+    /// Gives a free slot to a sequence.
+    pub(crate) fn admit(&mut self, slot: Slot, prompt: Vec<Token>) {
+        debug_assert!(self.slots[slot.0].is_none() && !prompt.is_empty());
+        self.slots[slot.0] = Some(Progress { prompt, computed: 0, sampled: None, paused: false });
+    }
+
+    /// Leaves a sequence out of the next plans, or takes it in again.
+    pub(crate) fn set_paused(&mut self, slot: Slot, paused: bool) {
+        if let Some(progress) = &mut self.slots[slot.0] {
+            progress.paused = paused;
+        }
+    }
+
+    /// Fills `batch` with the next step's rows. The same plan comes again until it is applied.
+    pub(crate) fn plan(&self, batch: &mut Batch) {
+        batch.rows.clear();
+        batch.prefilling.clear();
+        for (slot, progress) in self.runnable() {
+            if let Some(token) = progress.sampled {
+                batch.rows.push(progress.row(slot, progress.computed, token, true));
+            }
+        }
+        let mut budget = self.prefill_tokens_per_step;
+        let (before, after): (Vec<_>, Vec<_>) = self.runnable().partition(|(slot, _)| slot.0 < self.turn);
+        for (slot, progress) in after.into_iter().chain(before) {
+            let chunk = budget.min(progress.prompt.len().saturating_sub(progress.computed));
+            if chunk == 0 {
+                continue;
+            }
+            for place in progress.computed..progress.computed + chunk {
+                let is_last = place + 1 == progress.prompt.len();
+                batch.rows.push(progress.row(slot, place, progress.prompt[place], is_last));
+            }
+            batch.prefilling.push(slot);
+            budget -= chunk;
+        }
+    }
+
+    /// Takes note that the decoder has computed the batch.
+    pub(crate) fn apply(&mut self, batch: &Batch) {
+        for row in &batch.rows {
+            if let Some(progress) = &mut self.slots[row.slot.0] {
+                progress.computed += 1;
+                progress.sampled = None;
+            }
+        }
+        if let Some(first) = batch.prefilling.first() {
+            self.turn = (first.0 + 1) % self.slots.len();
+        }
+    }
+
+    /// Takes the token that a sequence goes on with.
+    pub(crate) fn go_on(&mut self, slot: Slot, token: Token) {
+        if let Some(progress) = &mut self.slots[slot.0] {
+            progress.sampled = Some(token);
+        }
+    }
+
+    /// Frees a slot.
+    pub(crate) fn release(&mut self, slot: Slot) {
+        self.slots[slot.0] = None;
+    }
+
+    fn runnable(&self) -> impl Iterator<Item = (Slot, &Progress)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, progress)| progress.as_ref().map(|progress| (Slot(slot), progress)))
+            .filter(|(_, progress)| !progress.paused)
+    }
+}
+
+impl Progress {
+    fn row(&self, slot: Slot, place: usize, token: Token, wants_logits: bool) -> Row {
+        debug_assert!(place >= self.computed);
+        let position = u32::try_from(place).expect("a sequence fits the context, whose length is a u32");
+        Row { slot, token, position, wants_logits }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(length: usize) -> Vec<Token> {
+        (0..length).map(|number| Token(u32::try_from(number).unwrap())).collect()
+    }
+
+    /// The plan as `slot:first position..end position`, `!` where logits are wanted.
+    fn shown(scheduler: &Scheduler, batch: &mut Batch) -> Vec<String> {
+        scheduler.plan(batch);
+        batch
+            .rows
+            .chunk_by(|a, b| a.slot == b.slot)
+            .map(|rows| {
+                let (first, last) = (rows[0], rows[rows.len() - 1]);
+                let mark = if last.wants_logits { "!" } else { "" };
+                format!("{}:{}..{}{mark}", first.slot.0, first.position, last.position + 1)
+            })
+            .collect()
+    }
+
+    fn step(scheduler: &mut Scheduler, expected: &[&str]) {
+        let mut batch = Batch::default();
+        assert_eq!(shown(scheduler, &mut batch), expected);
+        scheduler.apply(&batch);
+        for (_, slot) in batch.samples() {
+            scheduler.go_on(slot, Token(7));
+        }
+    }
+
+    #[test]
+    fn a_prompt_is_computed_in_chunks_and_then_goes_on_token_by_token() {
+        let mut scheduler = Scheduler::new(1, 4);
+        scheduler.admit(Slot(0), prompt(9));
+        step(&mut scheduler, &["0:0..4"]);
+        step(&mut scheduler, &["0:4..8"]);
+        step(&mut scheduler, &["0:8..9!"]);
+        step(&mut scheduler, &["0:9..10!"]);
+        step(&mut scheduler, &["0:10..11!"]);
+    }
+
+    #[test]
+    fn prompts_take_turns_and_share_what_is_left() {
+        let mut scheduler = Scheduler::new(3, 4);
+        for slot in 0..3 {
+            scheduler.admit(Slot(slot), prompt(6));
+        }
+        step(&mut scheduler, &["0:0..4"]);
+        step(&mut scheduler, &["1:0..4"]);
+        step(&mut scheduler, &["2:0..4"]);
+        step(&mut scheduler, &["0:4..6!", "1:4..6!"]);
+        step(&mut scheduler, &["0:6..7!", "1:6..7!", "2:4..6!"]);
+    }
+
+    #[test]
+    fn a_long_prompt_stops_no_answer() {
+        let mut scheduler = Scheduler::new(2, 4);
+        scheduler.admit(Slot(1), prompt(1));
+        step(&mut scheduler, &["1:0..1!"]);
+        scheduler.admit(Slot(0), prompt(8));
+        step(&mut scheduler, &["1:1..2!", "0:0..4"]);
+        step(&mut scheduler, &["1:2..3!", "0:4..8!"]);
+    }
+
+    #[test]
+    fn a_paused_sequence_keeps_its_place() {
+        let mut scheduler = Scheduler::new(2, 4);
+        scheduler.admit(Slot(0), prompt(1));
+        step(&mut scheduler, &["0:0..1!"]);
+        scheduler.set_paused(Slot(0), true);
+        step(&mut scheduler, &[]);
+        scheduler.set_paused(Slot(0), false);
+        step(&mut scheduler, &["0:1..2!"]);
+    }
+
+    #[test]
+    fn a_plan_that_was_not_applied_comes_again() {
+        let mut scheduler = Scheduler::new(1, 4);
+        scheduler.admit(Slot(0), prompt(6));
+        let mut batch = Batch::default();
+        assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);
+        assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);
+    }
+}

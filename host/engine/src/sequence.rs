@@ -1,0 +1,173 @@
+//! One request in the engine, from its first token to its last event.
+
+use std::time::Instant;
+
+use inference::{
+    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Timings,
+    Token, Usage, Vocabulary,
+};
+use tokio::sync::mpsc::{self, OwnedPermit};
+
+use crate::detokenizer::Detokenizer;
+use crate::limits::EVENTS_RESERVED;
+use crate::stop::{Found, StopMatcher};
+
+/// A request that waits for a slot.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) prompt: Vec<Token>,
+    pub(crate) sampling: Sampling,
+    pub(crate) sequence: Sequence,
+}
+
+/// What becomes of a request's tokens: text, events, usage.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) id: RequestId,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    tokens_max: u32,
+    ignore_end: bool,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    /// Text that no event has carried yet.
+    text: String,
+    events: mpsc::Sender<GenerationEvent>,
+    /// Room in the channel for the last text and for the end, so that neither ever waits for the reader.
+    reserved: [OwnedPermit<GenerationEvent>; EVENTS_RESERVED],
+    submitted: Instant,
+    admitted: Instant,
+    first_sampled: Option<Instant>,
+}
+
+impl Submission {
+    /// `request` is checked; `tokens_max` is what the context leaves of its wish.
+    pub(crate) fn new(
+        request: GenerationRequest,
+        prompt_tokens: u32,
+        tokens_max: u32,
+        events_ahead: usize,
+        now: Instant,
+    ) -> (Self, Generation) {
+        let (events, receiver) = mpsc::channel(events_ahead + EVENTS_RESERVED);
+        let reserved = std::array::from_fn(|_| {
+            events.clone().try_reserve_owned().expect("a new channel has room and its receiver is alive")
+        });
+        let sequence = Sequence {
+            id: request.id,
+            prompt_tokens,
+            completion_tokens: 0,
+            tokens_max,
+            ignore_end: request.ignore_end,
+            detokenizer: Detokenizer::default(),
+            stop: StopMatcher::new(&request.stop),
+            text: String::new(),
+            events,
+            reserved,
+            submitted: now,
+            admitted: now,
+            first_sampled: None,
+        };
+        let submission = Self { prompt: request.prompt, sampling: request.sampling, sequence };
+        (submission, Generation::new(receiver))
+    }
+}
+
+impl Sequence {
+    /// Whether the client has left.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Whether the client is so far behind that the next token would have to wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.events.capacity() == 0
+    }
+
+    /// Tokens sampled so far.
+    pub(crate) fn completion_tokens(&self) -> u32 {
+        self.completion_tokens
+    }
+
+    /// The sequence got a slot.
+    pub(crate) fn admit(&mut self, now: Instant) {
+        self.admitted = now;
+    }
+
+    /// Takes a sampled token. When it ends the completion, [`Sequence::finish`] has to follow.
+    pub(crate) fn take(
+        &mut self,
+        token: Token,
+        vocabulary: &dyn Vocabulary,
+        bytes: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Finish> {
+        self.completion_tokens += 1;
+        self.first_sampled.get_or_insert(now);
+        if !self.ignore_end && vocabulary.ends_generation(token) {
+            return self.release_rest().or(Some(Finish::Stop));
+        }
+        bytes.clear();
+        vocabulary.append_piece(token, bytes);
+        let mut decoded = String::new();
+        self.detokenizer.push(bytes, &mut decoded);
+        if self.stop.push(&decoded, &mut self.text) == Found::Stop {
+            return Some(Finish::Stop);
+        }
+        if self.completion_tokens >= self.tokens_max {
+            return self.release_rest().or(Some(Finish::Length));
+        }
+        self.send_text();
+        None
+    }
+
+    /// The last event, for which there is always room.
+    pub(crate) fn finish(mut self, finish: Finish, now: Instant) {
+        let [last_text, end] = self.reserved;
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            last_text.send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens });
+        }
+        let first_sampled = self.first_sampled.unwrap_or(now);
+        end.send(GenerationEvent::Finished(Completion {
+            finish,
+            usage: Usage {
+                prompt_tokens: self.prompt_tokens,
+                completion_tokens: self.completion_tokens,
+                cached_tokens: 0,
+            },
+            timings: Timings {
+                queued: self.admitted.saturating_duration_since(self.submitted),
+                prefill: first_sampled.saturating_duration_since(self.admitted),
+                decode: now.saturating_duration_since(first_sampled),
+            },
+        }));
+    }
+
+    /// The last event of a completion that broke off.
+    pub(crate) fn fail(self, fault: EngineFault) {
+        let [_, end] = self.reserved;
+        end.send(GenerationEvent::Failed(fault));
+    }
+
+    /// Nothing more is sampled: what was held back is text after all, unless the broken tail of a character completes
+    /// a stop text.
+    fn release_rest(&mut self) -> Option<Finish> {
+        let mut tail = String::new();
+        self.detokenizer.finish(&mut tail);
+        if self.stop.push(&tail, &mut self.text) == Found::Stop {
+            return Some(Finish::Stop);
+        }
+        self.stop.finish(&mut self.text);
+        None
+    }
+
+    /// Never waits: a sequence is only stepped while its channel has room, and nobody else sends into it. Where the
+    /// client has left meanwhile, the text is nobody's.
+    fn send_text(&mut self) {
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            let _ = self.events.try_send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens });
+        }
+    }
+}

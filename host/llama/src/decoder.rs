@@ -1,0 +1,58 @@
+//! The engine's decoder, on llama.cpp.
+
+use std::sync::Arc;
+
+use engine::{DecodeError, Decoder, DecoderShape, Row, Slot};
+use inference::{Sampling, Token, Vocabulary};
+
+use crate::context::Context;
+use crate::error::LoadError;
+use crate::sampler::Sampler;
+use crate::vocabulary::LlamaVocabulary;
+
+/// Computes tokens with llama.cpp. Not `Send`: it stays on the thread where [`crate::Model::decoder`] made it.
+pub struct LlamaDecoder {
+    context: Context,
+    /// By slot; `None` where no sequence is.
+    samplers: Vec<Option<Sampler>>,
+}
+
+impl LlamaDecoder {
+    /// Computes one token and forgets it: the weights are in memory afterwards, and a model that does not compute is
+    /// found out before it is called ready.
+    pub(crate) fn new(
+        context: Context,
+        vocabulary: Arc<LlamaVocabulary>,
+        shape: DecoderShape,
+    ) -> Result<Self, LoadError> {
+        let mut this = Self { context, samplers: (0..shape.slots).map(|_| None).collect() };
+        let token = vocabulary.beginning_of_sequence().unwrap_or(Token(0));
+        let row = Row { slot: Slot(0), token, position: 0, wants_logits: true };
+        this.begin(Slot(0), &Sampling::default());
+        this.decode(&[row], &|| false).map_err(|error| LoadError::WarmUp { reason: error.to_string() })?;
+        this.sample(Slot(0), 0);
+        this.clear(Slot(0));
+        Ok(this)
+    }
+}
+
+impl Decoder for LlamaDecoder {
+    fn begin(&mut self, slot: Slot, sampling: &Sampling) {
+        self.context.forget(slot, 0);
+        self.samplers[slot.0] = Some(Sampler::new(sampling, &self.context));
+    }
+
+    fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError> {
+        self.context.decode(rows, abort)
+    }
+
+    fn sample(&mut self, slot: Slot, row: usize) -> Token {
+        let sampler = self.samplers[slot.0].as_mut().expect("the engine samples for slots that have begun");
+        sampler.sample(&mut self.context, i32::try_from(row).expect("a batch has few rows"))
+    }
+
+    fn clear(&mut self, slot: Slot) {
+        self.samplers[slot.0] = None;
+        self.context.forget(slot, 0);
+    }
+}

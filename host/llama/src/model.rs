@@ -1,0 +1,244 @@
+//! A GGUF file, loaded.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+use std::time::UNIX_EPOCH;
+
+use engine::DecoderShape;
+use inference::{ModelCard, Vocabulary};
+use llama_cpp_sys_2 as sys;
+
+use crate::backend;
+use crate::context::Context;
+use crate::decoder::LlamaDecoder;
+use crate::error::LoadError;
+use crate::limits::{CONTEXT_LENGTH_DEFAULT, METADATA_BYTES_MAX, SLOTS_MAX};
+use crate::log;
+use crate::threads;
+use crate::vocabulary::LlamaVocabulary;
+
+/// What to load, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The GGUF file; of a sharded model the first one.
+    pub path: PathBuf,
+    /// The name that requests use for the model.
+    pub id: String,
+    /// The commit or digest of the file; empty without either.
+    pub revision: String,
+    /// Tokens that each sequence holds; `None`: what the model was trained for, at most [`CONTEXT_LENGTH_DEFAULT`].
+    pub context_length: Option<u32>,
+    /// Layers on the GPU; `None`: all of them where there is a GPU.
+    pub gpu_layers: Option<u32>,
+    /// Threads that compute; `None`: as many as the process may use.
+    pub threads: Option<u32>,
+}
+
+impl LoadOptions {
+    /// The defaults for a file.
+    pub fn new(path: impl Into<PathBuf>, id: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            id: id.into(),
+            revision: String::new(),
+            context_length: None,
+            gpu_layers: None,
+            threads: None,
+        }
+    }
+}
+
+/// A loaded model. Cheap to clone; the weights are freed with the last clone, vocabulary and decoder.
+#[derive(Clone)]
+pub struct Model {
+    weights: Arc<Weights>,
+    vocabulary: Arc<LlamaVocabulary>,
+    card: ModelCard,
+    threads: i32,
+}
+
+impl Model {
+    /// Loads a model. Reads the file, so it takes its time: call it where waiting is fine.
+    pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+        backend::start();
+        let (size_on_disk, created) = inspect(&options.path)?;
+        let weights = Arc::new(Weights::load(options)?);
+        let architecture = weights.metadata(c"general.architecture").unwrap_or_default();
+        if let Some(why) = weights.why_unsupported() {
+            return Err(LoadError::Unsupported { path: options.path.clone(), architecture, why });
+        }
+        let vocabulary = LlamaVocabulary::of(&weights)
+            .map_err(|reason| LoadError::Vocabulary { path: options.path.clone(), reason })?;
+
+        let context_length_trained = weights.context_length_trained();
+        let context_length =
+            options.context_length.unwrap_or_else(|| context_length_trained.min(CONTEXT_LENGTH_DEFAULT)).max(1);
+        if context_length > context_length_trained {
+            tracing::warn!(
+                context_length,
+                context_length_trained,
+                "the context is longer than the model was trained for"
+            );
+        }
+        let card = ModelCard {
+            id: options.id.clone(),
+            revision: options.revision.clone(),
+            architecture,
+            context_length,
+            context_length_trained,
+            chat_template: weights.metadata(c"tokenizer.chat_template").filter(|template| !template.is_empty()),
+            bos_text: vocabulary.beginning_of_sequence().map(|token| vocabulary.text(token)).unwrap_or_default(),
+            eos_text: vocabulary.end_of_sequence().map(|token| vocabulary.text(token)).unwrap_or_default(),
+            size_bytes: size_on_disk.max(weights.size_bytes()),
+            created,
+        };
+        let threads = options
+            .threads
+            .and_then(|threads| i32::try_from(threads).ok())
+            .filter(|&threads| threads > 0)
+            .unwrap_or_else(threads::available);
+        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, threads })
+    }
+
+    /// The model's facts.
+    #[must_use]
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// The model's vocabulary.
+    #[must_use]
+    pub fn vocabulary(&self) -> Arc<dyn Vocabulary> {
+        Arc::clone(&self.vocabulary) as Arc<dyn Vocabulary>
+    }
+
+    /// Threads that will compute.
+    #[must_use]
+    pub fn threads(&self) -> u32 {
+        self.threads.unsigned_abs()
+    }
+
+    /// Makes what computes, and lets it compute once. Call it on the thread that will drive it.
+    pub fn decoder(&self, shape: DecoderShape) -> Result<LlamaDecoder, LoadError> {
+        if shape.slots > SLOTS_MAX {
+            return Err(LoadError::TooManySlots { slots: shape.slots });
+        }
+        let context = Context::new(&self.weights, shape, self.threads)?;
+        LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
+    }
+}
+
+/// Size and age of a file that starts like a GGUF: errors that name the cause before llama.cpp names a symptom.
+fn inspect(path: &Path) -> Result<(u64, u64), LoadError> {
+    let open = |source| LoadError::Open { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(open)?;
+    let metadata = file.metadata().map_err(open)?;
+    let mut magic = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut magic).map_err(open)?;
+    if magic != b"GGUF" {
+        let found = if magic.is_empty() { "nothing".to_owned() } else { format!("\"{}\"", magic.escape_ascii()) };
+        return Err(LoadError::NotGguf { path: path.to_owned(), found });
+    }
+    let created = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok((metadata.len(), created.map_or(0, |age| age.as_secs())))
+}
+
+/// llama.cpp's model.
+pub(crate) struct Weights {
+    model: NonNull<sys::llama_model>,
+    /// Held while a context is made: two at once from one model are unsound.
+    pub(crate) making_context: Mutex<()>,
+}
+
+// SAFETY: a loaded model is only read, and making contexts of it is serialised by `making_context`.
+unsafe impl Send for Weights {}
+// SAFETY: as above.
+unsafe impl Sync for Weights {}
+
+impl Weights {
+    fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+        let path = options
+            .path
+            .to_str()
+            .and_then(|path| CString::new(path).ok())
+            .ok_or_else(|| LoadError::Path { path: options.path.clone() })?;
+        // SAFETY: returns a plain value.
+        let mut parameters = unsafe { sys::llama_model_default_params() };
+        // Negative: all of them.
+        parameters.n_gpu_layers = options.gpu_layers.map_or(-1, |layers| i32::try_from(layers).unwrap_or(i32::MAX));
+        // SAFETY: the path is NUL-terminated, and the parameters are llama.cpp's own but for a number. C++ exceptions
+        // are caught inside, where a null pointer is made of them.
+        let (model, reason) = log::reason_of(|| unsafe { sys::llama_model_load_from_file(path.as_ptr(), parameters) });
+        let model = NonNull::new(model).ok_or_else(|| LoadError::Rejected { path: options.path.clone(), reason })?;
+        Ok(Self { model, making_context: Mutex::new(()) })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut sys::llama_model {
+        self.model.as_ptr()
+    }
+
+    pub(crate) fn vocabulary(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
+    }
+
+    /// Whether a part of a sequence can be forgotten. Models with a recurrent state cannot go back.
+    pub(crate) fn can_go_back(&self) -> bool {
+        // SAFETY: the model is alive.
+        unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) && !sys::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    fn why_unsupported(&self) -> Option<&'static str> {
+        let model = self.as_ptr();
+        // SAFETY: the model is alive.
+        unsafe {
+            if sys::llama_model_has_encoder(model) {
+                Some("encodes its input before it answers")
+            } else if !sys::llama_model_has_decoder(model) {
+                Some("has no decoder")
+            } else if sys::llama_model_is_diffusion(model) {
+                Some("writes its answer by diffusion")
+            } else {
+                None
+            }
+        }
+    }
+
+    fn context_length_trained(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }.unsigned_abs()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+
+    /// A metadata value as text, where the file has it.
+    fn metadata(&self, key: &CStr) -> Option<String> {
+        let mut buffer = vec![0u8; 256];
+        loop {
+            // SAFETY: the model is alive, the key NUL-terminated, and the buffer as long as said.
+            let length = unsafe {
+                sys::llama_model_meta_val_str(self.as_ptr(), key.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+            };
+            let length = usize::try_from(length).ok().filter(|&length| length < METADATA_BYTES_MAX)?;
+            if length < buffer.len() {
+                buffer.truncate(length);
+                return Some(String::from_utf8_lossy(&buffer).into_owned());
+            }
+            buffer.resize(length + 1, 0);
+        }
+    }
+}
+
+impl Drop for Weights {
+    fn drop(&mut self) {
+        // SAFETY: contexts and vocabularies hold an `Arc` of this; none is left.
+        unsafe { sys::llama_model_free(self.as_ptr()) };
+    }
+}
