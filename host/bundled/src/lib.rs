@@ -1,1 +1,29 @@
-//! The bundled plugins, compiled and embedded by the build.
+//! The bundled plugins, compiled and embedded by the build, so that the `outrigger` binary works alone.
+//!
+//! Each is a WebAssembly component. What it does and what may be set in its configuration is in
+//! `plugins/<name>/README.md`; how it is compiled, in `plugins/build.sh`.
+
+/// `chat-template`: renders prompts with the model's own template and reads reasoning out of answers
+/// (stages `prompt` and `parse`).
+pub const CHAT_TEMPLATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/chat_template.wasm"));
+
+/// `redact`: masks what identifies or unlocks (stages `postprocess` and `policy`).
+pub const REDACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/redact.wasm"));
+
+/// `misbehaving`: breaks the rule that its configuration names, for tests.
+#[cfg(feature = "misbehaving")]
+pub const MISBEHAVING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehaving.wasm"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The preamble of a component: magic, version 13, layer 1. A core module has version 1, layer 0.
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn the_plugins_are_components() {
+        assert!(CHAT_TEMPLATE.starts_with(COMPONENT));
+        assert!(REDACT.starts_with(COMPONENT));
+    }
+}
