@@ -8,5 +8,5 @@ pub mod limits;
 mod service;
 mod wire;
 
-pub use http::HttpConfig;
+pub use http::{Drained, HttpConfig, serve};
 pub use service::{Answer, AnswerEvent, ChatError, Defaults, Finished, Readiness, Service, ServiceConfig, Serving};

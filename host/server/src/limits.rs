@@ -78,5 +78,7 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Time that running requests get to finish once the process was told to stop: Kubernetes' default grace of 30 s,
 /// less the time to close and exit.
 pub const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(25);
+/// How often a drain looks whether requests still run.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Time that connections get to carry their last bytes after the drain.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(1);

@@ -1,8 +1,133 @@
-//! HTTP/1.1 on a listener.
+//! HTTP/1.1 on a listener, from the first connection to the last byte of the drain.
 
+mod body;
+mod chat;
+mod connection;
+mod guard;
+mod routes;
+mod status;
+mod stream;
+mod watch;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
 use crate::limits;
+use crate::service::Service;
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every request was answered.
+    Complete,
+    /// The grace period was over first.
+    Cancelled {
+        /// Requests that were broken off.
+        requests: usize,
+    },
+}
+
+/// Serves `service` on `listener` until `shutdown`, then drains.
+///
+/// While it drains it goes on accepting connections, since a probe that is refused has an orchestrator kill what is
+/// about to finish: `/livez` says 200, `/readyz` 503, and chats are refused. Requests that run or wait get
+/// [`HttpConfig::drain_grace`] to finish; the rest is broken off with an error that says so.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    config: HttpConfig,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Drained {
+    let config = Arc::new(config);
+    let (draining, _) = tokio::sync::watch::channel(false);
+    let mut connections = Connections {
+        listener,
+        router: routes::router(Arc::clone(&service), (*config).clone()),
+        places: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
+        config: Arc::clone(&config),
+        draining: draining.clone(),
+        tasks: JoinSet::new(),
+    };
+
+    tokio::select! {
+        () = connections.accept() => {}
+        () = shutdown => {}
+    }
+    service.drain();
+    draining.send_replace(true);
+    let deadline = Instant::now() + config.drain_grace;
+    info!(requests = service.active(), grace_s = config.drain_grace.as_secs_f32(), "draining");
+    tokio::select! {
+        () = connections.accept() => {}
+        () = finished(&service) => {}
+        () = tokio::time::sleep_until(deadline) => {}
+    }
+
+    let requests = service.active();
+    if requests > 0 {
+        warn!(requests, "the grace period is over; breaking off what still runs");
+        service.cancel();
+    }
+    let close_by = if requests > 0 { Instant::now() } else { deadline };
+    connections.close(close_by + limits::CLOSE_GRACE).await;
+    if requests > 0 { Drained::Cancelled { requests } } else { Drained::Complete }
+}
+
+struct Connections {
+    listener: TcpListener,
+    router: axum::Router,
+    config: Arc<HttpConfig>,
+    places: Arc<Semaphore>,
+    draining: tokio::sync::watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    /// Accepts for ever. May be dropped and called again.
+    async fn accept(&mut self) {
+        loop {
+            // The place comes first: whom we have no place for waits in the kernel, at no cost to us.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let stream = match self.listener.accept().await {
+                Ok((stream, _peer)) => stream,
+                Err(error) => {
+                    warn!(%error, "failed to accept a connection; trying again shortly");
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (router, config) = (self.router.clone(), Arc::clone(&self.config));
+            let draining = self.draining.subscribe();
+            self.tasks.spawn(async move {
+                connection::serve_connection(stream, router, &config, draining).await;
+                drop(place);
+            });
+            // Those that ended meanwhile, so that the set does not grow with the connections of a lifetime.
+            while self.tasks.try_join_next().is_some() {}
+        }
+    }
+
+    /// Stops listening and lets connections carry their last bytes.
+    async fn close(self, deadline: Instant) {
+        let Self { listener, mut tasks, .. } = self;
+        drop(listener);
+        let all_ended = async { while tasks.join_next().await.is_some() {} };
+        let _in_time = tokio::time::timeout_at(deadline, all_ended).await;
+    }
+}
+
+/// Waits until no request runs or waits.
+async fn finished(service: &Service) {
+    while service.active() > 0 {
+        tokio::time::sleep(limits::DRAIN_INTERVAL).await;
+    }
+}
 
 /// What an operator decides about connections.
 #[derive(Debug, Clone)]

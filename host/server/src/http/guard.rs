@@ -1,0 +1,159 @@
+//! Who may talk to this server: programs on this machine that know it by name, and no web page.
+//!
+//! A page in a browser can reach a loopback port too, by a form, a script or a domain that resolves to 127.0.0.1 (DNS
+//! rebinding). It cannot choose the `Host` it sends, and it cannot leave out `Origin` where a request could do
+//! anything, so these two tell it from a program. An IP address as `Host` cannot be rebound; it is accepted when it is
+//! the one that the connection arrived at, which is what probes of an orchestrator send.
+
+use std::net::IpAddr;
+
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, StatusCode, Uri};
+
+use super::status::Failure;
+
+/// Refuses what a web page may have sent, and what two readers could take for different hosts.
+pub(super) fn check_sender(
+    uri: &Uri,
+    headers: &HeaderMap,
+    arrived_at: IpAddr,
+    hosts_allowed: &[String],
+) -> Result<(), Failure> {
+    let refuse = |status, code, message: String| Err(Failure::client(status, code, message));
+
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return refuse(StatusCode::BAD_REQUEST, "invalid_host", "exactly one Host header is needed".to_owned());
+    };
+    let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()).filter(is_plain) else {
+        return refuse(StatusCode::BAD_REQUEST, "invalid_host", "the Host header is not a host and port".to_owned());
+    };
+    if uri.authority().is_some_and(|target| *target != host) {
+        let message = "the request target names another host than the Host header".to_owned();
+        return refuse(StatusCode::BAD_REQUEST, "invalid_host", message);
+    }
+    if !is_host_allowed(host.host(), arrived_at, hosts_allowed) {
+        let message = format!(
+            "this server does not answer to the host `{}`; add it to the allowed hosts if that is its name",
+            host.host()
+        );
+        return refuse(StatusCode::FORBIDDEN, "host_not_allowed", message);
+    }
+
+    let is_cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
+    if headers.contains_key(ORIGIN) || is_cross_site {
+        let message = "requests from web pages are not allowed: this server is for programs".to_owned();
+        return refuse(StatusCode::FORBIDDEN, "origin_not_allowed", message);
+    }
+    Ok(())
+}
+
+/// A form can post text without asking; JSON it cannot.
+pub(super) fn check_is_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim());
+    if media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    let message = "the body must be JSON; send the header `Content-Type: application/json`";
+    Err(Failure::client(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+}
+
+/// `Authority` allows `user@`, which no Host header has.
+fn is_plain(authority: &Authority) -> bool {
+    !authority.as_str().contains('@') && !authority.host().is_empty()
+}
+
+fn is_host_allowed(host: &str, arrived_at: IpAddr, hosts_allowed: &[String]) -> bool {
+    // A name may be written with the dot of the root.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    match address {
+        Some(address) => {
+            address == arrived_at.to_canonical()
+                || matches!(host, "127.0.0.1" | "[::1]")
+                || hosts_allowed.iter().any(|allowed| allowed == host)
+        }
+        None => {
+            name.eq_ignore_ascii_case("localhost")
+                || hosts_allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn check(target: &str, headers: &[(&'static str, &str)], expected: Result<(), &str>) {
+        let mut map = HeaderMap::new();
+        for &(name, value) in headers {
+            map.append(name, HeaderValue::from_str(value).expect("a header value"));
+        }
+        let uri = target.parse().expect("a request target");
+        let allowed = ["models.internal".to_owned()];
+        let checked = check_sender(&uri, &map, IpAddr::from([10, 1, 2, 3]), &allowed);
+        assert_eq!(
+            checked.as_ref().map_err(|failure| failure.body.error.code.as_str()).copied(),
+            expected,
+            "{headers:?}"
+        );
+    }
+
+    #[test]
+    fn names_of_this_machine_are_answered() {
+        for host in ["localhost", "LocalHost:8484", "localhost.", "127.0.0.1:8484", "[::1]:8484", "10.1.2.3:8484"] {
+            check("/livez", &[("host", host)], Ok(()));
+        }
+        check("/livez", &[("host", "models.internal:80")], Ok(()));
+    }
+
+    #[test]
+    fn a_rebound_name_is_not() {
+        for host in ["evil.example", "evil.example:8484", "127.0.0.1.evil.example", "localhost.evil.example"] {
+            check("/livez", &[("host", host)], Err("host_not_allowed"));
+        }
+        // The "0.0.0.0 day": a browser that takes it for this machine.
+        check("/livez", &[("host", "0.0.0.0:8484")], Err("host_not_allowed"));
+        check("/livez", &[("host", "10.9.9.9")], Err("host_not_allowed"));
+    }
+
+    #[test]
+    fn one_host_and_only_one() {
+        check("/livez", &[], Err("invalid_host"));
+        check("/livez", &[("host", "localhost"), ("host", "localhost")], Err("invalid_host"));
+        check("/livez", &[("host", "user@localhost")], Err("invalid_host"));
+        check("/livez", &[("host", "")], Err("invalid_host"));
+        check("http://localhost/livez", &[("host", "localhost")], Ok(()));
+        check("http://evil.example/livez", &[("host", "localhost")], Err("invalid_host"));
+    }
+
+    #[test]
+    fn pages_are_refused() {
+        for origin in ["http://evil.example", "null", "http://localhost:8484"] {
+            check("/livez", &[("host", "localhost"), ("origin", origin)], Err("origin_not_allowed"));
+        }
+        check("/livez", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], Err("origin_not_allowed"));
+        check("/livez", &[("host", "localhost"), ("sec-fetch-site", "none")], Ok(()));
+    }
+
+    #[test]
+    fn only_json_is_taken() {
+        for (sent, is_taken) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("application/jsonp", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(sent))]);
+            assert_eq!(check_is_json(&headers).is_ok(), is_taken, "{sent}");
+        }
+        assert!(check_is_json(&HeaderMap::new()).is_err());
+    }
+}

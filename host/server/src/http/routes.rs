@@ -1,0 +1,179 @@
+//! Which path is answered by whom, and what goes around every answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use inference::RequestId;
+use serde::Serialize;
+use telemetry::Format;
+use uuid::Uuid;
+
+use super::body::BodyReader;
+use super::status::Failure;
+use super::{HttpConfig, chat, guard};
+use crate::service::{ChatError, Readiness, Service};
+use crate::wire::{ModelList, ModelObject};
+
+/// What every handler may need.
+pub(super) struct App {
+    pub(super) service: Arc<Service>,
+    pub(super) config: HttpConfig,
+    pub(super) bodies: BodyReader,
+}
+
+/// The address that a request's connection arrived at; put into its extensions by the connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ArrivedAt(pub(super) IpAddr);
+
+pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
+    let bodies = BodyReader::new(config.body_bytes_max, config.body_timeout);
+    let app = Arc::new(App { service, config, bodies });
+    Router::new()
+        .route("/v1/chat/completions", post(chat::chat))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/health", get(ready))
+        .route("/v1/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), around))
+        .with_state(app)
+}
+
+/// Around every request: its name, the check of its sender, and the count of its response.
+async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let id = new_request_id();
+    let route = route_name(request.uri().path());
+    let arrived_at = request.extensions().get::<ArrivedAt>().map_or(IpAddr::from([127, 0, 0, 1]), |at| at.0);
+    let checked = guard::check_sender(request.uri(), request.headers(), arrived_at, &app.config.hosts_allowed);
+    let mut response = match checked {
+        Ok(()) => {
+            request.extensions_mut().insert(id.clone());
+            next.run(request).await
+        }
+        Err(failure) => failure.into_response(),
+    };
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    app.service.metrics().http_response(route, response.status().as_u16());
+    response
+}
+
+/// Time-ordered, so that names sort as the requests came.
+pub(super) fn new_request_id() -> RequestId {
+    RequestId::new(Uuid::now_v7().simple().to_string())
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response {
+    json(&ModelList::new(&app.service.models()))
+}
+
+async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let cards = app.service.models();
+    match cards.iter().find(|card| card.id == id) {
+        Some(card) => Ok(json(&ModelObject::new(card))),
+        None => {
+            let served = cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join("`, `");
+            Err(Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served }))
+        }
+    }
+}
+
+/// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is
+/// about to finish.
+async fn live() -> Response {
+    json(&Status { status: "ok", reason: None })
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let (code, status, reason) = match app.service.readiness() {
+        Readiness::Ready => (StatusCode::OK, "ok", None),
+        Readiness::Loading(progress) => (StatusCode::SERVICE_UNAVAILABLE, "loading", Some(progress)),
+        Readiness::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "failed", Some(reason)),
+        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", None),
+    };
+    (code, json(&Status { status, reason })).into_response()
+}
+
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let format = Format::from_accept(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
+    ([(CONTENT_TYPE, format.content_type())], app.service.metrics().encode(format)).into_response()
+}
+
+/// axum adds `Allow`.
+async fn method_not_allowed(method: Method, uri: Uri) -> Failure {
+    let message = format!("{method} is not allowed on {}; the Allow header says what is", uri.path());
+    Failure::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+async fn not_found(uri: Uri) -> Failure {
+    let path: String = uri.path().chars().take(128).collect();
+    match path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()) {
+        Some(area) if OPENAI_AREAS.contains(&area) => Failure::unserved(&path),
+        _ => {
+            let message = format!("{path} is not a path of this server; try /v1/chat/completions or /v1/models");
+            Failure::client(StatusCode::NOT_FOUND, "not_found", message)
+        }
+    }
+}
+
+/// R34: parts of OpenAI's API. Where they are not served, a client learns that, rather than that its URL is wrong.
+const OPENAI_AREAS: [&str; 22] = [
+    "assistants",
+    "audio",
+    "batches",
+    "chat",
+    "completions",
+    "containers",
+    "conversations",
+    "embeddings",
+    "evals",
+    "files",
+    "fine_tuning",
+    "images",
+    "messages",
+    "moderations",
+    "organization",
+    "realtime",
+    "rerank",
+    "responses",
+    "threads",
+    "uploads",
+    "vector_stores",
+    "videos",
+];
+
+/// What metrics call a path: a few fixed words, whatever clients ask for.
+fn route_name(path: &str) -> &'static str {
+    match path {
+        "/v1/chat/completions" => "chat_completions",
+        "/livez" => "livez",
+        "/readyz" | "/health" | "/v1/ready" => "readyz",
+        "/metrics" => "metrics",
+        _ if path == "/v1/models" || path.starts_with("/v1/models/") => "models",
+        _ => "other",
+    }
+}
+
+#[derive(Serialize)]
+struct Status {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+fn json(value: &impl Serialize) -> Response {
+    let text = serde_json::to_string(value).expect("strings and numbers serialise");
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}

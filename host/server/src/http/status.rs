@@ -1,0 +1,124 @@
+//! From an error to its answer: the one place where HTTP statuses are chosen for requests that failed.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use inference::{Blame, PipelineError, SubmitError};
+
+use crate::limits;
+use crate::service::ChatError;
+use crate::wire::{ErrorBody, PluginFault, Refusal};
+
+/// An error as it goes to the client.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: ErrorBody,
+}
+
+impl Failure {
+    fn new(blame: Blame, code: impl Into<String>, message: impl Into<String>) -> Self {
+        let (status, kind) = match blame {
+            Blame::Client => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+            Blame::Plugin => (StatusCode::INTERNAL_SERVER_ERROR, "plugin_error"),
+            Blame::Capacity => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error"),
+            Blame::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+        };
+        Self { status, retry_after: None, body: ErrorBody::new(kind, code, message) }
+    }
+
+    pub(super) fn client(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, ..Self::new(Blame::Client, code, message) }
+    }
+
+    pub(super) fn overloaded(message: impl Into<String>) -> Self {
+        Self { retry_after: Some(limits::RETRY_AFTER_BUSY), ..Self::new(Blame::Capacity, "overloaded", message) }
+    }
+
+    /// R34: a part of OpenAI's API that is not served here.
+    pub(super) fn unserved(path: &str) -> Self {
+        let message = format!("{path} is not served here; POST /v1/chat/completions and GET /v1/models are");
+        Self { status: StatusCode::NOT_IMPLEMENTED, ..Self::new(Blame::Client, "unsupported_endpoint", message) }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let mut failure = Self::new(Blame::Client, refusal.code, refusal.message);
+        failure.body.error.param = refusal.param;
+        failure
+    }
+}
+
+impl From<&ChatError> for Failure {
+    fn from(error: &ChatError) -> Self {
+        let base = |code: &str| Self::new(error.blame(), code, error.to_string());
+        let later = |code: &str, retry_after| Self { retry_after: Some(retry_after), ..base(code) };
+        match error {
+            ChatError::Loading { .. } => later("model_loading", limits::RETRY_AFTER_LOADING),
+            ChatError::LoadFailed { .. } => later("model_failed", limits::RETRY_AFTER_LOADING),
+            ChatError::Draining => later("shutting_down", limits::RETRY_AFTER_LOADING),
+            ChatError::ModelNotFound { .. } => {
+                let mut failure = Self { status: StatusCode::NOT_FOUND, ..base("model_not_found") };
+                failure.body.error.param = Some("model".to_owned());
+                failure
+            }
+            // 429 tells a client to send less; waiting in vain was not its doing.
+            ChatError::QueueFull { .. } => {
+                Self { status: StatusCode::TOO_MANY_REQUESTS, ..later("queue_full", limits::RETRY_AFTER_BUSY) }
+            }
+            ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
+            ChatError::Pipeline(error) => pipeline(error),
+            ChatError::Submit(SubmitError::PromptTooLong { .. }) => {
+                let mut failure = base("context_length_exceeded");
+                failure.body.error.param = Some("messages".to_owned());
+                failure
+            }
+            ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
+            ChatError::Submit(SubmitError::QueueFull { .. }) => later("queue_full", limits::RETRY_AFTER_BUSY),
+            ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
+            ChatError::Internal { .. } => base("internal_error"),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        let mut response = (self.status, [(CONTENT_TYPE, json)], self.body.json()).into_response();
+        if let Some(retry_after) = self.retry_after {
+            // Whole seconds, and never none: `0` invites a client to spin.
+            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        response
+    }
+}
+
+fn pipeline(error: &PipelineError) -> Failure {
+    let base = |code: &str| Failure::new(error.blame(), code, error.to_string());
+    match error {
+        PipelineError::Rejected { status, code, message, retry_after, .. } => {
+            // The contract allows 400 to 499; the plugin room vouches for it, and a 5xx would be retried.
+            let status = StatusCode::from_u16(*status).ok().filter(StatusCode::is_client_error);
+            Failure {
+                status: status.unwrap_or(StatusCode::FORBIDDEN),
+                retry_after: *retry_after,
+                ..Failure::new(Blame::Client, code.clone(), message.clone())
+            }
+        }
+        PipelineError::Invalid { .. } => base("invalid_prompt"),
+        PipelineError::Fault { plugin, stage, kind, .. } => {
+            let mut failure = base("plugin_failed");
+            failure.body.error.outrigger =
+                Some(PluginFault { plugin: plugin.clone(), stage: stage.as_str(), kind: kind.as_str() });
+            failure
+        }
+        PipelineError::Overloaded => {
+            Failure { retry_after: Some(limits::RETRY_AFTER_BUSY), ..base("plugins_overloaded") }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What hyper does not watch on a connection: a head that drips, a client that does not read, a client that left.
+//!
+//! hyper's one header timeout runs from the end of the last response, so it can bound either the pause between two
+//! requests or the time of a head, not both: here it bounds the pause. It does not bound writing at all. And it notices
+//! that a client left only while its read buffer is empty: one byte sent after the request hides the end. So the socket
+//! passes through here, and a clock looks at it now and then.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::limits;
+
+/// Why a connection is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// A request's head took too long.
+    Head,
+    /// The client does not read.
+    WriteStall,
+    /// The client left while its request was being answered.
+    ClientLeft,
+}
+
+/// The eye on a connection.
+#[derive(Clone)]
+pub(super) struct Watch {
+    read: Arc<OwnedReadHalf>,
+    seen: Arc<Mutex<Seen>>,
+    head_timeout: Duration,
+    write_stall_max: Duration,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// A request is being answered.
+    is_busy: bool,
+    /// When the head that is awaited began: on a new connection at once, later with its first byte.
+    head_began: Option<Instant>,
+    /// Since when the client took nothing of what is to be written.
+    write_blocked: Option<Instant>,
+}
+
+impl Watch {
+    /// The watched socket, and its eye.
+    pub(super) fn over(stream: TcpStream, head_timeout: Duration, write_stall_max: Duration) -> (Socket, Self) {
+        let (read, write) = stream.into_split();
+        let seen = Seen { is_busy: false, head_began: Some(Instant::now()), write_blocked: None };
+        let (read, seen) = (Arc::new(read), Arc::new(Mutex::new(seen)));
+        let watch = Self { read, seen, head_timeout, write_stall_max };
+        (Socket { write, watch: watch.clone() }, watch)
+    }
+
+    /// A request's head has arrived; the answer is under way until the guard is dropped.
+    pub(super) fn busy(&self) -> Busy {
+        let mut seen = self.seen();
+        seen.is_busy = true;
+        seen.head_began = None;
+        Busy(self.clone())
+    }
+
+    /// Returns when the connection is to be given up.
+    pub(super) async fn overdue(&self) -> Overdue {
+        let mut clock = tokio::time::interval(limits::WATCH_INTERVAL);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            if let Some(overdue) = self.look() {
+                return overdue;
+            }
+        }
+    }
+
+    /// Takes what the client still sends and throws it away, until it is done or some time has passed. A socket closed
+    /// with unread bytes is reset, and a reset takes the response with it that the client has not read yet.
+    pub(super) async fn linger(&self) {
+        let discard = async {
+            let mut scratch = [0_u8; 4096];
+            loop {
+                match self.read.try_read(&mut scratch) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        if self.read.readable().await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
+                }
+            }
+        };
+        let _in_time = tokio::time::timeout(limits::CLOSE_GRACE, discard).await;
+    }
+
+    fn look(&self) -> Option<Overdue> {
+        let seen = self.seen();
+        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
+        if passed(seen.write_blocked, self.write_stall_max) {
+            Some(Overdue::WriteStall)
+        } else if passed(seen.head_began, self.head_timeout) {
+            Some(Overdue::Head)
+        } else if seen.is_busy && self.has_client_left() {
+            Some(Overdue::ClientLeft)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the client has closed its side, also behind bytes that nobody has read yet.
+    fn has_client_left(&self) -> bool {
+        let ready = self.read.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.map_or(true, |ready| ready.is_read_closed()))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Each change is one assignment: a panic elsewhere leaves nothing half done.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer is under way.
+pub(super) struct Busy(Watch);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.seen().is_busy = false;
+    }
+}
+
+/// The watched socket.
+pub(super) struct Socket {
+    write: OwnedWriteHalf,
+    watch: Watch,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let read = &self.watch.read;
+        loop {
+            ready!(read.as_ref().as_ref().poll_read_ready(cx))?;
+            match read.try_read(buf.initialize_unfilled()) {
+                Ok(count) => {
+                    buf.advance(count);
+                    let mut seen = self.watch.seen();
+                    if count > 0 && !seen.is_busy {
+                        seen.head_began.get_or_insert_with(Instant::now);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Socket {
+    /// Notes whether the client took something.
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        let mut seen = self.watch.seen();
+        if written.is_pending() {
+            seen.write_blocked.get_or_insert_with(Instant::now);
+        } else {
+            seen.write_blocked = None;
+        }
+        written
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.write).poll_write(cx, bytes);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.write).poll_write_vectored(cx, slices);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.write.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.write).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.write).poll_shutdown(cx)
+    }
+}

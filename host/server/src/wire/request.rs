@@ -1,0 +1,187 @@
+//! `POST /v1/chat/completions`: from the body to the house's words.
+//!
+//! Every member of OpenAI's request is decided here, by name: taken, accepted because ignoring it cannot change the
+//! answer, or refused. What is not listed is refused as unknown. Nothing is ignored silently.
+
+use inference::{ChatRequest, Message};
+
+use super::Refusal;
+use super::members::{Kind, Member};
+use super::messages::parse_messages;
+use crate::limits;
+use crate::service::Defaults;
+
+/// How the client wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChatOptions {
+    /// `stream_options.include_usage`.
+    pub(crate) include_usage: bool,
+}
+
+/// Parses a body. Members that are absent or `null` take their values from `defaults`.
+pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatRequest, ChatOptions), Refusal> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Refusal::body(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
+    let body = Member::body(text, limits::JSON_DEPTH_MAX)?;
+
+    let mut model: Option<String> = None;
+    let mut messages: Option<Vec<Message>> = None;
+    let mut sampling = defaults.sampling;
+    let mut max_tokens: Option<u32> = None;
+    let mut stop = Vec::new();
+    let mut is_streamed = false;
+    let mut stream_options: Option<(Member<'_>, bool)> = None;
+    let mut template_arguments = "{}".to_owned();
+
+    for (name, value) in body.object()? {
+        match name.as_str() {
+            "model" => model = Some(value.text(limits::SHORT_TEXT_BYTES_MAX)?),
+            "messages" => messages = Some(parse_messages(&value)?),
+            "stream" => is_streamed = value.flag()?,
+            "stream_options" => {
+                let include_usage = parse_stream_options(&value)?;
+                stream_options = Some((value, include_usage));
+            }
+            "max_tokens" | "max_completion_tokens" => {
+                let tokens = narrow(value.integer(1..=u64::from(u32::MAX))?);
+                if max_tokens.is_some_and(|other| other != tokens) {
+                    return Err(value.wrong("contradicts the other of `max_tokens` and `max_completion_tokens`"));
+                }
+                max_tokens = Some(tokens);
+            }
+            "temperature" => sampling.temperature = value.number(0.0..=2.0)?,
+            "top_p" => sampling.top_p = value.number(0.0..=1.0)?,
+            "min_p" => sampling.min_p = value.number(0.0..=1.0)?,
+            "top_k" => sampling.top_k = narrow(value.integer(0..=limits::TOP_K_MAX)?),
+            "presence_penalty" => sampling.presence_penalty = value.number(-2.0..=2.0)?,
+            "frequency_penalty" => sampling.frequency_penalty = value.number(-2.0..=2.0)?,
+            "repeat_penalty" | "repetition_penalty" => sampling.repeat_penalty = value.number(0.01..=2.0)?,
+            "seed" => sampling.seed = Some(value.integer(0..=u64::MAX)?),
+            "stop" => stop = parse_stop(&value)?,
+            "chat_template_kwargs" => template_arguments = parse_template_arguments(&value)?,
+            _ => judge(&name, &value)?,
+        }
+    }
+
+    let include_usage = match stream_options {
+        Some((member, _)) if !is_streamed => return Err(member.wrong("is for streams; set `stream` to true")),
+        Some((_, include_usage)) => include_usage,
+        None => false,
+    };
+    let request = ChatRequest {
+        model: model.ok_or_else(|| missing("model", "the name of a model; GET /v1/models lists what is served"))?,
+        messages: messages.ok_or_else(|| missing("messages", "an array of messages"))?,
+        tools: Vec::new(),
+        sampling,
+        max_tokens,
+        stop,
+        streaming: is_streamed,
+        template_arguments,
+    };
+    Ok((request, ChatOptions { include_usage }))
+}
+
+/// Members that change nothing here: accepted where they ask for what happens anyway, refused where they do not.
+fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
+    let is_noop = match name {
+        // Who asks, for an operator's statistics at OpenAI; the cache here is not keyed by clients.
+        "user" | "safety_identifier" | "prompt_cache_key" => value.text(limits::SHORT_TEXT_BYTES_MAX).map(|_| true)?,
+        "metadata" => parse_metadata(value).map(|()| true)?,
+        // Nothing is stored for later retrieval, and there is one tier.
+        "store" | "logprobs" => !value.flag()?,
+        "service_tier" => matches!(value.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str(), "auto" | "default"),
+        // One answer, in text, without the tokens' probabilities.
+        "n" => value.integer(1..=u64::MAX)? == 1,
+        "top_logprobs" => value.integer(0..=u64::MAX)? == 0,
+        "modalities" => value.json().split_whitespace().collect::<String>() == r#"["text"]"#,
+        "response_format" => is_text_format(value)?,
+        // No tools are offered, so none is called, whichever way.
+        "tools" | "functions" | "logit_bias" => value.is_empty(),
+        "tool_choice" | "function_call" => matches!(value.json(), r#""none""# | r#""auto""#),
+        "parallel_tool_calls" => value.flag().map(|_| true)?,
+        "audio"
+        | "prediction"
+        | "prompt_cache_retention"
+        | "reasoning_effort"
+        | "verbosity"
+        | "web_search_options"
+        | "moderation" => false,
+        _ => return Err(value.unknown()),
+    };
+    if is_noop { Ok(()) } else { Err(value.unsupported(remedy(name))) }
+}
+
+fn remedy(name: &str) -> &'static str {
+    match name {
+        "n" => "is not supported above 1; send the request as often as you need answers",
+        "store" => "is not supported: nothing is stored; leave it out or send false",
+        "logprobs" => "is not supported; leave it out or send false",
+        "top_logprobs" => "is not supported; leave it out or send 0",
+        "service_tier" => "is not supported; leave it out or send `auto`",
+        "modalities" => "is not supported beyond [\"text\"]",
+        "response_format" => "is not supported beyond {\"type\":\"text\"}",
+        _ => "is not supported by this server; remove it",
+    }
+}
+
+fn parse_stream_options(options: &Member<'_>) -> Result<bool, Refusal> {
+    let mut include_usage = false;
+    for (name, value) in options.object()? {
+        match name.as_str() {
+            "include_usage" => include_usage = value.flag()?,
+            // Padding against an observer of packet sizes: not giving it must not go unnoticed.
+            "include_obfuscation" if !value.flag()? => {}
+            "include_obfuscation" => return Err(value.unsupported("is not supported; leave it out or send false")),
+            _ => return Err(value.unknown()),
+        }
+    }
+    Ok(include_usage)
+}
+
+/// A string, or an array of strings.
+fn parse_stop(stop: &Member<'_>) -> Result<Vec<String>, Refusal> {
+    let text = |member: &Member<'_>| match member.text(limits::STOP_TEXT_BYTES_MAX)? {
+        text if text.is_empty() => Err(member.wrong("must not be empty: it would end every answer at once")),
+        text => Ok(text),
+    };
+    match stop.kind() {
+        Kind::Text => Ok(vec![text(stop)?]),
+        Kind::Array => stop.array(limits::STOP_TEXTS_MAX)?.iter().map(text).collect(),
+        Kind::Object | Kind::Other => Err(stop.wrong("must be a string or an array of strings")),
+    }
+}
+
+/// Variables for the chat template: any JSON object. It goes to a plugin as text, so what serde would check on the way
+/// is checked here.
+fn parse_template_arguments(arguments: &Member<'_>) -> Result<String, Refusal> {
+    if arguments.kind() != Kind::Object {
+        return Err(arguments.wrong("must be an object"));
+    }
+    let (bytes, bytes_max) = (arguments.json().len(), limits::TEMPLATE_ARGUMENTS_BYTES_MAX);
+    if bytes > bytes_max {
+        return Err(arguments.wrong(&format!("must be at most {bytes_max} bytes long, it has {bytes}")));
+    }
+    arguments.check_names()?;
+    Ok(arguments.json().to_owned())
+}
+
+fn parse_metadata(metadata: &Member<'_>) -> Result<(), Refusal> {
+    let pairs = metadata.object()?;
+    if pairs.len() > limits::METADATA_PAIRS_MAX {
+        return Err(metadata.wrong(&format!("must have at most {} pairs", limits::METADATA_PAIRS_MAX)));
+    }
+    pairs.iter().try_for_each(|(_, value)| value.text(limits::SHORT_TEXT_BYTES_MAX).map(drop))
+}
+
+fn is_text_format(format: &Member<'_>) -> Result<bool, Refusal> {
+    let members = format.object()?;
+    Ok(matches!(members.as_slice(), [(name, value)] if name == "type" && value.json() == r#""text""#))
+}
+
+fn missing(name: &str, expected: &str) -> Refusal {
+    Refusal::member(name, "missing_required_parameter", format!("`{name}` is required: {expected}"))
+}
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

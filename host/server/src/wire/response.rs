@@ -1,0 +1,343 @@
+//! Answers in OpenAI's form: whole, in chunks, and the list of models.
+
+use inference::{Delta, Finish, ModelCard, Usage};
+use serde::Serialize;
+
+use crate::service::Finished;
+
+/// What all parts of one answer have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct ChunkWriter {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) fingerprint: String,
+    pub(crate) include_usage: bool,
+}
+
+impl ChunkWriter {
+    /// The first chunk: who speaks.
+    pub(crate) fn role(&self) -> String {
+        let delta = ChunkDelta { role: Some("assistant"), content: Some(""), ..ChunkDelta::default() };
+        self.choice(delta, None, None)
+    }
+
+    pub(crate) fn delta(&self, delta: &Delta) -> String {
+        let delta = match delta {
+            Delta::Content(text) => ChunkDelta { content: Some(text), ..ChunkDelta::default() },
+            Delta::Reasoning(text) => ChunkDelta { reasoning_content: Some(text), ..ChunkDelta::default() },
+            Delta::ToolCallStart { index, id, name } => ChunkDelta {
+                tool_calls: Some([CallDelta {
+                    index: *index,
+                    id: Some(id),
+                    kind: Some("function"),
+                    function: FunctionDelta { name: Some(name), arguments: "" },
+                }]),
+                ..ChunkDelta::default()
+            },
+            Delta::ToolArguments { index, text } => ChunkDelta {
+                tool_calls: Some([CallDelta {
+                    index: *index,
+                    id: None,
+                    kind: None,
+                    function: FunctionDelta { name: None, arguments: text },
+                }]),
+                ..ChunkDelta::default()
+            },
+        };
+        self.choice(delta, None, None)
+    }
+
+    /// The last chunk of the choice, and the usage where the client asked for it.
+    pub(crate) fn finish(&self, finished: &Finished) -> String {
+        let notes = Notes::of(finished);
+        let mut text = self.choice(ChunkDelta::default(), Some(finish_reason(finished.finish)), notes);
+        if self.include_usage {
+            text.push_str(&self.chunk(&[], Some(Some(finished.usage.into())), None));
+        }
+        text
+    }
+
+    fn choice(&self, delta: ChunkDelta<'_>, finish_reason: Option<&'static str>, notes: Option<Notes>) -> String {
+        // With `include_usage` every chunk has the member, and all but the last have it as null.
+        let usage = self.include_usage.then_some(None);
+        self.chunk(&[ChunkChoice { index: 0, delta, logprobs: None, finish_reason }], usage, notes)
+    }
+
+    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<UsageMembers>>, notes: Option<Notes>) -> String {
+        let chunk = Chunk {
+            id: &self.id,
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: &self.model,
+            system_fingerprint: &self.fingerprint,
+            choices,
+            usage,
+            outrigger: notes,
+        };
+        event(&serde_json::to_string(&chunk).expect("strings and numbers serialise"))
+    }
+
+    /// The whole answer in one object.
+    pub(crate) fn whole(&self, collected: Collected, finished: &Finished) -> String {
+        let Collected { content, reasoning, calls } = collected;
+        let whole = Whole {
+            id: &self.id,
+            object: "chat.completion",
+            created: self.created,
+            model: &self.model,
+            system_fingerprint: &self.fingerprint,
+            choices: [WholeChoice {
+                index: 0,
+                message: WholeMessage {
+                    role: "assistant",
+                    // As with OpenAI: an answer that is only calls has no content.
+                    content: (!content.is_empty() || calls.is_empty()).then_some(content),
+                    refusal: None,
+                    reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
+                    tool_calls: (!calls.is_empty()).then_some(calls),
+                },
+                logprobs: None,
+                finish_reason: finish_reason(finished.finish),
+            }],
+            usage: finished.usage.into(),
+            outrigger: Notes::of(finished),
+        };
+        serde_json::to_string(&whole).expect("strings and numbers serialise")
+    }
+}
+
+/// One event of a stream. JSON as we write it has no line break, so one `data` line carries it.
+pub(crate) fn event(json: &str) -> String {
+    format!("data: {json}\n\n")
+}
+
+/// The deltas of an answer, put together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    content: String,
+    reasoning: String,
+    calls: Vec<Call>,
+}
+
+impl Collected {
+    pub(crate) fn add(&mut self, delta: Delta) {
+        match delta {
+            Delta::Content(text) => self.content.push_str(&text),
+            Delta::Reasoning(text) => self.reasoning.push_str(&text),
+            Delta::ToolCallStart { id, name, .. } => {
+                let function = Function { name, arguments: String::new() };
+                self.calls.push(Call { id, kind: "function", function });
+            }
+            Delta::ToolArguments { index, text } => {
+                let call = usize::try_from(index).ok().and_then(|index| self.calls.get_mut(index));
+                if let Some(call) = call {
+                    call.function.arguments.push_str(&text);
+                }
+            }
+        }
+    }
+}
+
+fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+        // A plugin that ends an answer as cancelled or failed withholds the rest too, and OpenAI's clients know no
+        // other word for an answer that is shorter than the model's.
+        Finish::Filtered | Finish::Cancelled | Finish::Failed => "content_filter",
+    }
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'a str,
+    choices: &'a [ChunkChoice<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<UsageMembers>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outrigger: Option<Notes>,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice<'a> {
+    index: u32,
+    delta: ChunkDelta<'a>,
+    logprobs: Option<()>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Default, Serialize)]
+struct ChunkDelta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[CallDelta<'a>; 1]>,
+}
+
+#[derive(Serialize)]
+struct CallDelta<'a> {
+    index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: FunctionDelta<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionDelta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'a str,
+    choices: [WholeChoice; 1],
+    usage: UsageMembers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outrigger: Option<Notes>,
+}
+
+#[derive(Serialize)]
+struct WholeChoice {
+    index: u32,
+    message: WholeMessage,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct WholeMessage {
+    role: &'static str,
+    content: Option<String>,
+    refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<Vec<Call>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Call {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: Function,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Function {
+    name: String,
+    arguments: String,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct UsageMembers {
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct PromptDetails {
+    cached_tokens: u32,
+}
+
+impl From<Usage> for UsageMembers {
+    fn from(usage: Usage) -> Self {
+        let Usage { prompt_tokens, completion_tokens, cached_tokens } = usage;
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: u64::from(prompt_tokens) + u64::from(completion_tokens),
+            prompt_tokens_details: PromptDetails { cached_tokens },
+        }
+    }
+}
+
+/// Ours: what the plugins noted on this answer. A list, since two plugins may use the same name.
+#[derive(Serialize)]
+struct Notes {
+    annotations: Vec<Note>,
+}
+
+#[derive(Serialize)]
+struct Note {
+    name: String,
+    value: String,
+}
+
+impl Notes {
+    fn of(finished: &Finished) -> Option<Self> {
+        let note = |(name, value): &(String, String)| Note { name: name.clone(), value: value.clone() };
+        let annotations: Vec<Note> = finished.annotations.iter().map(note).collect();
+        (!annotations.is_empty()).then_some(Self { annotations })
+    }
+}
+
+/// `GET /v1/models`.
+#[derive(Serialize)]
+pub(crate) struct ModelList<'a> {
+    object: &'static str,
+    data: Vec<ModelObject<'a>>,
+}
+
+impl<'a> ModelList<'a> {
+    pub(crate) fn new(cards: &'a [ModelCard]) -> Self {
+        Self { object: "list", data: cards.iter().map(ModelObject::new).collect() }
+    }
+}
+
+/// `GET /v1/models/{id}`. R13: `revision` says what a moving name resolved to.
+#[derive(Serialize)]
+pub(crate) struct ModelObject<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    outrigger: ModelFacts<'a>,
+}
+
+#[derive(Serialize)]
+struct ModelFacts<'a> {
+    revision: &'a str,
+    architecture: &'a str,
+    context_length: u32,
+    context_length_trained: u32,
+    size_bytes: u64,
+}
+
+impl<'a> ModelObject<'a> {
+    pub(crate) fn new(card: &'a ModelCard) -> Self {
+        Self {
+            id: &card.id,
+            object: "model",
+            created: card.created,
+            owned_by: "outrigger",
+            outrigger: ModelFacts {
+                revision: &card.revision,
+                architecture: &card.architecture,
+                context_length: card.context_length,
+                context_length_trained: card.context_length_trained,
+                size_bytes: card.size_bytes,
+            },
+        }
+    }
+}
