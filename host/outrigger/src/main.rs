@@ -1,2 +1,51 @@
-//! The `outrigger` command.
-fn main() {}
+//! The `outrigger` command: what the user said, made into rooms wired together.
+
+mod bundle;
+mod cli;
+mod config;
+mod probe;
+mod run;
+mod serve;
+mod spin;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration (`clap`'s own code for wrong flags).
+fn main() -> ExitCode {
+    spin::bound_openmp_spin();
+    let cli = cli::Cli::parse();
+    let result = match cli.command {
+        cli::Command::Serve(arguments) => serve::serve(arguments),
+        cli::Command::Run(arguments) => run::run(arguments),
+        cli::Command::Probe(arguments) => probe::probe(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, error }) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// An error with the exit code it ends in.
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// What was said cannot be meant: exit code 2.
+    fn usage(error: anyhow::Error) -> Self {
+        Self { code: 2, error }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: 1, error }
+    }
+}

@@ -1,0 +1,193 @@
+//! What was said: every key as a flag, an environment variable and a key of the configuration file.
+//!
+//! One struct serves all three, so that a key cannot exist in one place and be missing in another. A flag wins over
+//! the environment, the environment over the file, the file over the default.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+use telemetry::logging::LogFormat;
+
+use super::PluginTable;
+
+/// Every key, each perhaps unsaid.
+#[derive(Debug, Default, Clone, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Said {
+    /// Model to serve, as file:PATH of a GGUF
+    #[arg(long, env = "OUTRIGGER_MODEL", value_name = "REF", help_heading = "Model")]
+    pub(crate) model: Option<String>,
+
+    /// Name that requests use for the model [default: the file's name without .gguf]
+    #[arg(long, env = "OUTRIGGER_MODEL_ID", value_name = "NAME", help_heading = "Model")]
+    pub(crate) model_id: Option<String>,
+
+    /// Tokens that one request may hold, prompt and answer together [default: what the model was trained for, at most
+    /// 8192]
+    #[arg(long, env = "OUTRIGGER_CONTEXT_LENGTH", value_name = "TOKENS", help_heading = "Model")]
+    pub(crate) context_length: Option<u32>,
+
+    /// Threads that compute [default: the processors that the cgroup grants]
+    #[arg(long, env = "OUTRIGGER_THREADS", value_name = "COUNT", help_heading = "Model")]
+    pub(crate) threads: Option<u32>,
+
+    /// Requests answered at the same time; each takes its own share of memory [default: 1]
+    #[arg(long, env = "OUTRIGGER_MAX_CONCURRENCY", value_name = "COUNT", help_heading = "Capacity")]
+    pub(crate) max_concurrency: Option<u32>,
+
+    /// Requests that may wait for a free place; one more is answered 503 [default: 64]
+    #[arg(long, env = "OUTRIGGER_QUEUE_MAX", value_name = "COUNT", help_heading = "Capacity")]
+    pub(crate) queue_max: Option<u32>,
+
+    /// How long a request may wait for its place [default: 30]
+    #[arg(long, env = "OUTRIGGER_QUEUE_WAIT_SECONDS", value_name = "SECONDS", help_heading = "Capacity")]
+    pub(crate) queue_wait_seconds: Option<u64>,
+
+    /// Plugin to use: a bundled one by name (redact), or the path of a component; may be given several times
+    ///
+    /// A name that a [[plugin]] table of the configuration file bears selects that table. Given at all, the flag
+    /// replaces the file's list. `chat-template` is always there unless another plugin renders prompts.
+    #[arg(long = "plugin", env = "OUTRIGGER_PLUGIN", value_name = "NAME|PATH", value_delimiter = ',')]
+    #[arg(help_heading = "Plugins")]
+    #[serde(skip)]
+    pub(crate) plugin_names: Option<Vec<String>>,
+
+    /// `[[plugin]]` tables: only a file can say as much.
+    #[arg(skip)]
+    #[serde(rename = "plugin")]
+    pub(crate) plugin_tables: Vec<PluginTable>,
+
+    /// Threads that run plugins [default: a quarter of the processors, 1 to 4]
+    #[arg(long, env = "OUTRIGGER_PLUGIN_WORKERS", value_name = "COUNT", help_heading = "Plugins")]
+    pub(crate) plugin_workers: Option<u32>,
+
+    /// Folder for what can be made again, such as compiled plugins [default: $XDG_CACHE_HOME/outrigger or
+    /// ~/.cache/outrigger]
+    #[arg(long, env = "OUTRIGGER_CACHE_DIR", value_name = "DIR", help_heading = "Plugins")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Address and port to listen on [default: 127.0.0.1:8484]
+    #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS", help_heading = "Server")]
+    pub(crate) listen: Option<String>,
+
+    /// Listen on an address that other machines reach although there is neither a key nor TLS
+    #[arg(long, env = "OUTRIGGER_LISTEN_INSECURE", value_name = "BOOL", help_heading = "Server")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) listen_insecure: Option<bool>,
+
+    /// Host name that requests may be addressed to beside localhost; may be given several times
+    #[arg(long = "allowed-host", env = "OUTRIGGER_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',')]
+    #[arg(help_heading = "Server")]
+    pub(crate) allowed_hosts: Option<Vec<String>>,
+
+    /// How long running answers may take to finish after SIGTERM or Ctrl-C [default: 30]
+    #[arg(long, env = "OUTRIGGER_DRAIN_SECONDS", value_name = "SECONDS", help_heading = "Server")]
+    pub(crate) drain_seconds: Option<u64>,
+
+    /// Form of the log on standard error: auto, text or json [default: auto: text on a terminal, json elsewhere]
+    #[arg(long, env = "OUTRIGGER_LOG_FORMAT", value_name = "FORMAT", help_heading = "Log", value_parser = log_format)]
+    #[serde(deserialize_with = "deserialize_log_format")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// What to log, as LEVEL or TARGET=LEVEL,… such as info,engine=debug [default: info]
+    #[arg(long, env = "OUTRIGGER_LOG", value_name = "FILTER", help_heading = "Log")]
+    pub(crate) log: Option<String>,
+}
+
+impl Said {
+    /// What flags and environment said (`self`), completed by the file at `path`.
+    pub(crate) fn or_file(self, path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(self) };
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let file: Self =
+            toml::from_str(&text).with_context(|| format!("cannot use the configuration {}", path.display()))?;
+        Ok(self.or(file))
+    }
+
+    fn or(self, file: Self) -> Self {
+        Self {
+            model: self.model.or(file.model),
+            model_id: self.model_id.or(file.model_id),
+            context_length: self.context_length.or(file.context_length),
+            threads: self.threads.or(file.threads),
+            max_concurrency: self.max_concurrency.or(file.max_concurrency),
+            queue_max: self.queue_max.or(file.queue_max),
+            queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
+            plugin_names: self.plugin_names,
+            plugin_tables: file.plugin_tables,
+            plugin_workers: self.plugin_workers.or(file.plugin_workers),
+            cache_dir: self.cache_dir.or(file.cache_dir),
+            listen: self.listen.or(file.listen),
+            listen_insecure: self.listen_insecure.or(file.listen_insecure),
+            allowed_hosts: self.allowed_hosts.or(file.allowed_hosts),
+            drain_seconds: self.drain_seconds.or(file.drain_seconds),
+            log_format: self.log_format.or(file.log_format),
+            log: self.log.or(file.log),
+        }
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("`{text}` is not a log format; auto, text and json are")),
+    }
+}
+
+fn deserialize_log_format<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<LogFormat>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    log_format(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        said: Said,
+    }
+
+    #[test]
+    fn every_key_is_a_flag_and_a_variable_and_a_key_of_the_file() {
+        for argument in Flags::command().get_arguments() {
+            let Some(flag) = argument.get_long().filter(|flag| !["help", "version"].contains(flag)) else { continue };
+            let variable = argument.get_env().unwrap_or_else(|| panic!("--{flag} has no variable")).to_string_lossy();
+            let (key, value) = match flag {
+                "allowed-host" => ("allowed_hosts".to_owned(), "[\"a.example\"]"),
+                "plugin" => ("plugin".to_owned(), "[{ name = \"redact\" }]"),
+                "log-format" => ("log_format".to_owned(), "\"json\""),
+                "listen-insecure" => ("listen_insecure".to_owned(), "true"),
+                _ => (flag.replace('-', "_"), ""),
+            };
+            assert_eq!(variable, format!("OUTRIGGER_{}", key.to_uppercase()));
+            let accepted = [value, "1", "\"x\""]
+                .iter()
+                .filter(|value| !value.is_empty())
+                .any(|value| toml::from_str::<Said>(&format!("{key} = {value}")).is_ok());
+            assert!(accepted, "the file does not know `{key}`");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let error = toml::from_str::<Said>("max_concurency = 1").expect_err("a misspelled key");
+        assert!(error.message().contains("unknown field `max_concurency`, expected one of `model`"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Said { max_concurrency: Some(2), ..Said::default() };
+        let file = Said { max_concurrency: Some(3), queue_max: Some(4), ..Said::default() };
+        let both = flags.or(file);
+        assert_eq!((both.max_concurrency, both.queue_max), (Some(2), Some(4)));
+    }
+}

@@ -1,0 +1,202 @@
+//! What was said, and what it means: checked values that nothing has to check again.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use model::ModelReference;
+use telemetry::logging::LogFormat;
+
+use super::{PluginTable, Said};
+
+/// Where we listen unless told otherwise.
+const LISTEN_DEFAULT: &str = "127.0.0.1:8484";
+/// R20: a local model answers one request at a time unless the operator says that the machine bears more.
+const MAX_CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
+/// llama.cpp's own limit on sequences in a batch (`LLAMA_MAX_SEQ`).
+const MAX_CONCURRENCY_MAX: u32 = 256;
+/// More threads than any machine has cores.
+const THREADS_MAX: u32 = 1024;
+/// Plugins run for microseconds; more threads than this only wait for each other.
+const PLUGIN_WORKERS_MAX: u32 = 64;
+/// The defaults of the service, reasons there.
+const QUEUE_MAX_DEFAULT: usize = server::limits::QUEUE_MAX_DEFAULT;
+const QUEUE_WAIT_DEFAULT: Duration = server::limits::QUEUE_WAIT_MAX_DEFAULT;
+const DRAIN_DEFAULT: Duration = server::limits::DRAIN_GRACE_DEFAULT;
+
+/// The effective configuration.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) model: ModelReference,
+    pub(crate) model_id: String,
+    pub(crate) context_length: Option<u32>,
+    pub(crate) threads: Option<u32>,
+    pub(crate) max_concurrency: NonZeroUsize,
+    pub(crate) queue_max: usize,
+    pub(crate) queue_wait: Duration,
+    pub(crate) plugins: Vec<PluginTable>,
+    pub(crate) plugin_workers: Option<NonZeroUsize>,
+    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) drain: Duration,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log: String,
+}
+
+impl Settings {
+    /// Checks what was said and fills in the defaults.
+    pub(crate) fn from_said(said: Said) -> anyhow::Result<Self> {
+        let Some(model) = &said.model else {
+            bail!("no model is named; pass --model file:/path/to/model.gguf, or set `model` in the configuration")
+        };
+        let model = ModelReference::parse(model)?;
+        let listen = listen_address(said.listen.as_deref(), said.listen_insecure.unwrap_or(false))?;
+        Ok(Self {
+            model_id: said.model_id.filter(|id| !id.is_empty()).unwrap_or_else(|| model.default_id()),
+            model,
+            context_length: at_least_one("context_length", said.context_length, u32::MAX)?.map(NonZeroU32::get),
+            threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
+            max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
+                .map_or(MAX_CONCURRENCY_DEFAULT, size),
+            queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
+            queue_wait: said.queue_wait_seconds.map_or(QUEUE_WAIT_DEFAULT, Duration::from_secs),
+            plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
+            plugin_workers: at_least_one("plugin_workers", said.plugin_workers, PLUGIN_WORKERS_MAX)?.map(size),
+            cache_dir: said.cache_dir.or_else(default_cache_dir),
+            listen,
+            allowed_hosts: said.allowed_hosts.unwrap_or_default(),
+            drain: said.drain_seconds.map_or(DRAIN_DEFAULT, Duration::from_secs),
+            log_format: said.log_format.unwrap_or(LogFormat::Auto),
+            log: said.log.unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+}
+
+fn at_least_one(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<NonZeroU32>> {
+    let Some(value) = value else { return Ok(None) };
+    if value > most {
+        bail!("`{key}` is {value}; {most} is the most that is accepted");
+    }
+    let value = NonZeroU32::new(value).with_context(|| format!("`{key}` is 0; it must be at least 1"))?;
+    Ok(Some(value))
+}
+
+fn size(count: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(count).unwrap_or(NonZeroUsize::MAX)
+}
+
+fn listen_address(given: Option<&str>, insecure: bool) -> anyhow::Result<SocketAddr> {
+    let given = given.unwrap_or(LISTEN_DEFAULT);
+    let address = given
+        .to_socket_addrs()
+        .with_context(|| format!("`listen` is `{given}`, which is no ADDRESS:PORT; write for example {LISTEN_DEFAULT}"))?
+        .next()
+        .with_context(|| format!("`listen` is `{given}`, which resolves to no address"))?;
+    if !address.ip().is_loopback() && !insecure {
+        bail!(
+            "`listen` is {address}, which other machines reach, and there is neither a key nor TLS; listen on \
+             {LISTEN_DEFAULT}, or pass --listen-insecure where the network itself keeps others out"
+        );
+    }
+    Ok(address)
+}
+
+/// Names given as flags select tables of the file, bundled plugins or components; without any, the file's tables stand.
+fn choose_plugins(names: Option<Vec<String>>, tables: Vec<PluginTable>) -> anyhow::Result<Vec<PluginTable>> {
+    let chosen: Vec<PluginTable> = match names {
+        None => tables,
+        Some(names) => names
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| {
+                tables.iter().find(|table| table.name == name).cloned().unwrap_or_else(|| {
+                    if crate::bundle::component(&name).is_some() {
+                        PluginTable::bare(name, None)
+                    } else {
+                        PluginTable::bare(plugin_name(&name), Some(name))
+                    }
+                })
+            })
+            .collect(),
+    };
+    for (index, table) in chosen.iter().enumerate() {
+        if chosen[..index].iter().any(|other| other.name == table.name) {
+            bail!("two plugins are called `{}`; give one of them another `name`", table.name);
+        }
+    }
+    Ok(chosen)
+}
+
+/// `./plugins/my_filter.wasm` is called `my-filter`.
+fn plugin_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.strip_suffix(".wasm").unwrap_or(file).replace('_', "-")
+}
+
+fn default_cache_dir() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).map(|cache| cache.join("outrigger"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said() -> Said {
+        Said { model: Some("file:/m/a.gguf".to_owned()), ..Said::default() }
+    }
+
+    fn check_refused(said: Said, expected: &str) {
+        let error = Settings::from_said(said).expect_err("settings that mean nothing");
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_sidecar() {
+        let settings = Settings::from_said(said()).expect("defaults");
+        assert_eq!(settings.max_concurrency.get(), 1, "R20");
+        assert!(settings.listen.ip().is_loopback());
+        assert_eq!(settings.model_id, "a");
+    }
+
+    // R20
+    #[test]
+    fn no_concurrency_is_an_error() {
+        check_refused(Said { max_concurrency: Some(0), ..said() }, "`max_concurrency` is 0; it must be at least 1");
+    }
+
+    #[test]
+    fn other_machines_are_let_in_only_on_purpose() {
+        let open = Said { listen: Some("0.0.0.0:80".to_owned()), ..said() };
+        assert!(Settings::from_said(Said { listen_insecure: Some(true), ..open.clone() }).is_ok());
+        check_refused(
+            open,
+            "`listen` is 0.0.0.0:80, which other machines reach, and there is neither a key nor TLS; listen on \
+             127.0.0.1:8484, or pass --listen-insecure where the network itself keeps others out",
+        );
+    }
+
+    #[test]
+    fn a_missing_model_is_asked_for() {
+        check_refused(
+            Said::default(),
+            "no model is named; pass --model file:/path/to/model.gguf, or set `model` in the configuration",
+        );
+    }
+
+    #[test]
+    fn names_select_tables_bundled_plugins_and_components() {
+        let table = PluginTable { config: toml::toml! { a = 1 }, ..PluginTable::bare("redact".to_owned(), None) };
+        let names = Some(vec!["redact".to_owned(), "./x/my_filter.wasm".to_owned(), "chat-template".to_owned()]);
+        let chosen = choose_plugins(names, vec![table]).expect("three plugins");
+        let shown: Vec<_> = chosen.iter().map(|table| (table.name.as_str(), table.from.as_deref())).collect();
+        assert_eq!(
+            shown,
+            [("redact", None), ("my-filter", Some("./x/my_filter.wasm")), ("chat-template", None)],
+        );
+        assert!(!chosen[0].config.is_empty(), "the file's table for `redact`");
+    }
+}

@@ -1,0 +1,117 @@
+//! `outrigger run`: one answer on the terminal, by the same path that a request over HTTP takes.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use inference::{Call, ChatRequest, Delta, Message, Part, RequestId, Role, Sampling};
+use server::{AnswerEvent, Finished, Service};
+
+use crate::Failure;
+use crate::cli::Run;
+use crate::config::Settings;
+use crate::wiring;
+
+/// Bytes of a prompt from standard input: what a request body may hold.
+const PROMPT_BYTES_MAX: usize = server::limits::BODY_BYTES_MAX_DEFAULT;
+
+pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
+    let Run { prompt, system, max_tokens, temperature, seed, mut settings } = arguments;
+    // The answer and the log share a terminal: only what is wrong is worth a line there.
+    settings.said.log.get_or_insert_with(|| "warn".to_owned());
+    let settings = settings.resolve().map_err(Failure::usage)?;
+    telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+
+    let request = ChatRequest {
+        model: settings.model_id.clone(),
+        messages: messages(system, read_prompt(prompt)?),
+        tools: Vec::new(),
+        sampling: Sampling { temperature: checked(temperature)?, seed, ..Sampling::default() },
+        max_tokens,
+        stop: Vec::new(),
+        streaming: true,
+        template_arguments: "{}".to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    Ok(runtime.block_on(answer(&settings, request))?)
+}
+
+async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()> {
+    let metrics = wiring::metrics();
+    let service = Service::new(wiring::service_config(settings), metrics.clone());
+    service.ready(wiring::load(settings, &metrics.plugins)?);
+
+    let call = Call {
+        request_id: RequestId::new("run"),
+        traceparent: None,
+        model: settings.model_id.clone(),
+        headers: Vec::new(),
+    };
+    let started = Instant::now();
+    let mut answer = service.chat(request, call, telemetry::Endpoint::ChatCompletions).await?;
+    let mut stdout = std::io::stdout();
+    while let Some(event) = answer.next().await {
+        match event {
+            Ok(AnswerEvent::Delta(Delta::Content(text))) => {
+                write!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot write the answer")?;
+            }
+            // What the model thought is not its answer: shown to people, kept out of pipes.
+            Ok(AnswerEvent::Delta(Delta::Reasoning(text))) => eprint!("{text}"),
+            Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. })) => {}
+            Ok(AnswerEvent::Finished(finished)) => {
+                writeln!(stdout).context("cannot write the answer")?;
+                report(&finished, started);
+            }
+            Err(error) => {
+                writeln!(stdout)?;
+                return Err(error).context("the answer broke off");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How fast it was, for people.
+fn report(finished: &Finished, started: Instant) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let Finished { finish, usage, timings, .. } = finished;
+    let rate = timings
+        .filter(|timings| !timings.decode.is_zero() && usage.completion_tokens > 1)
+        .map(|timings| f64::from(usage.completion_tokens - 1) / timings.decode.as_secs_f64());
+    eprintln!(
+        "\x1b[2m{} + {} tokens, {}{:.1} s, finished by {finish:?}\x1b[0m",
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        rate.map(|rate| format!("{rate:.0} tokens/s, ")).unwrap_or_default(),
+        started.elapsed().as_secs_f64(),
+    );
+}
+
+fn messages(system: Option<String>, prompt: String) -> Vec<Message> {
+    let message = |role, text| Message { role, name: None, parts: vec![Part::Text(text)] };
+    system.map(|text| message(Role::System, text)).into_iter().chain([message(Role::User, prompt)]).collect()
+}
+
+fn read_prompt(prompt: String) -> Result<String, Failure> {
+    if prompt != "-" {
+        return Ok(prompt);
+    }
+    let mut text = String::new();
+    let limit = PROMPT_BYTES_MAX as u64 + 1;
+    std::io::stdin().take(limit).read_to_string(&mut text).context("cannot read the prompt from standard input")?;
+    if text.len() > PROMPT_BYTES_MAX {
+        return Err(Failure::usage(anyhow::anyhow!("the prompt is longer than {PROMPT_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn checked(temperature: Option<f32>) -> Result<f32, Failure> {
+    let temperature = temperature.unwrap_or(Sampling::default().temperature);
+    if (0.0..=2.0).contains(&temperature) {
+        Ok(temperature)
+    } else {
+        Err(Failure::usage(anyhow::anyhow!("--temperature is {temperature}; 0 to 2 is possible")))
+    }
+}

@@ -1,0 +1,115 @@
+//! `outrigger serve`: listen first, load behind it, drain at the end.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use server::{Drained, HttpConfig, Service};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::Failure;
+use crate::cli::Serve;
+use crate::config::Settings;
+use crate::wiring;
+
+pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
+    let Serve { settings } = arguments;
+    let settings = settings.resolve().map_err(Failure::usage)?;
+    telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(listen_and_serve(settings));
+    // A load that is still under way in C++ is not waited for.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
+    // The port first: whoever asks learns from the first moment that the model is on its way.
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let address = listener.local_addr().context("cannot tell the address")?;
+    tracing::info!(address = %address, version = env!("CARGO_PKG_VERSION"), "listening");
+
+    let metrics = wiring::metrics();
+    let service = Arc::new(Service::new(wiring::service_config(&settings), metrics.clone()));
+    service.loading(format!("loading {}", settings.model_id));
+    let drain = settings.drain;
+    let http = HttpConfig {
+        hosts_allowed: settings.allowed_hosts.clone(),
+        drain_grace: drain,
+        ..HttpConfig::default()
+    };
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(server::serve(listener, Arc::clone(&service), http, async {
+        let _ = stopped.await;
+    }));
+    let mut load = tokio::task::spawn_blocking(move || wiring::load(&settings, &metrics.plugins));
+    let mut signals = Signals::new()?;
+
+    let is_loaded = tokio::select! {
+        loaded = &mut load => {
+            service.ready(loaded.context("loading panicked")??);
+            tracing::info!(address = %address, "ready");
+            true
+        }
+        () = signals.next() => false,
+    };
+    if is_loaded {
+        signals.next().await;
+    }
+    tracing::info!("draining: running answers may finish; a second signal ends at once");
+    drop(stop);
+    let drained = tokio::select! {
+        drained = server => drained.context("the server panicked")?,
+        () = signals.next() => leave(1, "ended by a second signal; answers were cut off"),
+    };
+    if !is_loaded {
+        // C++ is still reading the model on another thread; the destructors of a normal exit would pull its ground away.
+        leave(0, "ended before the model was loaded");
+    }
+    match drained {
+        Drained::Complete => tracing::info!("ended; every request was answered"),
+        Drained::Cancelled { requests } => {
+            anyhow::bail!("{requests} requests did not finish within the {} s of drain_seconds", drain.as_secs())
+        }
+    }
+    Ok(())
+}
+
+/// Ends the process without destructors of any kind.
+fn leave(code: i32, why: &str) -> ! {
+    tracing::warn!("{why}");
+    let _ = std::io::stderr().flush();
+    #[expect(unsafe_code, reason = "std can only exit with destructors")]
+    // SAFETY: takes no pointers and does not return.
+    unsafe {
+        libc::_exit(code)
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let attempt = || anyhow!("cannot listen for signals");
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).with_context(attempt)?,
+            interrupt: signal(SignalKind::interrupt()).with_context(attempt)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
