@@ -40,6 +40,8 @@ const FEED_FORWARD: usize = 128;
 const LOGIT_SCALE: f32 = 0.35;
 /// Distance between the best logit and the next; at temperature 1 the wrong token has odds of 1 to 400.
 const LOGIT_MARGIN_MIN: f32 = 6.0;
+/// Codes that are tried until [`LOGIT_MARGIN_MIN`] holds; the first few do.
+const SEEDS_MAX: u64 = 1000;
 const SPACE: &str = "\u{2581}";
 
 /// A model to write.
@@ -205,10 +207,10 @@ impl Markov {
             tensor("attn_q", &[WIDTH, WIDTH], &noise(WIDTH * WIDTH));
             tensor("attn_k", &[WIDTH, kv], &noise(WIDTH * kv));
             tensor("attn_v", &[WIDTH, kv], &noise(WIDTH * kv));
-            tensor("attn_output", &[WIDTH, WIDTH], &[0.0; WIDTH * WIDTH]);
+            tensor("attn_output", &[WIDTH, WIDTH], &vec![0.0; WIDTH * WIDTH]);
             tensor("ffn_gate", &[WIDTH, FEED_FORWARD], &noise(WIDTH * FEED_FORWARD));
             tensor("ffn_up", &[WIDTH, FEED_FORWARD], &noise(WIDTH * FEED_FORWARD));
-            tensor("ffn_down", &[FEED_FORWARD, WIDTH], &[0.0; WIDTH * FEED_FORWARD]);
+            tensor("ffn_down", &[FEED_FORWARD, WIDTH], &vec![0.0; WIDTH * FEED_FORWARD]);
         }
         gguf.finish()
     }
@@ -314,7 +316,7 @@ fn byte_of(piece: &str) -> Option<u8> {
 /// Embeddings and output matrix. Each token has a random code; a token's embedding is the code of the token that
 /// follows it, and the output matrix compares with every code.
 fn weights(vocabulary: usize, next: &Followers) -> (Vec<f32>, Vec<f32>) {
-    (1..)
+    (1..=SEEDS_MAX)
         .map(|seed| weights_of_seed(vocabulary, next, seed))
         .find(|(embeddings, output)| is_clear(embeddings, output, next))
         .expect("codes of some seed are far enough apart")

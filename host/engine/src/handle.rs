@@ -223,3 +223,155 @@ impl Drop for MarkStopped {
         self.0.has_stopped.store(true, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use inference::{EngineFault, Finish, GenerationEvent, RequestId, Sampling, Token};
+
+    use super::*;
+    use crate::fake::{FakeDecoder, FakeVocabulary, Fate};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no")]
+    struct No;
+
+    fn card() -> ModelCard {
+        ModelCard {
+            id: "fake".to_owned(),
+            revision: String::new(),
+            architecture: "fake".to_owned(),
+            context_length: 16,
+            context_length_trained: 16,
+            chat_template: None,
+            bos_text: String::new(),
+            eos_text: String::new(),
+            size_bytes: 0,
+            created: 0,
+        }
+    }
+
+    fn start_fake(queue_length: usize, fate: impl FnMut() -> Fate + Send + 'static) -> EngineHandle {
+        let config = Config { queue_length: NonZeroUsize::new(queue_length).unwrap(), ..Config::default() };
+        start(card(), Arc::new(FakeVocabulary), config, |shape| Ok::<_, No>(FakeDecoder::new(shape, fate))).unwrap()
+    }
+
+    /// A prompt after which the fake model ends its answer with its `ends_after`th token.
+    fn request(ends_after: u32, max_tokens: u32) -> GenerationRequest {
+        GenerationRequest {
+            id: RequestId::new("test"),
+            prompt: vec![Token(ends_after), Token(u32::from(b'a'))],
+            sampling: Sampling::default(),
+            max_tokens,
+            stop: Vec::new(),
+            ignore_end: false,
+        }
+    }
+
+    fn read(generation: &mut Generation) -> (String, GenerationEvent) {
+        let mut answer = String::new();
+        let start = Instant::now();
+        loop {
+            match pin!(generation.next()).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(GenerationEvent::Piece { text, .. }) => answer.push_str(&text),
+                Poll::Ready(last) => return (answer, last),
+                Poll::Pending => std::thread::sleep(Duration::from_millis(1)),
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "nothing comes");
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered() {
+        let engine = start_fake(1, || Fate::Compute);
+        let (text, last) = read(&mut engine.submit(request(4, 100)).unwrap());
+        assert_eq!(text, "bcd");
+        assert!(matches!(last, GenerationEvent::Finished(completion) if completion.finish == Finish::Stop));
+    }
+
+    #[test]
+    fn max_tokens_is_cut_to_what_the_context_leaves() {
+        let engine = start_fake(1, || Fate::Compute);
+        let (text, last) = read(&mut engine.submit(request(0, u32::MAX)).unwrap());
+        assert_eq!(text.len(), 14);
+        assert!(matches!(last, GenerationEvent::Finished(completion) if completion.finish == Finish::Length));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_refused() {
+        let engine = start_fake(1, || Fate::Compute);
+        let refuse = |prompt| engine.submit(GenerationRequest { prompt, ..request(1, 1) }).unwrap_err();
+        assert_eq!(refuse(Vec::new()), SubmitError::PromptEmpty);
+        let too_long = SubmitError::PromptTooLong { prompt_tokens: 16, context_length: 16 };
+        assert_eq!(refuse(vec![Token(1); 16]), too_long);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_an_abandoned_place_in_it_is_given_away() {
+        let (go, gate) = mpsc::channel::<()>();
+        let engine = start_fake(1, move || {
+            let _ = gate.recv();
+            Fate::Compute
+        });
+        let mut first = engine.submit(request(2, 100)).unwrap();
+        while engine.running() == 0 {
+            std::thread::yield_now();
+        }
+        let second = engine.submit(request(2, 100)).unwrap();
+        assert_eq!(engine.submit(request(2, 100)).unwrap_err(), SubmitError::QueueFull { queued: 1 });
+        drop(second);
+        go.send(()).unwrap();
+        while engine.queued() > 0 {
+            std::thread::yield_now();
+        }
+        let mut third = engine.submit(request(3, 100)).unwrap();
+        drop(go);
+        assert_eq!(read(&mut first).0, "b");
+        assert_eq!(read(&mut third).0, "bc");
+    }
+
+    #[test]
+    fn a_failed_batch_ends_its_sequences_and_not_the_engine() {
+        let mut fails = true;
+        let engine = start_fake(1, move || if std::mem::take(&mut fails) { Fate::Fail } else { Fate::Compute });
+        let (_, last) = read(&mut engine.submit(request(2, 100)).unwrap());
+        assert_eq!(last, GenerationEvent::Failed(EngineFault::Decode("as the test wants".to_owned())));
+        assert_eq!(read(&mut engine.submit(request(2, 100)).unwrap()).0, "b");
+    }
+
+    #[test]
+    fn a_panic_leaves_nobody_waiting() {
+        let engine = start_fake(4, || panic!("as the test wants"));
+        let mut waiting: Vec<Generation> = (0..2).filter_map(|_| engine.submit(request(2, 100)).ok()).collect();
+        for generation in &mut waiting {
+            assert_eq!(read(generation).1, GenerationEvent::Failed(EngineFault::Stopped));
+        }
+        while engine.is_running() {
+            std::thread::yield_now();
+        }
+        assert_eq!(engine.submit(request(2, 100)).unwrap_err(), SubmitError::Stopped);
+    }
+
+    #[test]
+    fn a_reader_that_pauses_pauses_its_answer_and_gets_all_of_it() {
+        let config = Config { events_ahead: NonZeroUsize::MIN, ..Config::default() };
+        let build = |shape| Ok::<_, No>(FakeDecoder::new(shape, || Fate::Compute));
+        let engine = start(card(), Arc::new(FakeVocabulary), config, build).unwrap();
+        let mut generation = engine.submit(request(0, 14)).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(engine.running(), 1, "an answer of 14 events does not fit a channel of one");
+        assert_eq!(read(&mut generation).0, "bcdefghijklmno");
+    }
+
+    #[test]
+    fn a_decoder_that_is_not_built_is_an_error() {
+        let refused = start(card(), Arc::new(FakeVocabulary), Config::default(), |_| Err::<FakeDecoder, _>(No));
+        assert!(matches!(refused, Err(StartError::Decoder(No))));
+        let build = |_| -> Result<FakeDecoder, No> { panic!("as the test wants") };
+        let refused = start(card(), Arc::new(FakeVocabulary), Config::default(), build);
+        assert!(matches!(refused, Err(StartError::Panicked)));
+    }
+}

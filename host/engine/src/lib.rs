@@ -15,5 +15,10 @@ mod scheduler;
 mod sequence;
 mod stop;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod simulation;
+
 pub use decoder::{DecodeError, Decoder, DecoderShape, Row, Slot};
 pub use handle::{Config, EngineHandle, StartError, start};

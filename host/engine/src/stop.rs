@@ -45,8 +45,11 @@ impl StopMatcher {
         let text_before = self.held.len();
         self.held.push_str(text);
         for (place, byte) in text.bytes().enumerate() {
-            let longest_match =
-                self.patterns.iter_mut().filter_map(|pattern| pattern.advance(byte).then(|| pattern.bytes.len())).max();
+            let longest_match = self
+                .patterns
+                .iter_mut()
+                .filter_map(|pattern| pattern.advance(byte).then_some(pattern.bytes.len()))
+                .max();
             if let Some(length) = longest_match {
                 let start = text_before + place + 1 - length;
                 released.push_str(&self.held[..start]);

@@ -16,9 +16,9 @@ use crate::model::Weights;
 
 /// A context, and the arrays that its batches are made of.
 pub(crate) struct Context {
-    context: NonNull<sys::llama_context>,
+    raw: NonNull<sys::llama_context>,
     weights: Arc<Weights>,
-    context_length: u32,
+    tokens_per_slot: u32,
     rows_max: usize,
     batch: Batch,
     /// What the abort callback asks during a call; null between calls. Boxed because llama.cpp keeps its address.
@@ -63,11 +63,11 @@ impl Context {
             // freed after the context. C++ exceptions are caught inside, where a null pointer is made of them.
             log::reason_of(|| unsafe { sys::llama_init_from_model(weights.as_ptr(), parameters) })
         };
-        let context = NonNull::new(context).ok_or_else(|| refuse(reason))?;
+        let raw = NonNull::new(context).ok_or_else(|| refuse(reason))?;
         let this = Self {
-            context,
+            raw,
             weights: Arc::clone(weights),
-            context_length: shape.context_length,
+            tokens_per_slot: shape.context_length,
             rows_max: rows_max as usize,
             batch: Batch::new(shape.slots),
             abort,
@@ -76,7 +76,7 @@ impl Context {
         };
         // SAFETY: the context is alive.
         let (each, rows, memory) = unsafe {
-            let context = this.context.as_ptr();
+            let context = this.raw.as_ptr();
             (sys::llama_n_ctx_seq(context), sys::llama_n_batch(context), sys::llama_get_memory(context))
         };
         if memory.is_null() {
@@ -89,11 +89,11 @@ impl Context {
     }
 
     pub(crate) fn as_ptr(&mut self) -> *mut sys::llama_context {
-        self.context.as_ptr()
+        self.raw.as_ptr()
     }
 
     pub(crate) fn context_length(&self) -> u32 {
-        self.context_length
+        self.tokens_per_slot
     }
 
     pub(crate) fn vocabulary_size(&self) -> i32 {
@@ -122,7 +122,7 @@ impl Context {
             }
             // SAFETY: the batch's arrays are as long as it says. Slots and tokens are the engine's: llama.cpp checks
             // them and refuses the batch. The callback's data is valid during the call, and taken back below.
-            let status = unsafe { sys::llama_decode(self.context.as_ptr(), self.batch.as_raw()) };
+            let status = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch.as_raw()) };
             self.abort.set(ptr::null());
             status
         };
@@ -145,14 +145,14 @@ impl Context {
         let slot = i32::try_from(slot.0).expect("slots are few");
         let from = i32::try_from(from).unwrap_or(i32::MAX);
         // SAFETY: the context is alive and has a memory.
-        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.context.as_ptr()), slot, from, -1) };
+        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), slot, from, -1) };
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: the context is ours, and made before the model that `weights` keeps alive is freed.
-        unsafe { sys::llama_free(self.context.as_ptr()) };
+        unsafe { sys::llama_free(self.raw.as_ptr()) };
     }
 }
 

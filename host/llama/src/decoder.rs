@@ -1,7 +1,5 @@
 //! The engine's decoder, on llama.cpp.
 
-use std::sync::Arc;
-
 use engine::{DecodeError, Decoder, DecoderShape, Row, Slot};
 use inference::{Sampling, Token, Vocabulary};
 
@@ -20,11 +18,7 @@ pub struct LlamaDecoder {
 impl LlamaDecoder {
     /// Computes one token and forgets it: the weights are in memory afterwards, and a model that does not compute is
     /// found out before it is called ready.
-    pub(crate) fn new(
-        context: Context,
-        vocabulary: Arc<LlamaVocabulary>,
-        shape: DecoderShape,
-    ) -> Result<Self, LoadError> {
+    pub(crate) fn new(context: Context, vocabulary: &LlamaVocabulary, shape: DecoderShape) -> Result<Self, LoadError> {
         let mut this = Self { context, samplers: (0..shape.slots).map(|_| None).collect() };
         let token = vocabulary.beginning_of_sequence().unwrap_or(Token(0));
         let row = Row { slot: Slot(0), token, position: 0, wants_logits: true };

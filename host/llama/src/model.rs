@@ -128,7 +128,7 @@ impl Model {
             return Err(LoadError::TooManySlots { slots: shape.slots });
         }
         let context = Context::new(&self.weights, shape, self.threads)?;
-        LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
+        LlamaDecoder::new(context, &self.vocabulary, shape)
     }
 }
 

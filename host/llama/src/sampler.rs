@@ -83,8 +83,7 @@ fn has_penalties(sampling: &Sampling) -> bool {
 /// llama.cpp's seeds have 32 bits, one of which means "any": ours keep all their 64 bits as far as they go.
 fn seed(seed: Option<u64>) -> u32 {
     let Some(seed) = seed else { return SEED_ANY };
-    let [a, b, c, d, e, f, g, h] = seed.to_le_bytes();
-    let folded = u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h]);
+    let folded = u32::try_from((seed ^ (seed >> 32)) & u64::from(u32::MAX)).expect("32 bits are left");
     if folded == SEED_ANY { 0 } else { folded }
 }
 

@@ -113,7 +113,9 @@ impl LlamaVocabulary {
                 [byte] => has_byte[usize::from(*byte)] = true,
                 [b'<', b'0', b'x', digits @ .., b'>'] if digits.len() == 2 => {
                     let byte = std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                    byte.into_iter().for_each(|byte| has_byte[usize::from(byte)] = true);
+                    if let Some(byte) = byte {
+                        has_byte[usize::from(byte)] = true;
+                    }
                 }
                 _ => {}
             }

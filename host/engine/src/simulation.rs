@@ -1,0 +1,321 @@
+//! Random days in the life of the engine, each repeatable by its seed.
+//!
+//! The conservation law: every request that was taken ends exactly once, as finished, failed or abandoned; what it
+//! answers is what it would have answered alone; and when all have ended every slot is free. The fake decoder checks
+//! every batch on the way: caps, positions, fairness.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use inference::{
+    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Token,
+};
+
+use crate::decode_loop::{DecodeLoop, Outlook, Shared};
+use crate::decoder::DecoderShape;
+use crate::fake::{FakeDecoder, FakeVocabulary, Fate, Seen, following};
+use crate::sequence::Submission;
+
+const SEEDS: u64 = 400;
+const STEPS: usize = 250;
+const CONTEXT_LENGTH: u32 = 40;
+
+#[test]
+fn every_request_ends_exactly_once() {
+    let mut total = Tally::default();
+    for seed in 0..SEEDS {
+        total += std::panic::catch_unwind(|| Day::new(seed).run()).unwrap_or_else(|_| panic!("seed {seed}"));
+    }
+    // A simulation in which nothing of interest happens proves nothing.
+    println!("{total:?}");
+    let Tally { finished, failed, abandoned, paused_steps, aborted } = total;
+    for (count, what) in [
+        (finished, "finished"),
+        (failed, "failed"),
+        (abandoned, "abandoned"),
+        (paused_steps, "paused steps"),
+        (aborted, "aborted steps"),
+    ] {
+        assert!(count > 100, "only {count} {what}");
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    finished: usize,
+    failed: usize,
+    abandoned: usize,
+    paused_steps: usize,
+    aborted: usize,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.finished += other.finished;
+        self.failed += other.failed;
+        self.abandoned += other.abandoned;
+        self.paused_steps += other.paused_steps;
+        self.aborted += other.aborted;
+    }
+}
+
+/// A client: what it asked for, what it has read, and the generation until it leaves or has the end.
+struct Client {
+    request: GenerationRequest,
+    text: String,
+    tokens_told: u32,
+    generation: Option<Generation>,
+    ends: usize,
+}
+
+type Clients = Rc<RefCell<Vec<Client>>>;
+
+struct Day {
+    random: Rc<RefCell<Random>>,
+    clients: Clients,
+    seen: Rc<RefCell<Seen>>,
+    shared: Arc<Shared>,
+    decode_loop: DecodeLoop<FakeDecoder>,
+    events_ahead: usize,
+    queue_length: usize,
+    tally: Tally,
+    clock: Cell<Instant>,
+}
+
+impl Day {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let slots = random.between(1, 4);
+        let prefill = random.between(1, 9);
+        let events_ahead = random.between(1, 4);
+        let queue_length = random.between(1, 8);
+        let failures_per_thousand = [0, 0, 20][random.between(0, 2)];
+
+        let random = Rc::new(RefCell::new(random));
+        let clients = Clients::default();
+        let shape = DecoderShape { slots, context_length: CONTEXT_LENGTH, rows_max: slots + prefill };
+        let decoder = {
+            let (random, clients) = (Rc::clone(&random), Rc::clone(&clients));
+            FakeDecoder::new(shape, move || {
+                let mut random = random.borrow_mut();
+                if random.chance(30) {
+                    leave(&clients, &mut random);
+                }
+                match random.between(0, 999) {
+                    dice if dice < failures_per_thousand => Fate::Fail,
+                    dice if dice < 100 => Fate::IgnoreAbort,
+                    _ => Fate::Compute,
+                }
+            })
+        };
+        let watched = Rc::clone(&decoder.seen);
+        let shared = Arc::new(Shared::default());
+        let decode_loop = DecodeLoop::new(decoder, Arc::new(FakeVocabulary), slots, prefill, Arc::clone(&shared));
+        Self {
+            random,
+            clients,
+            seen: watched,
+            shared,
+            decode_loop,
+            events_ahead,
+            queue_length,
+            tally: Tally::default(),
+            clock: Cell::new(Instant::now()),
+        }
+    }
+
+    fn run(mut self) -> Tally {
+        for _ in 0..STEPS {
+            let dice = self.random.borrow_mut().between(0, 99);
+            match dice {
+                0..30 => self.submit(),
+                30..35 => leave(&self.clients, &mut self.random.borrow_mut()),
+                35..60 => self.read_some(),
+                _ => drop(self.step()),
+            }
+        }
+        self.go_home()
+    }
+
+    /// Nobody comes any more, and everybody reads.
+    fn go_home(mut self) -> Tally {
+        self.read_all();
+        self.seen.borrow_mut().everybody_reads = true;
+        let steps_max = 4 * (self.queue_length + 4) * CONTEXT_LENGTH as usize;
+        let mut steps = 0;
+        while self.step() != Outlook::Idle {
+            self.read_all();
+            steps += 1;
+            assert!(steps < steps_max, "the engine does not come to an end");
+        }
+        self.read_all();
+        assert_eq!(self.seen.borrow().occupied(), 0, "a slot leaked");
+        assert_eq!((self.shared.running.load(Relaxed), self.shared.queued.load(Relaxed)), (0, 0));
+        for client in self.clients.borrow().iter() {
+            assert_eq!(client.ends, 1, "{:?} ended {} times", client.request.id, client.ends);
+        }
+        self.tally.abandoned = self.clients.borrow().len() - self.tally.finished - self.tally.failed;
+        self.tally
+    }
+
+    fn step(&mut self) -> Outlook {
+        let batches = self.seen.borrow().batches;
+        let outlook = self.decode_loop.step(|| {
+            self.clock.set(self.clock.get() + Duration::from_millis(1));
+            self.clock.get()
+        });
+        self.tally.paused_steps += usize::from(outlook == Outlook::Paused);
+        self.tally.aborted += usize::from(outlook == Outlook::Busy && self.seen.borrow().batches == batches);
+        let running = self.shared.running.load(Relaxed);
+        assert_eq!(running, self.seen.borrow().occupied(), "the engine and its decoder disagree");
+        outlook
+    }
+
+    fn submit(&mut self) {
+        if self.shared.queued.load(Relaxed) >= self.queue_length {
+            return;
+        }
+        let request = self.random_request();
+        let prompt_tokens = u32::try_from(request.prompt.len()).unwrap();
+        self.shared.queued.fetch_add(1, Relaxed);
+        let (submission, generation) =
+            Submission::new(request.clone(), prompt_tokens, request.max_tokens, self.events_ahead, self.clock.get());
+        self.decode_loop.enqueue(submission);
+        let client = Client { request, text: String::new(), tokens_told: 0, generation: Some(generation), ends: 0 };
+        self.clients.borrow_mut().push(client);
+    }
+
+    fn random_request(&self) -> GenerationRequest {
+        let mut random = self.random.borrow_mut();
+        let length = random.between(1, CONTEXT_LENGTH as usize - 1);
+        let mut prompt = vec![Token(u32::try_from(random.between(0, 12)).unwrap())];
+        prompt.extend((1..length).map(|_| Token(u32::try_from(random.between(97, 122)).unwrap())));
+        let left = CONTEXT_LENGTH as usize - length;
+        let stop = if random.chance(200) { vec!["kl".to_owned(), "uvw".to_owned()] } else { Vec::new() };
+        let number = self.clients.borrow().len();
+        GenerationRequest {
+            id: RequestId::new(number.to_string()),
+            prompt,
+            sampling: Sampling { seed: Some(number as u64), ..Sampling::default() },
+            max_tokens: u32::try_from(random.between(1, left)).unwrap(),
+            stop,
+            ignore_end: random.chance(100),
+        }
+    }
+
+    fn read_some(&mut self) {
+        let count = self.clients.borrow().len();
+        for _ in 0..count.min(3) {
+            let client = self.random.borrow_mut().between(0, count - 1);
+            self.read(client, 2);
+        }
+    }
+
+    fn read_all(&mut self) {
+        let count = self.clients.borrow().len();
+        (0..count).for_each(|client| self.read(client, usize::MAX));
+    }
+
+    fn read(&mut self, client: usize, events_max: usize) {
+        let client = &mut self.clients.borrow_mut()[client];
+        for _ in 0..events_max {
+            let Some(mut generation) = client.generation.take() else { return };
+            match poll_next(&mut generation) {
+                Poll::Pending => {
+                    client.generation = Some(generation);
+                    return;
+                }
+                Poll::Ready(GenerationEvent::Piece { text, completion_tokens }) => {
+                    assert!(!text.is_empty() && completion_tokens > client.tokens_told);
+                    client.text.push_str(&text);
+                    client.tokens_told = completion_tokens;
+                    client.generation = Some(generation);
+                    continue;
+                }
+                Poll::Ready(GenerationEvent::Finished(completion)) => {
+                    self.tally.finished += 1;
+                    client.check(&completion);
+                }
+                Poll::Ready(GenerationEvent::Failed(fault)) => {
+                    assert!(matches!(fault, EngineFault::Decode(_)), "{fault}");
+                    self.tally.failed += 1;
+                }
+            }
+            client.ends += 1;
+            let closed = Poll::Ready(GenerationEvent::Failed(EngineFault::Stopped));
+            assert_eq!(poll_next(&mut generation), closed, "something follows the end");
+        }
+    }
+}
+
+fn poll_next(generation: &mut Generation) -> Poll<GenerationEvent> {
+    pin!(generation.next()).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// A random client leaves.
+fn leave(clients: &Clients, random: &mut Random) {
+    let mut clients = clients.borrow_mut();
+    if !clients.is_empty() {
+        let place = random.between(0, clients.len() - 1);
+        let client = &mut clients[place];
+        client.ends += usize::from(client.generation.take().is_some());
+    }
+}
+
+impl Client {
+    /// Compares with what the request would have got alone and in one piece.
+    fn check(&self, completion: &Completion) {
+        let mut text = String::new();
+        let mut token = *self.request.prompt.last().unwrap();
+        let ends_after = self.request.prompt[0].0;
+        let (mut finish, mut sampled) = (Finish::Length, 0);
+        while sampled < self.request.max_tokens {
+            sampled += 1;
+            if sampled == ends_after {
+                if self.request.ignore_end {
+                    token = crate::fake::END;
+                    continue;
+                }
+                finish = Finish::Stop;
+                break;
+            }
+            token = following(token);
+            text.push(char::from(u8::try_from(token.0).unwrap()));
+            if let Some(stop) = self.request.stop.iter().find(|stop| text.ends_with(stop.as_str())) {
+                text.truncate(text.len() - stop.len());
+                finish = Finish::Stop;
+                break;
+            }
+        }
+        assert_eq!((&self.text, completion.finish), (&text, finish), "{:?}", self.request);
+        assert_eq!(completion.usage.completion_tokens, sampled);
+        assert_eq!(completion.usage.prompt_tokens as usize, self.request.prompt.len());
+        assert!(self.tokens_told <= sampled);
+    }
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn between(&mut self, least: usize, most: usize) -> usize {
+        least + usize::try_from(self.next() % (most - least + 1) as u64).unwrap()
+    }
+
+    fn chance(&mut self, per_thousand: usize) -> bool {
+        self.between(0, 999) < per_thousand
+    }
+}

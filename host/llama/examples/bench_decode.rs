@@ -1,0 +1,124 @@
+//! What the engine costs: decoded tokens per second of a bare loop over the decoder, and of one request through the
+//! engine, in turns on one model.
+//!
+//! ```text
+//! GOMP_SPINCOUNT=1000 cargo run --release -p llama --example bench_decode -- MODEL.gguf [TOKENS [ROUNDS]]
+//! ```
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use engine::{Config, Decoder, DecoderShape, EngineHandle, Row, Slot};
+use inference::{Engine, GenerationEvent, GenerationRequest, RequestId, Sampling, SpecialTokens, Token};
+use llama::{LlamaDecoder, LoadOptions, Model};
+
+const PROMPT: &str =
+    "The history of computing began long before the computer, with people who counted on their fingers,";
+const CONTEXT_LENGTH: u32 = 2048;
+const SAMPLING: Sampling = Sampling {
+    temperature: 0.8,
+    top_k: 40,
+    top_p: 0.95,
+    min_p: 0.05,
+    presence_penalty: 0.0,
+    frequency_penalty: 0.0,
+    repeat_penalty: 1.0,
+    seed: Some(1),
+};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(path) = arguments.next() else {
+        eprintln!("usage: bench_decode MODEL.gguf [TOKENS [ROUNDS]]");
+        return ExitCode::FAILURE;
+    };
+    let tokens = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(128).max(2);
+    let rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(7).max(1);
+    match run(path, tokens, rounds) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(path: String, tokens: u32, rounds: usize) -> Result<(), Box<dyn std::error::Error>> {
+    if std::env::var_os("GOMP_SPINCOUNT").is_none() {
+        eprintln!("note: without GOMP_SPINCOUNT=1000 a busy neighbour decides these figures");
+    }
+    let model = Model::load(&LoadOptions { context_length: Some(CONTEXT_LENGTH), ..LoadOptions::new(path, "bench") })?;
+    let prompt = model.vocabulary().tokenize(PROMPT, SpecialTokens::Literal);
+    let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257 };
+    let mut decoder = model.decoder(shape)?;
+    let engine = {
+        let model = model.clone();
+        let vocabulary = model.vocabulary();
+        engine::start(model.card().clone(), vocabulary, Config::default(), move |shape| model.decoder(shape))?
+    };
+    println!("{} threads, {} prompt tokens, {tokens} tokens, {rounds} rounds", model.threads(), prompt.len());
+
+    let (mut bare, mut through) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        bare.push(bare_loop(&mut decoder, &prompt, tokens)?);
+        through.push(through_engine(&engine, &prompt, tokens)?);
+        println!("round {round}: bare {:6.1}, engine {:6.1} tokens/s", bare[round - 1], through[round - 1]);
+    }
+    let (bare, through) = (median(bare), median(through));
+    println!("median:  bare {bare:6.1}, engine {through:6.1} tokens/s, ratio {:.3}", through / bare);
+    Ok(())
+}
+
+/// Tokens per second after the first one.
+fn bare_loop(decoder: &mut LlamaDecoder, prompt: &[Token], tokens: u32) -> Result<f64, Box<dyn std::error::Error>> {
+    let slot = Slot(0);
+    decoder.begin(slot, &SAMPLING);
+    let rows: Vec<Row> = (0..)
+        .zip(prompt)
+        .map(|(position, &token)| Row { slot, token, position, wants_logits: position as usize + 1 == prompt.len() })
+        .collect();
+    decoder.decode(&rows, &|| false)?;
+    let mut token = decoder.sample(slot, rows.len() - 1);
+    let start = Instant::now();
+    for position in (u32::try_from(prompt.len())?..).take(tokens as usize - 1) {
+        decoder.decode(&[Row { slot, token, position, wants_logits: true }], &|| false)?;
+        token = decoder.sample(slot, 0);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    decoder.clear(slot);
+    Ok(f64::from(tokens - 1) / seconds)
+}
+
+/// The same, as the reader of the events sees it.
+fn through_engine(engine: &EngineHandle, prompt: &[Token], tokens: u32) -> Result<f64, Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let mut generation = engine.submit(GenerationRequest {
+        id: RequestId::new("bench"),
+        prompt: prompt.to_vec(),
+        sampling: SAMPLING,
+        max_tokens: tokens,
+        stop: vec!["a text that the model will not write".to_owned()],
+        ignore_end: true,
+    })?;
+    runtime.block_on(async {
+        let mut first = None;
+        loop {
+            match generation.next().await {
+                GenerationEvent::Piece { completion_tokens, .. } => {
+                    first.get_or_insert((Instant::now(), completion_tokens));
+                }
+                GenerationEvent::Finished(completion) => {
+                    let (start, told) = first.ok_or("the model wrote no text")?;
+                    let sampled = completion.usage.completion_tokens - told;
+                    break Ok(f64::from(sampled) / start.elapsed().as_secs_f64());
+                }
+                GenerationEvent::Failed(fault) => break Err(fault.into()),
+            }
+        }
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
