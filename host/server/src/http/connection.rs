@@ -37,8 +37,9 @@ pub(super) async fn serve_connection(
     let arrived_at = ArrivedAt(stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip()));
     let (socket, watch) = Watch::over(stream, config.head_timeout, config.write_stall_max);
 
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         let busy = watch.busy();
+        let mut request = request.map(|body| watch.body(body));
         request.extensions_mut().insert(arrived_at);
         // A router is always ready, and cheap to clone.
         let response = router.clone().call(request);

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use futures::FutureExt as _;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -46,13 +49,16 @@ struct Seen {
     head_began: Option<Instant>,
     /// Since when the client took nothing of what is to be written.
     write_blocked: Option<Instant>,
+    /// A request's body was refused before its end, so that the client may still be sending it.
+    is_body_unread: bool,
 }
 
 impl Watch {
     /// The watched socket, and its eye.
     pub(super) fn over(stream: TcpStream, head_timeout: Duration, write_stall_max: Duration) -> (Socket, Self) {
         let (read, write) = stream.into_split();
-        let seen = Seen { is_busy: false, head_began: Some(Instant::now()), write_blocked: None };
+        let seen =
+            Seen { is_busy: false, head_began: Some(Instant::now()), write_blocked: None, is_body_unread: false };
         let (read, seen) = (Arc::new(read), Arc::new(Mutex::new(seen)));
         let watch = Self { read, seen, head_timeout, write_stall_max };
         (Socket { write, watch: watch.clone() }, watch)
@@ -64,6 +70,12 @@ impl Watch {
         seen.is_busy = true;
         seen.head_began = None;
         Busy(self.clone())
+    }
+
+    /// A request's body, of which it matters whether somebody read it to its end.
+    pub(super) fn body(&self, body: Incoming) -> RequestBody {
+        let is_read = body.is_end_stream();
+        RequestBody { body, is_read, watch: self.clone() }
     }
 
     /// Returns when the connection is to be given up.
@@ -78,9 +90,13 @@ impl Watch {
         }
     }
 
-    /// Takes what the client still sends and throws it away, until it is done or some time has passed. A socket closed
-    /// with unread bytes is reset, and a reset takes the response with it that the client has not read yet.
+    /// Where a body was refused: takes what the client still sends and throws it away, until it is done or some time has
+    /// passed. A socket closed with unread bytes is reset, and a reset takes the response with it that the client has not
+    /// read yet.
     pub(super) async fn linger(&self) {
+        if !self.seen().is_body_unread {
+            return;
+        }
         let discard = async {
             let mut scratch = [0_u8; 4096];
             loop {
@@ -131,6 +147,38 @@ pub(super) struct Busy(Watch);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.seen().is_busy = false;
+    }
+}
+
+/// A request's body.
+pub(super) struct RequestBody {
+    body: Incoming,
+    is_read: bool,
+    watch: Watch,
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.is_read |= frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.watch.seen().is_body_unread = !self.is_read && !self.body.is_end_stream();
     }
 }
 

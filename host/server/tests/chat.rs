@@ -1,0 +1,237 @@
+//! What a client of the chat endpoint reads, byte for byte.
+
+mod support;
+
+use std::time::Duration;
+
+use inference::{EngineFault, FaultKind, Finish, PipelineError, Stage};
+use support::fakes::{Act, CONTEXT_LENGTH, FakePipeline, says};
+use support::{STREAMED, Setup, WHOLE};
+
+const CHAT: &str = r#"model="fake/model",stream="false",endpoint="chat_completions""#;
+const STREAM: &str = r#"model="fake/model",stream="true",endpoint="chat_completions""#;
+
+#[tokio::test]
+async fn a_whole_answer() {
+    let server = Setup::default().start().await;
+    let reply = server.chat(WHOLE).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    assert!(reply.header("x-request-id").is_some_and(|id| id.len() == 32), "{}", reply.head);
+    insta::assert_snapshot!(reply.stable());
+    // R21
+    assert_eq!(server.metric("llm_requests", CHAT), 1.0);
+    assert_eq!(server.metric("llm_failures", CHAT), 0.0);
+    assert_eq!(server.metric("llm_prompt_tokens_total", CHAT), 2.0);
+    assert_eq!(server.metric("llm_completion_tokens_total", CHAT), 4.0);
+    assert_eq!(server.metric("llm_internal_request_duration_ms_count", CHAT), 1.0);
+}
+
+#[tokio::test]
+async fn a_streamed_answer() {
+    let server = Setup::default().start().await;
+    let reply = server.chat(STREAMED).await;
+    assert_eq!(reply.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    assert_eq!(reply.header("cache-control"), Some("no-cache"));
+    assert_eq!(reply.header("x-accel-buffering"), Some("no"));
+    assert!(reply.is_whole);
+    insta::assert_snapshot!(reply.stable());
+    assert_eq!(server.metric("llm_requests", STREAM), 1.0);
+    assert_eq!(server.metric("outrigger_time_to_first_token_seconds_count", STREAM), 1.0);
+}
+
+#[tokio::test]
+async fn a_streamed_answer_with_everything() {
+    let pipeline = FakePipeline {
+        thinks_until: Some("</think>".to_owned()),
+        calls_tool: true,
+        annotations: vec![("redact.masked".to_owned(), "2".to_owned())],
+        ..FakePipeline::default()
+    };
+    let script = says(&["hm", "</thi", "nk>line\none", " \"two\""]);
+    let server = Setup { script, pipeline, ..Setup::default() }.start().await;
+    let body = STREAMED.replace("true}", r#"true,"stream_options":{"include_usage":true}}"#);
+    insta::assert_snapshot!("streamed_everything", server.chat(&body).await.stable());
+    insta::assert_snapshot!("whole_everything", server.chat(WHOLE).await.stable());
+}
+
+#[tokio::test]
+async fn a_plugin_ends_an_answer() {
+    let pipeline = FakePipeline { stops_at: Some(("stop".to_owned(), Finish::Filtered)), ..FakePipeline::default() };
+    let script = [says(&["one ", "two ", "st", "op", "never"])[..5].to_vec(), vec![Act::Hang]].concat();
+    let server = Setup { script, pipeline, ..Setup::default() }.start().await;
+    for body in [WHOLE, STREAMED] {
+        let reply = server.chat(body).await;
+        assert!(reply.body.contains(r#""finish_reason":"content_filter""#), "{}", reply.body);
+        assert!(reply.body.contains("one ") && !reply.body.contains("stop\""), "{}", reply.body);
+    }
+    // Four pieces had been sampled when it stopped: known, not guessed. The engine was let go.
+    let usage = inference::Usage { prompt_tokens: 2, completion_tokens: 4, cached_tokens: 0 };
+    assert_eq!(*server.pipeline.ends.lock().unwrap(), [(Finish::Filtered, usage); 2]);
+    assert_eq!(server.metric("llm_completion_tokens_total", CHAT), 4.0);
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn stop_texts_and_bounds_reach_the_engine() {
+    let server = Setup::default().start().await;
+    let body = WHOLE.replace("}]}", r#"}],"stop":["a","b"],"max_tokens":7,"seed":5,"temperature":0,"top_k":3}"#);
+    assert_eq!(server.chat(&body).await.status, 200);
+    assert_eq!(server.chat(&WHOLE.replace("}]}", r#"}],"max_tokens":100000}"#)).await.status, 200);
+    let taken = server.engine.taken.lock().unwrap();
+    assert_eq!(taken[0].stop, ["a", "b", "<template stop>"]);
+    assert_eq!(taken[0].max_tokens, 7);
+    assert_eq!((taken[0].sampling.seed, taken[0].sampling.top_k), (Some(5), 3));
+    assert!(taken[0].sampling.temperature.abs() < f32::EPSILON);
+    // As much as fits beside a prompt of two tokens.
+    assert_eq!(taken[1].max_tokens, CONTEXT_LENGTH - 2);
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_fit_names_both_numbers() {
+    let server = Setup::default().start().await;
+    // Long enough to be tokenized off the async thread too.
+    for length in [512, 40_000] {
+        let reply = server.chat(&WHOLE.replace("Hi", &"x".repeat(length))).await;
+        assert_eq!(reply.status, 400);
+        let (code, message) = reply.error();
+        assert_eq!(code, "context_length_exceeded");
+        assert!(message.contains(&format!("{length} tokens")) && message.contains("512"), "{message}");
+    }
+    assert_eq!(server.metric("llm_failures", CHAT), 2.0);
+}
+
+async fn check_refused(refuses: PipelineError, status: u16, snapshot: &str) {
+    let pipeline = FakePipeline { refuses: Some(refuses), ..FakePipeline::default() };
+    let server = Setup { pipeline, ..Setup::default() }.start().await;
+    let reply = server.chat(STREAMED).await;
+    assert_eq!(reply.status, status, "{}", reply.body);
+    insta::assert_snapshot!(snapshot, reply.body);
+    assert_eq!(server.metric("llm_failures", STREAM), 1.0);
+    server.until_idle().await;
+}
+
+fn fault() -> PipelineError {
+    PipelineError::Fault {
+        plugin: "redact".to_owned(),
+        stage: Stage::Policy,
+        kind: FaultKind::Trap,
+        detail: "guest text: secret".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_plugins_refuse() {
+    check_refused(fault(), 500, "plugin_fault").await;
+    let (plugin, message) = ("policy".to_owned(), "no poems on Mondays".to_owned());
+    let (code, retry_after) = ("no_poems".to_owned(), Some(Duration::from_millis(1500)));
+    let rejected = |status| PipelineError::Rejected {
+        plugin: plugin.clone(),
+        status,
+        code: code.clone(),
+        message: message.clone(),
+        retry_after,
+    };
+    check_refused(rejected(429), 429, "plugin_rejection").await;
+    check_refused(rejected(200), 403, "plugin_rejection").await;
+    let invalid = PipelineError::Invalid { plugin, stage: Stage::Prompt, message: "roles must alternate".to_owned() };
+    check_refused(invalid, 400, "plugin_invalid").await;
+    check_refused(PipelineError::Overloaded, 503, "plugins_overloaded").await;
+}
+
+#[tokio::test]
+async fn a_failure_in_the_middle_ends_a_stream_with_an_error() {
+    let script = vec![Act::Piece("half".to_owned()), Act::Fail(EngineFault::Decode("bad batch".to_owned()))];
+    let server = Setup::plays(script).start().await;
+    let reply = server.chat(STREAMED).await;
+    assert!(reply.is_whole && !reply.body.contains("[DONE]"), "{}", reply.body);
+    insta::assert_snapshot!(reply.stable());
+    // The same failure before anything was sent is a status.
+    let reply = server.chat(WHOLE).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (500, "engine_failed"));
+    // The plugins learn of it.
+    assert!(server.pipeline.ends.lock().unwrap().iter().all(|(finish, _)| *finish == Finish::Failed));
+    assert_eq!(server.metric("llm_failures", STREAM), 1.0);
+}
+
+#[tokio::test]
+async fn a_plugin_that_breaks_in_the_middle_withholds_the_rest() {
+    let breaks_at = Some(("boom".to_owned(), fault()));
+    let pipeline = FakePipeline { breaks_at, ..FakePipeline::default() };
+    let server = Setup { script: says(&["fine ", "boom", "never"]), pipeline, ..Setup::default() }.start().await;
+    let reply = server.chat(STREAMED).await;
+    assert!(!reply.body.contains("never") && !reply.body.contains("secret"), "{}", reply.body);
+    assert!(!reply.body.contains("[DONE]") && reply.body.contains(r#""code":"plugin_failed""#), "{}", reply.body);
+    assert_eq!(server.chat(WHOLE).await.status, 500);
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_dies_is_an_error_not_an_end() {
+    let server = Setup::plays(vec![Act::Piece("half".to_owned()), Act::Vanish]).start().await;
+    let reply = server.chat(STREAMED).await;
+    assert!(reply.body.contains("engine_failed") && !reply.body.contains("[DONE]"), "{}", reply.body);
+    assert_eq!(server.chat(WHOLE).await.status, 500);
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_told_what_there_is() {
+    let server = Setup::default().start().await;
+    let reply = server.chat(&WHOLE.replace("fake/model", "gpt-4")).await;
+    assert_eq!(reply.status, 404);
+    insta::assert_snapshot!(reply.body);
+    assert!(!server.metrics().contains("gpt-4"), "a client's text is no label");
+}
+
+#[tokio::test]
+async fn before_the_model_is_there_clients_are_told_to_wait() {
+    let server = Setup { is_ready: false, ..Setup::default() }.start().await;
+    server.service.loading("loading the weights (40 %)");
+    let reply = server.chat(WHOLE).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    assert_eq!(reply.error().1, "the model is not ready: loading the weights (40 %)");
+    let ready = server.get("/readyz").await;
+    assert_eq!(
+        (ready.status, ready.body.as_str()),
+        (503, r#"{"status":"loading","reason":"loading the weights (40 %)"}"#)
+    );
+    assert_eq!(server.get("/livez").await.status, 200);
+    assert_eq!(server.get("/v1/models").await.body, r#"{"object":"list","data":[]}"#);
+    assert_eq!(server.metric("outrigger_ready", ""), 0.0);
+
+    server.service.failed("not a GGUF file");
+    assert_eq!(server.chat(WHOLE).await.error().0, "model_failed");
+    assert_eq!(server.get("/readyz").await.status, 503);
+}
+
+#[tokio::test]
+async fn a_full_line_is_429_and_waiting_in_vain_503() {
+    let mut setup = Setup::plays(vec![Act::Hang]);
+    setup.service.queue_max = 1;
+    setup.service.queue_wait_max = Duration::from_millis(300);
+    let server = setup.start().await;
+    let running = server.begin_stream().await;
+    server.until_running(1).await;
+    let (waiting, refused) = tokio::join!(server.chat(WHOLE), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(server.metric("outrigger_requests_waiting", ""), 1.0);
+        server.chat(WHOLE).await
+    });
+    assert_eq!(
+        (refused.status, refused.error().0.as_str(), refused.header("retry-after")),
+        (429, "queue_full", Some("2"))
+    );
+    assert_eq!((waiting.status, waiting.error().0.as_str()), (503, "queue_timeout"));
+    drop(running);
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_slots_wait_their_turn() {
+    let script = [vec![Act::Wait(Duration::from_millis(20))], says(&["ok"])].concat();
+    let server = Setup::plays(script).slots(2).start().await;
+    let replies = futures::future::join_all((0..8).map(|_| server.chat(WHOLE))).await;
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    assert_eq!(server.metric("llm_requests", CHAT), 8.0);
+    assert_eq!(server.metric("outrigger_requests_running", ""), 0.0);
+}
