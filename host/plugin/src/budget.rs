@@ -1,0 +1,146 @@
+//! How long a guest call may run: CPU time of its thread, wall time as backstop, and the request's cancellation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::fault::Breach;
+use crate::limits::{WALL_FACTOR, WALL_SLACK};
+
+/// The time budget of one plugin in one request.
+///
+/// Reading a thread's CPU clock is a system call, and nearly every guest call is over before the first tick. So a call
+/// starts with the cheap wall clock only, and the first tick that meets it reads the CPU clock for the first time:
+/// what ran before that tick is not charged, which lets a call run one tick longer than its budget.
+pub(crate) struct Budget {
+    cancelled: Arc<AtomicBool>,
+    /// CPU time that earlier calls of this request used.
+    used: Duration,
+    call: Running,
+}
+
+struct Running {
+    started: Instant,
+    cpu_max: Duration,
+    /// Thread CPU time at the first tick that met this call, and at the newest.
+    ticks: Option<(Duration, Duration)>,
+}
+
+impl Budget {
+    pub(crate) fn new(cancelled: Arc<AtomicBool>) -> Self {
+        let call = Running { started: Instant::now(), cpu_max: Duration::ZERO, ticks: None };
+        Self { cancelled, used: Duration::ZERO, call }
+    }
+
+    /// Begins a call that may use `call_max`, or what `request_max` leaves.
+    pub(crate) fn begin(&mut self, call_max: Duration, request_max: Duration) -> Result<(), Breach> {
+        let left = request_max.saturating_sub(self.used);
+        if left.is_zero() {
+            return Err(Breach::RequestCpu { budget: request_max });
+        }
+        self.call = Running { started: Instant::now(), cpu_max: call_max.min(left), ticks: None };
+        Ok(())
+    }
+
+    /// A tick met the running call: may it go on?
+    pub(crate) fn check(&mut self) -> Result<(), Breach> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Breach::Cancelled);
+        }
+        let now = thread_cpu_time();
+        let first = self.call.ticks.map_or(now, |(first, _)| first);
+        self.call.ticks = Some((first, now));
+        let budget = self.call.cpu_max;
+        if now.saturating_sub(first) > budget {
+            return Err(Breach::Cpu { budget });
+        }
+        let wall_max = budget * WALL_FACTOR + WALL_SLACK;
+        if self.call.started.elapsed() > wall_max {
+            return Err(Breach::Wall { budget: wall_max });
+        }
+        Ok(())
+    }
+
+    /// Ends the call and returns its wall time.
+    pub(crate) fn end(&mut self) -> Duration {
+        let elapsed = self.call.started.elapsed();
+        self.used += match self.call.ticks {
+            Some((first, _)) => thread_cpu_time().saturating_sub(first),
+            // Over before a tick met it: wall time is what there is, and too short to matter when it errs.
+            None => elapsed.min(crate::limits::TICK),
+        };
+        elapsed
+    }
+}
+
+/// CPU time that the calling thread has used so far.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "one libc call; std has no thread CPU clock")]
+fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid, writable timespec, and the call keeps no reference to it.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "Linux has had the thread CPU clock since 2.6.12");
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Wall time stands in for CPU time where the thread CPU clock is too coarse or missing.
+#[cfg(not(target_os = "linux"))]
+fn thread_cpu_time() -> Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spin(cpu: Duration) {
+        let start = thread_cpu_time();
+        while thread_cpu_time() - start < cpu {
+            std::hint::black_box(0);
+        }
+    }
+
+    #[test]
+    fn cpu_beyond_the_budget_is_a_breach() {
+        let mut budget = Budget::new(Arc::default());
+        budget.begin(Duration::from_millis(5), Duration::from_secs(1)).expect("nothing is used yet");
+        budget.check().expect("the first tick only looks");
+        spin(Duration::from_millis(2));
+        budget.check().expect("2 ms of 5");
+        spin(Duration::from_millis(4));
+        assert!(matches!(budget.check(), Err(Breach::Cpu { .. })));
+    }
+
+    #[test]
+    fn calls_add_up_to_the_request() {
+        let mut budget = Budget::new(Arc::default());
+        let request = Duration::from_millis(3);
+        budget.begin(Duration::from_secs(1), request).expect("nothing is used yet");
+        budget.check().expect("the first tick only looks");
+        spin(Duration::from_millis(4));
+        budget.end();
+        assert!(matches!(budget.begin(Duration::from_secs(1), request), Err(Breach::RequestCpu { .. })));
+    }
+
+    #[test]
+    fn waiting_is_not_charged() {
+        let mut budget = Budget::new(Arc::default());
+        budget.begin(Duration::from_millis(1), Duration::from_secs(1)).expect("nothing is used yet");
+        budget.check().expect("the first tick only looks");
+        std::thread::sleep(Duration::from_millis(20));
+        budget.check().expect("sleeping takes no CPU");
+    }
+
+    #[test]
+    fn cancellation_stops_at_the_next_tick() {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut budget = Budget::new(Arc::clone(&cancelled));
+        budget.begin(Duration::from_secs(1), Duration::from_secs(1)).expect("nothing is used yet");
+        budget.check().expect("not cancelled");
+        cancelled.store(true, Ordering::Relaxed);
+        assert!(matches!(budget.check(), Err(Breach::Cancelled)));
+    }
+}

@@ -1,0 +1,311 @@
+//! One live instance of a plugin: the typed calls into it, each under its budget and its limits.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use inference::Stage;
+use telemetry::PluginMetrics;
+use wasmtime::component::{InstancePre, ResourceAny};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::bindings::exports::outrigger::plugin::{audit, lifecycle, parse, policy, postprocess, prompt};
+use crate::bindings::outrigger::plugin::types;
+use crate::fault::{Failure, Fault};
+use crate::limits::NOTE_BYTES_MAX;
+use crate::load::Plugin;
+use crate::state::GuestState;
+use crate::text::cut;
+
+/// What a plugin calls itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Where in a component the contract's interfaces are; those that are not used are `None`.
+pub(crate) struct StageIndices {
+    lifecycle: lifecycle::GuestIndices,
+    policy: Option<policy::GuestIndices>,
+    prompt: Option<prompt::GuestIndices>,
+    parse: Option<parse::GuestIndices>,
+    postprocess: Option<postprocess::GuestIndices>,
+    audit: Option<audit::GuestIndices>,
+}
+
+impl StageIndices {
+    /// Looks up the stages in use, and `lifecycle`.
+    pub(crate) fn of(pre: &InstancePre<GuestState>, stages: &[(Stage, i32)]) -> wasmtime::Result<Self> {
+        let uses = |stage| stages.iter().any(|&(used, _)| used == stage);
+        Ok(Self {
+            lifecycle: lifecycle::GuestIndices::new(pre)?,
+            policy: uses(Stage::Policy).then(|| policy::GuestIndices::new(pre)).transpose()?,
+            prompt: uses(Stage::Prompt).then(|| prompt::GuestIndices::new(pre)).transpose()?,
+            parse: uses(Stage::Parse).then(|| parse::GuestIndices::new(pre)).transpose()?,
+            postprocess: uses(Stage::Postprocess).then(|| postprocess::GuestIndices::new(pre)).transpose()?,
+            audit: uses(Stage::Audit).then(|| audit::GuestIndices::new(pre)).transpose()?,
+        })
+    }
+}
+
+/// A live instance. Dropping it drops its store, and no guest code runs for that: resources are not dropped one by one.
+pub(crate) struct Instance {
+    plugin: Arc<Plugin>,
+    store: Store<GuestState>,
+    exports: Exports,
+    parser: Option<ResourceAny>,
+    filter: Option<ResourceAny>,
+    pushes: u32,
+    /// `None` in a trial, which is no call of a request.
+    metrics: Option<PluginMetrics>,
+}
+
+struct Exports {
+    policy: Option<policy::Guest>,
+    prompt: Option<prompt::Guest>,
+    parse: Option<parse::Guest>,
+    postprocess: Option<postprocess::Guest>,
+    audit: Option<audit::Guest>,
+}
+
+impl Instance {
+    /// Makes an instance and calls its `init`.
+    pub(crate) fn start(
+        plugin: &Arc<Plugin>,
+        cancelled: Arc<AtomicBool>,
+        metrics: Option<PluginMetrics>,
+    ) -> Result<(Self, Identity), Failure> {
+        let limits = &plugin.owner.limits;
+        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancelled));
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(limits.call_bytes_max);
+        store.epoch_deadline_callback(|mut store| {
+            store.data_mut().budget.check()?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        if let Some(metrics) = &metrics {
+            metrics.instance_started(&plugin.owner.name);
+        }
+        let exports = Exports { policy: None, prompt: None, parse: None, postprocess: None, audit: None };
+        let mut this =
+            Self { plugin: Arc::clone(plugin), store, exports, parser: None, filter: None, pushes: 0, metrics };
+        let cpu_max = limits.init_cpu_max;
+        // Instantiation runs start functions, so it is a call like any other.
+        let identity = this.call(
+            Stage::Init,
+            cpu_max,
+            |_| "ok",
+            |this| {
+                let instance = this.plugin.pre.instantiate(&mut this.store)?;
+                let (indices, store) = (&this.plugin.indices, &mut this.store);
+                macro_rules! load {
+                    ($stage:ident) => {
+                        indices.$stage.as_ref().map(|indices| indices.load(&mut *store, &instance)).transpose()?
+                    };
+                }
+                this.exports = Exports {
+                    policy: load!(policy),
+                    prompt: load!(prompt),
+                    parse: load!(parse),
+                    postprocess: load!(postprocess),
+                    audit: load!(audit),
+                };
+                indices.lifecycle.load(&mut *store, &instance)?.call_init(store)
+            },
+        )?;
+        let identity =
+            Identity { name: cut(identity.name, NOTE_BYTES_MAX), version: cut(identity.version, NOTE_BYTES_MAX) };
+        Ok((this, identity))
+    }
+
+    pub(crate) fn inspect(
+        &mut self,
+        request: &types::Request,
+        call: &types::Call,
+    ) -> Result<(policy::Verdict, types::Annotations), Failure> {
+        let outcome = |(verdict, _): &(policy::Verdict, _)| match verdict {
+            policy::Verdict::Accept => "accept",
+            policy::Verdict::Replace(_) => "replace",
+            policy::Verdict::Reject(_) => "reject",
+        };
+        let cpu_max = self.plugin.owner.limits.policy_cpu_max;
+        self.call(Stage::Policy, cpu_max, outcome, |this| {
+            let policy = this.exports.policy.as_ref().ok_or_else(missing)?;
+            policy.call_inspect(&mut this.store, request, call)
+        })
+    }
+
+    pub(crate) fn render(
+        &mut self,
+        messages: &[types::Message],
+        options: &prompt::Options,
+        call: &types::Call,
+    ) -> Result<prompt::Rendered, Failure> {
+        let cpu_max = self.plugin.owner.limits.prompt_cpu_max;
+        self.call(
+            Stage::Prompt,
+            cpu_max,
+            |_| "ok",
+            |this| {
+                let prompt = this.exports.prompt.as_ref().ok_or_else(missing)?;
+                prompt.call_render(&mut this.store, messages, options, call)
+            },
+        )
+    }
+
+    pub(crate) fn open_parser(
+        &mut self,
+        call: &types::Call,
+        tools: &[types::Tool],
+        prefix: &str,
+    ) -> Result<(), Failure> {
+        let cpu_max = self.plugin.owner.limits.push_cpu_max;
+        let parser = self.call(
+            Stage::Parse,
+            cpu_max,
+            |_| "open",
+            |this| {
+                let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
+                parse.parser().call_open(&mut this.store, call, CHOICE, tools, prefix)
+            },
+        )?;
+        self.parser = Some(parser);
+        Ok(())
+    }
+
+    pub(crate) fn parse(&mut self, text: &str, last: bool) -> Result<Vec<parse::Event>, Failure> {
+        self.pushes = self.pushes.saturating_add(1);
+        let cpu_max = self.plugin.owner.limits.push_cpu_max;
+        self.call(
+            Stage::Parse,
+            cpu_max,
+            |_| "ok",
+            |this| {
+                let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
+                let parser = this.parser.ok_or_else(missing)?;
+                parse.parser().call_push(&mut this.store, parser, text, last)
+            },
+        )
+    }
+
+    pub(crate) fn open_filter(&mut self, call: &types::Call) -> Result<postprocess::Profile, Failure> {
+        let cpu_max = self.plugin.owner.limits.push_cpu_max;
+        let (filter, profile) = self.call(
+            Stage::Postprocess,
+            cpu_max,
+            |_| "open",
+            |this| {
+                let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
+                postprocess.filter().call_open(&mut this.store, call, CHOICE)
+            },
+        )?;
+        self.filter = Some(filter);
+        Ok(profile)
+    }
+
+    pub(crate) fn filter(&mut self, chunk: &postprocess::Chunk) -> Result<postprocess::Output, Failure> {
+        self.pushes = self.pushes.saturating_add(1);
+        let outcome = |output: &postprocess::Output| match output {
+            postprocess::Output { stop: Some(_), .. } => "stop",
+            postprocess::Output { instead: Some(_), .. } => "rewrite",
+            postprocess::Output { consume, .. } if (*consume as usize) < chunk.window.len() => "hold",
+            _ => "pass",
+        };
+        let cpu_max = self.plugin.owner.limits.push_cpu_max;
+        self.call(Stage::Postprocess, cpu_max, outcome, |this| {
+            let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
+            let filter = this.filter.ok_or_else(missing)?;
+            postprocess.filter().call_push(&mut this.store, filter, chunk)
+        })
+    }
+
+    pub(crate) fn finish_filter(
+        &mut self,
+        finish: types::Finish,
+        usage: types::Usage,
+    ) -> Result<types::Annotations, Failure> {
+        let cpu_max = self.plugin.owner.limits.finish_cpu_max;
+        self.call(
+            Stage::Postprocess,
+            cpu_max,
+            |_| "finish",
+            |this| {
+                let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
+                let filter = this.filter.ok_or_else(missing)?;
+                postprocess.filter().call_finish(&mut this.store, filter, finish, usage)
+            },
+        )
+    }
+
+    pub(crate) fn audit(
+        &mut self,
+        call: &types::Call,
+        finish: types::Finish,
+        usage: types::Usage,
+        notes: &types::Annotations,
+    ) -> Result<(), Failure> {
+        let cpu_max = self.plugin.owner.limits.finish_cpu_max;
+        self.call(
+            Stage::Audit,
+            cpu_max,
+            |()| "ok",
+            |this| {
+                let audit = this.exports.audit.as_ref().ok_or_else(missing)?;
+                audit.call_completed(&mut this.store, call, finish, usage, notes).map(Ok)
+            },
+        )
+    }
+
+    /// One call into the guest: budget before, epoch while, classification after.
+    fn call<R>(
+        &mut self,
+        stage: Stage,
+        cpu_max: Duration,
+        outcome: impl FnOnce(&R) -> &'static str,
+        guest: impl FnOnce(&mut Self) -> wasmtime::Result<Result<R, types::Error>>,
+    ) -> Result<R, Failure> {
+        let limits = &self.plugin.owner.limits;
+        let request_max = limits.request_cpu_max + limits.request_cpu_per_push * self.pushes;
+        self.store.data_mut().budget.begin(cpu_max, request_max).map_err(Fault::from)?;
+        let plugin = Arc::clone(&self.plugin);
+        let in_flight = plugin.sandbox.ticker.watch();
+        self.store.set_epoch_deadline(1);
+        let answer = guest(self);
+        drop(in_flight);
+        let elapsed = self.store.data_mut().budget.end();
+        let (result, word) = match answer {
+            Ok(Ok(value)) => {
+                let word = outcome(&value);
+                (Ok(value), word)
+            }
+            Ok(Err(error)) => match Failure::from(error) {
+                invalid @ Failure::Invalid(_) => (Err(invalid), "invalid"),
+                fault @ Failure::Fault(_) => (Err(fault), "error"),
+            },
+            Err(trap) => (Err(Fault::from(trap).into()), "fault"),
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.record_call(&self.plugin.owner.name, stage, word, elapsed);
+        }
+        result
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.instance_ended(&self.plugin.owner.name);
+        }
+    }
+}
+
+/// The one choice of a reply; more than one is not offered.
+const CHOICE: u32 = 0;
+
+/// A stage was called that was not loaded: a mistake of ours that must not become a panic.
+fn missing() -> wasmtime::Error {
+    wasmtime::Error::msg("the host called a stage that this plugin does not have or that was not opened")
+}

@@ -1,0 +1,218 @@
+//! One request's way through the plugins, as synchronous code on a worker thread. A lane owns the request's instances
+//! and travels to a worker with each job and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use inference::{Annotations, Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::answer::Answer;
+use crate::bindings::exports::outrigger::plugin::{policy, prompt};
+use crate::bindings::outrigger::plugin::types;
+use crate::convert;
+use crate::fault::{Failure, Fault};
+use crate::instance::Instance;
+use crate::limits::{MESSAGE_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX};
+use crate::plugins::PluginSet;
+use crate::spec::OnFailure;
+use crate::text::cut;
+
+/// The state of one request between its stages.
+pub(crate) struct Lane {
+    pub(crate) set: Arc<PluginSet>,
+    pub(crate) call: Call,
+    /// What the parser and the filters are in the middle of.
+    pub(crate) answer: Answer,
+    cancelled: Arc<AtomicBool>,
+    /// One per plugin of the set.
+    slots: Vec<Slot>,
+    notes: Annotations,
+    /// Room for the instances. Declared last: it is given back after they are dropped.
+    _room: OwnedSemaphorePermit,
+}
+
+struct Slot {
+    instance: State,
+    notes: usize,
+}
+
+/// A plugin's one instance for this request.
+enum State {
+    Unborn,
+    Live(Box<Instance>),
+    /// It faulted. No guest code runs in it again, and there is no second one.
+    Dead(Fault),
+}
+
+impl Lane {
+    pub(crate) fn new(set: Arc<PluginSet>, call: Call, cancelled: Arc<AtomicBool>, room: OwnedSemaphorePermit) -> Self {
+        let slots = set.plugins.iter().map(|_| Slot { instance: State::Unborn, notes: 0 }).collect();
+        Self { set, call, answer: Answer::default(), cancelled, slots, notes: Vec::new(), _room: room }
+    }
+
+    /// Runs the policies, then renders the prompt.
+    pub(crate) fn prepare(&mut self, mut request: ChatRequest) -> Result<Prepared, PipelineError> {
+        let set = Arc::clone(&self.set);
+        for &policy in &set.policies {
+            self.inspect(policy, &mut request)?;
+        }
+        let prompt = self.render(set.prompt, &request)?;
+        self.answer.tools = convert::tools(&request.tools);
+        self.answer.prefix.clone_from(&prompt.prefix);
+        Ok(Prepared { request, prompt })
+    }
+
+    fn inspect(&mut self, index: usize, request: &mut ChatRequest) -> Result<(), PipelineError> {
+        let (given, call) = (convert::request(request), self.call_for(index));
+        let answer = self.run(index, Stage::Policy, |instance| instance.inspect(&given, &call));
+        let is_open = self.set.plugins[index].policy_failure == OnFailure::Open;
+        let (verdict, notes) = match answer {
+            Err(PipelineError::Fault { .. }) if is_open => return Ok(()),
+            answer => answer?,
+        };
+        self.note(index, notes);
+        match verdict {
+            policy::Verdict::Accept => Ok(()),
+            policy::Verdict::Reject(rejection) => Err(rejected(self.name(index), rejection)),
+            policy::Verdict::Replace(new) => {
+                match convert::replacement(new, request, &self.set.plugins[index].modify) {
+                    Ok(new) => *request = new,
+                    Err(fault) => {
+                        let error = self.fail(index, Stage::Policy, fault.into());
+                        if !is_open {
+                            return Err(error);
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn render(&mut self, index: usize, request: &ChatRequest) -> Result<Prompt, PipelineError> {
+        let (messages, call) = (convert::messages(&request.messages), self.call_for(index));
+        let options = prompt::Options {
+            tools: convert::tools(&request.tools),
+            add_generation_prompt: true,
+            kwargs_json: request.template_arguments.clone(),
+        };
+        let rendered = self.run(index, Stage::Prompt, |instance| instance.render(&messages, &options, &call))?;
+        let vocabulary_size = self.set.plugins[index].owner.model.vocabulary().size();
+        convert::prompt(rendered, vocabulary_size).map_err(|fault| self.fail(index, Stage::Prompt, fault.into()))
+    }
+
+    /// Tells the filters how it ended, and returns all notes.
+    pub(crate) fn finish(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
+        let (finish, usage) = (convert::finish(finish), convert::usage(usage));
+        for index in self.answer.open_filters() {
+            let answer = self.run(index, Stage::Postprocess, |instance| instance.finish_filter(finish, usage));
+            match answer {
+                Ok(notes) => self.note(index, notes),
+                Err(PipelineError::Fault { .. }) if self.postprocess_is_open(index) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.notes.clone())
+    }
+
+    /// Ends the request: the plugins that audit are told, and everything is dropped.
+    pub(crate) fn close(mut self, finish: Finish, usage: Usage) {
+        // The request may have been cancelled, which is what the audit is about: it must not be cancelled too.
+        self.cancelled.store(false, Ordering::Relaxed);
+        let (finish, usage) = (convert::finish(finish), convert::usage(usage));
+        let notes = std::mem::take(&mut self.notes);
+        let set = Arc::clone(&self.set);
+        for &index in &set.audits {
+            let call = self.call_for(index);
+            // A fault here is in the log and the metrics already; the reply is not affected any more.
+            drop(self.run(index, Stage::Audit, |instance| instance.audit(&call, finish, usage, &notes)));
+        }
+    }
+
+    /// Calls a plugin's instance, making it first if need be.
+    pub(crate) fn run<R>(
+        &mut self,
+        index: usize,
+        stage: Stage,
+        guest: impl FnOnce(&mut Instance) -> Result<R, Failure>,
+    ) -> Result<R, PipelineError> {
+        if let State::Unborn = self.slots[index].instance {
+            let started =
+                Instance::start(&self.set.plugins[index], Arc::clone(&self.cancelled), Some(self.set.metrics.clone()));
+            match started {
+                Ok((instance, _)) => self.slots[index].instance = State::Live(Box::new(instance)),
+                Err(failure) => return Err(self.fail(index, Stage::Init, failure)),
+            }
+        }
+        match &mut self.slots[index].instance {
+            State::Live(instance) => guest(instance).map_err(|failure| self.fail(index, stage, failure)),
+            State::Dead(fault) => {
+                let detail = format!("it failed earlier in this request: {}", fault.detail);
+                let kind = fault.kind;
+                Err(PipelineError::Fault { plugin: self.name(index), stage, kind, detail })
+            }
+            State::Unborn => unreachable!("an instance was made, or its failure returned, above"),
+        }
+    }
+
+    /// What a failure means for the request. A fault is counted and logged here, once, and ends the instance.
+    pub(crate) fn fail(&mut self, index: usize, stage: Stage, failure: Failure) -> PipelineError {
+        let plugin = self.name(index);
+        let fault = match failure {
+            Failure::Invalid(message) => return PipelineError::Invalid { plugin, stage, message },
+            Failure::Fault(fault) => fault,
+        };
+        if !self.cancelled.load(Ordering::Relaxed) {
+            self.set.metrics.record_fault(&plugin, stage, fault.kind);
+            tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
+        }
+        // A failed `init` leaves nothing to call, however orderly it failed.
+        if stage == Stage::Init || !fault.leaves_instance_usable() {
+            self.slots[index].instance = State::Dead(fault.clone());
+        }
+        PipelineError::Fault { plugin, stage, kind: fault.kind, detail: fault.detail }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn call_for(&self, index: usize) -> types::Call {
+        convert::call(&self.call, &self.set.plugins[index].headers)
+    }
+
+    pub(crate) fn name(&self, index: usize) -> String {
+        self.set.plugins[index].owner.name.clone()
+    }
+
+    pub(crate) fn postprocess_is_open(&self, index: usize) -> bool {
+        self.set.plugins[index].postprocess_failure == OnFailure::Open
+    }
+
+    /// Keeps a plugin's notes, as many and as long as they may be.
+    pub(crate) fn note(&mut self, index: usize, notes: types::Annotations) {
+        let slot = &mut self.slots[index];
+        let room = NOTES_MAX - slot.notes;
+        if notes.len() > room {
+            tracing::debug!(plugin = self.set.plugins[index].owner.name, "notes beyond {NOTES_MAX} are dropped");
+        }
+        for (name, value) in notes.into_iter().take(room) {
+            slot.notes += 1;
+            self.notes.push((cut(name, NOTE_BYTES_MAX), cut(value, NOTE_BYTES_MAX)));
+        }
+    }
+}
+
+/// A rejection with a status that a policy may use.
+fn rejected(plugin: String, rejection: policy::Rejection) -> PipelineError {
+    const FORBIDDEN: u16 = 403;
+    PipelineError::Rejected {
+        plugin,
+        status: if (400..=499).contains(&rejection.status) { rejection.status } else { FORBIDDEN },
+        code: cut(rejection.code, NOTE_BYTES_MAX),
+        message: cut(rejection.message, MESSAGE_BYTES_MAX),
+        retry_after: rejection.retry_after_ms.map(|milliseconds| Duration::from_millis(milliseconds.into())),
+    }
+}

@@ -1,0 +1,157 @@
+//! Every limit of this crate, with unit and reason.
+//!
+//! [`Limits`] are per plugin, and the operator may override each. The constants are the sandbox's own.
+
+use std::time::Duration;
+
+/// What one plugin may use. The defaults suit a small Rust guest; raise single values for bigger ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the component file. A component of 16 MiB compiles for some 20 CPU-seconds: a bigger one is a decision.
+    pub component_bytes_max: usize,
+    /// Linear memory of one instance. Rust guests live in 2 MiB; a chat template over a long conversation takes
+    /// five times the conversation.
+    pub memory_bytes_max: usize,
+    /// Elements of all tables of one instance together; a table holds the functions that are called through pointers.
+    pub table_elements_max: usize,
+    /// Bytes that the host copies out of the guest in one call, arguments of imports and results of exports alike.
+    /// As large as a request body is allowed to be, so that `replace` can return one.
+    pub call_bytes_max: usize,
+    /// Calls of the host in one request. A chat template makes a few per message.
+    pub host_calls_max: u32,
+    /// Log text of one request; one line says that there would have been more.
+    pub log_bytes_max: usize,
+    /// Text of one channel that a filter may hold back or ask to have collected. What is held is neither sent nor
+    /// forgotten, so it is latency for the client and memory for us.
+    pub holdback_bytes_max: usize,
+    /// Text that the stages after the model may emit in one request: some 25 times the longest answer of a context of
+    /// 32,768 tokens, so only a filter that multiplies text meets it.
+    pub output_bytes_max: usize,
+    /// CPU time of `lifecycle.init`.
+    pub init_cpu_max: Duration,
+    /// CPU time of `policy.inspect`.
+    pub policy_cpu_max: Duration,
+    /// CPU time of `prompt.render`: a fresh instance parses its Jinja template first (0.15 ms measured), and a
+    /// conversation that fills the context takes milliseconds.
+    pub prompt_cpu_max: Duration,
+    /// CPU time of one `push` of a parser or filter, and of opening it. The call itself costs 0.4 µs.
+    pub push_cpu_max: Duration,
+    /// CPU time of `filter.finish` and `audit.completed`.
+    pub finish_cpu_max: Duration,
+    /// CPU time of the plugin in one request, all calls together, before the pushes are counted.
+    pub request_cpu_max: Duration,
+    /// What each push adds to `request_cpu_max`: answers may be long, but a filter that needs more than this for every
+    /// token takes a tenth of a core from one stream of 100 tokens/s.
+    pub request_cpu_per_push: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            component_bytes_max: 16 << 20,
+            memory_bytes_max: 32 << 20,
+            table_elements_max: 20_000,
+            call_bytes_max: 4 << 20,
+            host_calls_max: 10_000,
+            log_bytes_max: 64 << 10,
+            holdback_bytes_max: 4 << 10,
+            output_bytes_max: 4 << 20,
+            init_cpu_max: Duration::from_millis(200),
+            policy_cpu_max: Duration::from_millis(20),
+            prompt_cpu_max: Duration::from_millis(20),
+            push_cpu_max: Duration::from_millis(2),
+            finish_cpu_max: Duration::from_millis(5),
+            request_cpu_max: Duration::from_millis(400),
+            request_cpu_per_push: Duration::from_millis(1),
+        }
+    }
+}
+
+/// Between two looks at a running guest's clock. Finer costs wake-ups, coarser lets a loop run longer than its budget.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks without a guest call before the ticker sleeps. Waking it costs a system call, so it stays awake between the
+/// tokens of a stream (10 ms apart) and sleeps when the sidecar is idle.
+pub(crate) const IDLE_TICKS: u32 = 100;
+
+/// Wall time of a call may be this many times its CPU budget, and [`WALL_SLACK`] more: the backstop for a guest that
+/// waits instead of working, and for a machine so busy that the guest gets no CPU.
+pub(crate) const WALL_FACTOR: u32 = 20;
+
+/// See [`WALL_FACTOR`].
+pub(crate) const WALL_SLACK: Duration = Duration::from_secs(1);
+
+/// Native stack of guest code, in bytes. `chat-template` renders Jinja recursively and is the deepest bundled guest;
+/// Rust guests keep most of their locals in linear memory, where 1 MiB is theirs.
+pub(crate) const WASM_STACK_BYTES_MAX: usize = 512 << 10;
+
+/// Stack of a thread that runs guests, in bytes: guest code, and under it the host functions that it calls. Running
+/// over the end of a thread's stack would abort the process, so it is four times what the guest may use.
+pub(crate) const THREAD_STACK_BYTES: usize = 4 * WASM_STACK_BYTES_MAX;
+
+/// Frames of a trap's backtrace that are kept: enough to find the function, little enough to log.
+pub(crate) const BACKTRACE_FRAMES_MAX: usize = 24;
+
+/// Largest linear memory that the pooling allocator has room for, in bytes, unless the operator says otherwise.
+pub(crate) const POOL_MEMORY_BYTES_DEFAULT: usize = 128 << 20;
+
+/// Bytes of an instance's memory that stay mapped in the pool for the next one: what a Rust guest touches.
+pub(crate) const POOL_MEMORY_RESIDENT_BYTES: usize = 1 << 20;
+
+/// Core modules that one component may consist of. A plain Rust guest has 4; one with WASI or from Python some 10.
+pub(crate) const CORE_INSTANCES_PER_COMPONENT: u32 = 16;
+
+/// Memories that one component may have. More than one comes from composed components.
+pub(crate) const MEMORIES_PER_COMPONENT: u32 = 2;
+
+/// Tables that one component may have; the shims that `wasm-component-ld` adds bring their own.
+pub(crate) const TABLES_PER_COMPONENT: u32 = 8;
+
+/// Instances beside those of requests: trials of plugins being loaded.
+pub(crate) const TRIAL_INSTANCES: u32 = 4;
+
+/// Live instances of all plugins and requests, unless the operator says otherwise: 32 requests with four plugins.
+pub(crate) const INSTANCES_DEFAULT: u32 = 128;
+
+/// Threads that run guests, unless the operator says otherwise: a quarter of the cores within these bounds. Two at
+/// least, so that a guest in an endless loop has a thread to itself until its budget is spent.
+pub(crate) const WORKERS_MIN: usize = 2;
+
+/// See [`WORKERS_MIN`].
+pub(crate) const WORKERS_MAX: usize = 4;
+
+/// Jobs that wait for a worker. A request has one job at most, so this bounds the requests that wait.
+pub(crate) const QUEUE_JOBS_MAX: usize = 1_024;
+
+/// How long a request waits for room in the queue, or for instances, before it is told that we are overloaded.
+pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(2);
+
+/// Bytes of one log line of a guest, fields included; the rest is cut.
+pub(crate) const LOG_LINE_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of a guest's text that a client may see: the message of a rejection or of `invalid`.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 10;
+
+/// Bytes of a fault's detail for the operator's log: a message and a backtrace of [`BACKTRACE_FRAMES_MAX`] frames.
+pub(crate) const DETAIL_BYTES_MAX: usize = 4 << 10;
+
+/// Notes that one plugin may leave on one request.
+pub(crate) const NOTES_MAX: usize = 16;
+
+/// Bytes of a note's name, and of its value.
+pub(crate) const NOTE_BYTES_MAX: usize = 256;
+
+/// Stop texts that a plugin may ask for, beside the request's own.
+pub(crate) const STOP_TEXTS_MAX: usize = 16;
+
+/// Bytes of one stop text.
+pub(crate) const STOP_TEXT_BYTES_MAX: usize = 256;
+
+/// Bytes of a plugin's name in the configuration; it becomes a metric label.
+pub(crate) const NAME_BYTES_MAX: usize = 63;
+
+/// Compiled components that the cache may hold, in files; the oldest go first.
+pub(crate) const CACHE_FILES_MAX: usize = 64;
+
+/// WASI resources (streams, pollables) that one `quiet` instance may have open.
+pub(crate) const WASI_RESOURCES_MAX: usize = 256;

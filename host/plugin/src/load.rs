@@ -1,0 +1,327 @@
+//! From a file to a plugin that can be used: every check in order, cheapest first, the trial of a live instance last.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use inference::Stage;
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::fault::Failure;
+use crate::imports;
+use crate::instance::{Identity, Instance, StageIndices};
+use crate::limits::{NAME_BYTES_MAX, THREAD_STACK_BYTES};
+use crate::load_error::LoadError;
+use crate::outline::{self, NoOutline, Outline};
+use crate::sandbox::Inner;
+use crate::spec::{ModelContext, Modify, OnFailure, PluginSpec, Wasi};
+use crate::state::{GuestState, Owner};
+use crate::wasi;
+
+/// The contract that this host speaks, for messages.
+pub(crate) const API: &str = "outrigger:plugin@0.1";
+
+/// A plugin that has passed its trial. Cheap to clone.
+#[derive(Clone)]
+pub struct LoadedPlugin {
+    pub(crate) plugin: Arc<Plugin>,
+    facts: Arc<PluginFacts>,
+}
+
+impl LoadedPlugin {
+    /// What is known about it, for the log.
+    #[must_use]
+    pub fn facts(&self) -> &PluginFacts {
+        &self.facts
+    }
+}
+
+/// Everything that a plugin's instances are made from and judged by.
+pub(crate) struct Plugin {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) sandbox: Arc<Inner>,
+    pub(crate) pre: InstancePre<GuestState>,
+    pub(crate) indices: StageIndices,
+    /// The stages in use, with their places in the chains.
+    pub(crate) stages: Vec<(Stage, i32)>,
+    pub(crate) headers: Vec<String>,
+    pub(crate) modify: Vec<Modify>,
+    pub(crate) policy_failure: OnFailure,
+    pub(crate) postprocess_failure: OnFailure,
+}
+
+/// What is known of a loaded plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginFacts {
+    /// The operator's name for it.
+    pub name: String,
+    /// Where it came from.
+    pub source: String,
+    /// What it calls itself.
+    pub identity: Identity,
+    /// The stages in use.
+    pub stages: Vec<Stage>,
+    /// SHA-256 of the component in hexadecimal: what to pin.
+    pub sha256: String,
+    /// Size of the component.
+    pub size_bytes: usize,
+    /// Whether it was compiled now or taken from the cache.
+    pub code: CodeOrigin,
+    /// How long all of it took.
+    pub elapsed: Duration,
+}
+
+/// Where a plugin's native code came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeOrigin {
+    /// Compiled now.
+    Compiled,
+    /// Compiled at an earlier start.
+    Cached,
+}
+
+pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext) -> Result<LoadedPlugin, LoadError> {
+    let started = Instant::now();
+    check_name(&spec)?;
+    check_limits(sandbox, &spec)?;
+    check_headers(&spec)?;
+    let config = parse_config(&spec)?;
+    let sha256 = check_bytes(&spec)?;
+    let outline = read_outline(&spec)?;
+    let exported = check_exports(&spec, &outline)?;
+    let stages = choose_stages(&spec, &exported)?;
+    check_imports(&spec, &outline)?;
+    let (component, code) = compile(sandbox, &spec, &sha256)?;
+    let (pre, indices) = link(sandbox, &spec, &component, &stages)?;
+    let facts = PluginFacts {
+        name: spec.name.clone(),
+        source: spec.source,
+        identity: Identity::default(),
+        stages: stages.iter().map(|&(stage, _)| stage).collect(),
+        sha256,
+        size_bytes: spec.component.len(),
+        code,
+        elapsed: Duration::ZERO,
+    };
+    let owner =
+        Owner { name: spec.name, limits: spec.limits, config_json: spec.config_json, config, model: model.clone() };
+    let plugin = Arc::new(Plugin {
+        owner: Arc::new(owner),
+        sandbox: Arc::clone(sandbox),
+        pre,
+        indices,
+        stages,
+        headers: spec.headers,
+        modify: spec.modify,
+        policy_failure: spec.policy_failure,
+        postprocess_failure: spec.postprocess_failure,
+    });
+    let identity = try_out(&plugin)?;
+    let facts = PluginFacts { identity, elapsed: started.elapsed(), ..facts };
+    Ok(LoadedPlugin { plugin, facts: Arc::new(facts) })
+}
+
+fn check_name(spec: &PluginSpec) -> Result<(), LoadError> {
+    let name = &spec.name;
+    let is_letter = |byte: u8| byte.is_ascii_lowercase();
+    let is_allowed = |byte: u8| is_letter(byte) || byte.is_ascii_digit() || byte == b'-';
+    if name.len() <= NAME_BYTES_MAX && name.bytes().next().is_some_and(is_letter) && name.bytes().all(is_allowed) {
+        Ok(())
+    } else {
+        Err(LoadError::Name { name: name.clone() })
+    }
+}
+
+fn check_limits(sandbox: &Inner, spec: &PluginSpec) -> Result<(), LoadError> {
+    let check = |what, wanted: usize, limit: usize, remedy| {
+        if wanted <= limit {
+            return Ok(());
+        }
+        Err(LoadError::LimitTooHigh { plugin: spec.name.clone(), what, wanted, limit, remedy })
+    };
+    let remedy = "lower the plugin's limit or raise the sandbox's";
+    check("bytes of memory", spec.limits.memory_bytes_max, sandbox.memory_bytes_max, remedy)?;
+    check("table elements", spec.limits.table_elements_max, sandbox.table_elements_max, "lower the plugin's limit")
+}
+
+/// Credentials go to no plugin, whatever the configuration says.
+const SECRET_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
+
+fn check_headers(spec: &PluginSpec) -> Result<(), LoadError> {
+    let is_secret = |header: &&String| SECRET_HEADERS.contains(&header.to_ascii_lowercase().as_str());
+    match spec.headers.iter().find(is_secret) {
+        Some(header) => Err(LoadError::SecretHeader { plugin: spec.name.clone(), header: header.to_ascii_lowercase() }),
+        None => Ok(()),
+    }
+}
+
+fn parse_config(spec: &PluginSpec) -> Result<serde_json::Value, LoadError> {
+    let refuse = |reason: String| LoadError::Config { plugin: spec.name.clone(), reason };
+    let value: serde_json::Value =
+        serde_json::from_str(&spec.config_json).map_err(|error| refuse(error.to_string()))?;
+    if value.is_object() { Ok(value) } else { Err(refuse("it is another kind of value".to_owned())) }
+}
+
+/// Size, digest and kind of the file; returns the digest.
+fn check_bytes(spec: &PluginSpec) -> Result<String, LoadError> {
+    let (plugin, origin) = (|| spec.name.clone(), || spec.source.clone());
+    let (size_bytes, limit_bytes) = (spec.component.len(), spec.limits.component_bytes_max);
+    if size_bytes > limit_bytes {
+        return Err(LoadError::TooLarge { plugin: plugin(), origin: origin(), size_bytes, limit_bytes });
+    }
+    let actual = hexadecimal(&Sha256::digest(&spec.component));
+    if let Some(pinned) = &spec.sha256 {
+        let pin = pinned.to_ascii_lowercase();
+        if pin.len() != actual.len() || !pin.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(LoadError::PinMalformed { plugin: plugin(), given: pinned.clone(), actual });
+        }
+        if pin != actual {
+            return Err(LoadError::Digest { plugin: plugin(), origin: origin(), pinned: pin, actual });
+        }
+    }
+    if wasmtime::Engine::detect_precompiled(&spec.component).is_some() {
+        return Err(LoadError::Precompiled { plugin: plugin(), origin: origin() });
+    }
+    Ok(actual)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
+}
+
+fn read_outline(spec: &PluginSpec) -> Result<Outline, LoadError> {
+    Outline::read(&spec.component).map_err(|reason| {
+        let (plugin, origin) = (spec.name.clone(), spec.source.clone());
+        match reason {
+            NoOutline::CoreModule => LoadError::CoreModule { plugin, origin },
+            NoOutline::NotWasm => LoadError::NotWasm { plugin, origin, begins_with: beginning(&spec.component) },
+            NoOutline::Malformed(reason) => LoadError::Malformed { plugin, origin, reason },
+        }
+    })
+}
+
+/// A file's first bytes, as a person would name them.
+fn beginning(bytes: &[u8]) -> String {
+    match &bytes[..bytes.len().min(8)] {
+        [] => "nothing, it is empty".to_owned(),
+        first if first.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
+            format!("the text {:?}", String::from_utf8_lossy(first))
+        }
+        first => format!("the bytes {}", hexadecimal(first)),
+    }
+}
+
+/// The stages that the component exports.
+fn check_exports(spec: &PluginSpec, outline: &Outline) -> Result<Vec<Stage>, LoadError> {
+    let plugin = || spec.name.clone();
+    let names: Vec<_> = outline.exports.iter().filter_map(|name| Some((name, outline::api_name(name)?))).collect();
+    if let Some((name, _)) = names.iter().find(|(_, api)| !api.is_supported) {
+        return Err(LoadError::ApiVersion { plugin: plugin(), name: (*name).clone() });
+    }
+    if !names.iter().any(|(_, api)| api.interface == "lifecycle") {
+        return Err(LoadError::NoLifecycle { plugin: plugin(), exports: list(&outline.exports) });
+    }
+    let exported: Vec<Stage> = outline::STAGES
+        .into_iter()
+        .filter(|stage| names.iter().any(|(_, api)| outline::stage_of(api.interface) == Some(*stage)))
+        .collect();
+    if exported.is_empty() { Err(LoadError::NoStage { plugin: plugin() }) } else { Ok(exported) }
+}
+
+/// The stages to use: what the operator asks for, or everything.
+fn choose_stages(spec: &PluginSpec, exported: &[Stage]) -> Result<Vec<(Stage, i32)>, LoadError> {
+    let Some(asked) = &spec.stages else {
+        return Ok(exported.iter().map(|&stage| (stage, 0)).collect());
+    };
+    match asked.iter().find(|(stage, _)| !exported.contains(stage)) {
+        Some(&(stage, _)) => Err(LoadError::StageMissing { plugin: spec.name.clone(), stage, exports: list(exported) }),
+        None => Ok(asked.clone()),
+    }
+}
+
+fn check_imports(spec: &PluginSpec, outline: &Outline) -> Result<(), LoadError> {
+    outline.imports.iter().try_for_each(|import| check_import(spec, import))
+}
+
+fn check_import(spec: &PluginSpec, import: &str) -> Result<(), LoadError> {
+    let (plugin, name) = (spec.name.clone(), import.to_owned());
+    match outline::api_name(import) {
+        Some(api) if !api.is_supported => Err(LoadError::ApiVersion { plugin, name }),
+        Some(api) if imports::OFFERED.contains(&api.interface) => Ok(()),
+        None if import.starts_with("wasi:") => match spec.wasi {
+            Wasi::None => Err(LoadError::WasiNotGranted { plugin, import: name }),
+            Wasi::Quiet if wasi::is_offered(import) => Ok(()),
+            Wasi::Quiet => Err(LoadError::WasiClosed { plugin, import: name, offered: list(&wasi::OFFERED_PACKAGES) }),
+        },
+        _ => Err(LoadError::ImportUnknown { plugin, import: name, offered: list(&imports::OFFERED) }),
+    }
+}
+
+fn list<T: ToString>(names: &[T]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    names.iter().map(|name| format!("`{}`", name.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+fn compile(sandbox: &Inner, spec: &PluginSpec, sha256: &str) -> Result<(Component, CodeOrigin), LoadError> {
+    if let Some(cache) = &sandbox.cache
+        && let Some(component) = cache.load(&sandbox.engine, sha256)
+    {
+        return Ok((component, CodeOrigin::Cached));
+    }
+    let component = Component::from_binary(&sandbox.engine, &spec.component).map_err(|error| LoadError::Malformed {
+        plugin: spec.name.clone(),
+        origin: spec.source.clone(),
+        reason: format!("{error:#}"),
+    })?;
+    if let Some(cache) = &sandbox.cache {
+        cache.store(sha256, &component);
+    }
+    Ok((component, CodeOrigin::Compiled))
+}
+
+/// Gives the component what it may have, and nothing else.
+fn link(
+    sandbox: &Inner,
+    spec: &PluginSpec,
+    component: &Component,
+    stages: &[(Stage, i32)],
+) -> Result<(InstancePre<GuestState>, StageIndices), LoadError> {
+    let linked = || {
+        let mut linker = Linker::new(&sandbox.engine);
+        imports::link(&mut linker)?;
+        if spec.wasi == Wasi::Quiet {
+            wasi::link(&mut linker)?;
+        }
+        let pre = linker.instantiate_pre(component)?;
+        let indices = StageIndices::of(&pre, stages)?;
+        Ok((pre, indices))
+    };
+    linked()
+        .map_err(|error: wasmtime::Error| LoadError::Link { plugin: spec.name.clone(), reason: format!("{error:#}") })
+}
+
+/// Makes an instance and initialises it, on a thread like those that will run it. Some mistakes show only here: a
+/// record that differs from ours, a configuration that the plugin refuses.
+fn try_out(plugin: &Arc<Plugin>) -> Result<Identity, LoadError> {
+    let name = || plugin.owner.name.clone();
+    let failed = |kind, detail| LoadError::Init { plugin: name(), kind, detail };
+    let trial = thread::Builder::new().name("plugin-trial".to_owned()).stack_size(THREAD_STACK_BYTES).spawn({
+        let plugin = Arc::clone(plugin);
+        move || Instance::start(&plugin, Arc::new(AtomicBool::new(false)), None).map(|(_, identity)| identity)
+    });
+    let trial = trial.map_err(|source| LoadError::Thread { plugin: name(), source })?;
+    match trial.join() {
+        Ok(Ok(identity)) => Ok(identity),
+        Ok(Err(Failure::Invalid(text))) => Err(failed("invalid", text)),
+        Ok(Err(Failure::Fault(fault))) => Err(failed(fault.kind.as_str(), fault.detail)),
+        Err(_) => Err(failed("trap", "the host panicked; this is a bug of Outrigger, please report it".to_owned())),
+    }
+}

@@ -1,0 +1,140 @@
+//! The configured plugins as one pipeline.
+
+use std::sync::Arc;
+
+use inference::{Call, Pipeline, PipelineRun, Stage};
+use telemetry::PluginMetrics;
+
+use crate::load::{LoadedPlugin, Plugin};
+use crate::run::Run;
+use crate::sandbox::{Inner, Sandbox};
+
+/// A set of plugins that work together. Replace the value to reload: a run keeps the set that it began with.
+pub struct Plugins {
+    set: Arc<PluginSet>,
+}
+
+/// The plugins, and who does what in which order; numbers are places in `plugins`.
+pub(crate) struct PluginSet {
+    pub(crate) plugins: Vec<Arc<Plugin>>,
+    pub(crate) policies: Vec<usize>,
+    pub(crate) prompt: usize,
+    pub(crate) parse: Option<usize>,
+    pub(crate) filters: Vec<usize>,
+    pub(crate) audits: Vec<usize>,
+    pub(crate) metrics: PluginMetrics,
+    pub(crate) sandbox: Arc<Inner>,
+}
+
+/// Why loaded plugins cannot work together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// Nobody renders prompts.
+    #[error("no plugin has the stage `prompt`, so nothing can render a conversation; add the bundled `chat-template`")]
+    NoPrompt,
+    /// More than one for a stage that takes one.
+    #[error(
+        "the plugins {plugins} all have the stage `{stage}`, and there can be one; name the stages of the others in their \
+         [[plugin]] sections, without `{stage}`"
+    )]
+    Several {
+        /// The stage.
+        stage: Stage,
+        /// Their names.
+        plugins: String,
+    },
+    /// Two of a name.
+    #[error("two plugins are called `{name}`; logs and metrics could not tell them apart, rename one")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// A request would wait for ever.
+    #[error(
+        "there are {plugins} plugins and room for {instances} instances, and a request needs one of each; raise the \
+         number of instances"
+    )]
+    NoRoom {
+        /// How many plugins.
+        plugins: usize,
+        /// How many instances.
+        instances: u32,
+    },
+}
+
+impl Plugins {
+    /// Puts loaded plugins together. Chains run by the configured order, and plugins of the same order as they stand
+    /// in `plugins`.
+    pub fn new(sandbox: &Sandbox, plugins: Vec<LoadedPlugin>, metrics: PluginMetrics) -> Result<Self, SetError> {
+        let plugins: Vec<Arc<Plugin>> = plugins.into_iter().map(|loaded| loaded.plugin).collect();
+        check_names(&plugins)?;
+        let sandbox = Arc::clone(sandbox.inner());
+        let instances = sandbox.instances_max();
+        if plugins.len() > instances as usize {
+            return Err(SetError::NoRoom { plugins: plugins.len(), instances });
+        }
+        let prompt = only(&plugins, Stage::Prompt)?.ok_or(SetError::NoPrompt)?;
+        let parse = only(&plugins, Stage::Parse)?;
+        if let Some(parse) = parse.filter(|&parse| parse != prompt) {
+            tracing::warn!(
+                "plugin `{}` renders prompts and plugin `{}` parses answers; a model's format is normally one plugin's \
+                 business",
+                plugins[prompt].owner.name,
+                plugins[parse].owner.name
+            );
+        }
+        let set = PluginSet {
+            policies: chain(&plugins, Stage::Policy),
+            prompt,
+            parse,
+            filters: chain(&plugins, Stage::Postprocess),
+            audits: chain(&plugins, Stage::Audit),
+            plugins,
+            metrics,
+            sandbox,
+        };
+        Ok(Self { set: Arc::new(set) })
+    }
+}
+
+impl Pipeline for Plugins {
+    fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
+        Box::new(Run::new(Arc::clone(&self.set), call))
+    }
+}
+
+impl PluginSet {
+    /// Whether nothing stands between the model's text and the client.
+    pub(crate) fn passes_text_through(&self) -> bool {
+        self.parse.is_none() && self.filters.is_empty()
+    }
+}
+
+fn check_names(plugins: &[Arc<Plugin>]) -> Result<(), SetError> {
+    for (index, plugin) in plugins.iter().enumerate() {
+        if plugins[..index].iter().any(|other| other.owner.name == plugin.owner.name) {
+            return Err(SetError::SameName { name: plugin.owner.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The plugins of a stage, in their order.
+fn chain(plugins: &[Arc<Plugin>], stage: Stage) -> Vec<usize> {
+    let place = |plugin: &Plugin| plugin.stages.iter().find(|(used, _)| *used == stage).map(|&(_, order)| order);
+    let mut chain: Vec<(i32, usize)> =
+        plugins.iter().enumerate().filter_map(|(index, plugin)| place(plugin).map(|order| (order, index))).collect();
+    chain.sort_unstable();
+    chain.into_iter().map(|(_, index)| index).collect()
+}
+
+fn only(plugins: &[Arc<Plugin>], stage: Stage) -> Result<Option<usize>, SetError> {
+    match *chain(plugins, stage) {
+        [] => Ok(None),
+        [index] => Ok(Some(index)),
+        ref several => {
+            let names: Vec<_> = several.iter().map(|&index| format!("`{}`", plugins[index].owner.name)).collect();
+            Err(SetError::Several { stage, plugins: names.join(", ") })
+        }
+    }
+}

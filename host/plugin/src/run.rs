@@ -1,0 +1,157 @@
+//! One request's run: hands its lane to a worker for each step and waits for it to come back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inference::{
+    Annotations, Call, ChatRequest, Delta, FaultKind, Finish, Output, PipelineError, PipelineRun, Prepared, Stage,
+    Step, Usage,
+};
+use tokio::sync::oneshot;
+
+use crate::lane::Lane;
+use crate::plugins::PluginSet;
+use crate::workers::Urgency;
+
+/// One request's pass through the plugins.
+pub(crate) struct Run {
+    set: Arc<PluginSet>,
+    cancelled: Arc<AtomicBool>,
+    lane: Place,
+}
+
+/// Where the lane is.
+enum Place {
+    /// Not made yet.
+    Nowhere(Call),
+    Here(Box<Lane>),
+    /// On a worker, or gone after an error or the end.
+    Away,
+}
+
+/// What becomes of the lane when a step has succeeded.
+enum Then {
+    Return,
+    Close(Finish, Usage),
+}
+
+impl Run {
+    pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
+        Self { set, cancelled: Arc::new(AtomicBool::new(false)), lane: Place::Nowhere(call) }
+    }
+
+    /// Makes room for the request's instances.
+    async fn enter(&mut self) -> Result<(), PipelineError> {
+        let Place::Nowhere(call) = &self.lane else { return Ok(()) };
+        let call = call.clone();
+        let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
+        let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| PipelineError::Overloaded)?;
+        let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancelled), room);
+        self.lane = Place::Here(Box::new(lane));
+        Ok(())
+    }
+
+    /// Does `work` with the lane on a worker.
+    async fn step<R: Send + 'static>(
+        &mut self,
+        stage: Stage,
+        urgency: Urgency,
+        then: Then,
+        work: impl FnOnce(&mut Lane) -> Result<R, PipelineError> + Send + 'static,
+    ) -> Result<R, PipelineError> {
+        let Place::Here(mut lane) = std::mem::replace(&mut self.lane, Place::Away) else {
+            return Err(gone(stage, "the request was given up, or has ended, before this step"));
+        };
+        let (sender, receiver) = oneshot::channel();
+        let job = move || {
+            let result = work(&mut lane);
+            let finish = match (&result, &then) {
+                (Ok(_), Then::Return) => {
+                    // Nobody listens any more: the client left while we worked.
+                    if let Err((_, Some(lane))) = sender.send((result, Some(lane))) {
+                        lane.close(Finish::Cancelled, Usage::default());
+                    }
+                    return;
+                }
+                (Ok(_), &Then::Close(finish, usage)) => (finish, usage),
+                (Err(_), _) if lane.is_cancelled() => (Finish::Cancelled, Usage::default()),
+                (Err(PipelineError::Rejected { .. }), _) => (Finish::Filtered, Usage::default()),
+                (Err(_), _) => (Finish::Failed, Usage::default()),
+            };
+            // The answer first: the client does not wait for the audit.
+            drop(sender.send((result, None)));
+            lane.close(finish.0, finish.1);
+        };
+        let cancel = CancelOnDrop(Some(Arc::clone(&self.cancelled)));
+        let queued = self.set.sandbox.workers.submit(urgency, Box::new(job)).await;
+        queued.map_err(|_| PipelineError::Overloaded)?;
+        let answer = receiver.await;
+        cancel.disarm();
+        let (result, lane) = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
+        if let Some(lane) = lane {
+            self.lane = Place::Here(lane);
+        }
+        result
+    }
+}
+
+impl PipelineRun for Run {
+    fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared> {
+        Box::pin(async move {
+            self.enter().await?;
+            self.step(Stage::Prompt, Urgency::Request, Then::Return, move |lane| lane.prepare(request)).await
+        })
+    }
+
+    fn push(&mut self, text: String, last: bool) -> Step<'_, Output> {
+        Box::pin(async move {
+            if self.set.passes_text_through() {
+                let deltas = if text.is_empty() { Vec::new() } else { vec![Delta::Content(text)] };
+                return Ok(Output { deltas, stop: None });
+            }
+            self.step(Stage::Postprocess, Urgency::Stream, Then::Return, move |lane| lane.push(text, last)).await
+        })
+    }
+
+    fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations> {
+        Box::pin(async move {
+            let then = Then::Close(finish, usage);
+            self.step(Stage::Postprocess, Urgency::Stream, then, move |lane| lane.finish(finish, usage)).await
+        })
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        let Place::Here(lane) = std::mem::replace(&mut self.lane, Place::Away) else { return };
+        if self.set.audits.is_empty() {
+            return;
+        }
+        let audit = Box::new(move || lane.close(Finish::Cancelled, Usage::default()));
+        if self.set.sandbox.workers.try_submit(Urgency::Request, audit).is_err() {
+            tracing::warn!("a cancelled request was not audited: the plugins are overloaded");
+        }
+    }
+}
+
+/// Stops the guest when the step that waits for it is dropped.
+struct CancelOnDrop(Option<Arc<AtomicBool>>);
+
+impl CancelOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(cancelled) = &self.0 {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn gone(stage: Stage, detail: &str) -> PipelineError {
+    PipelineError::Fault { plugin: "host".to_owned(), stage, kind: FaultKind::Error, detail: detail.to_owned() }
+}

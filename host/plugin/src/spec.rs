@@ -1,0 +1,171 @@
+//! What an operator says of a plugin, and of the sandbox.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use inference::{ModelCard, Stage, Token, Vocabulary};
+
+use crate::limits::Limits;
+
+/// How the sandbox is set up.
+#[derive(Debug, Clone, Default)]
+pub struct SandboxConfig {
+    /// Where compiled components are kept between starts; `None`: they are compiled every time. The folder must
+    /// belong to us alone: what is in it is run as native code.
+    pub cache_dir: Option<PathBuf>,
+    /// Threads that run guests; `None`: a quarter of the cores, at least 2, at most 4.
+    pub workers: Option<usize>,
+    /// Live instances of all plugins and requests; `None`: 128. A request takes one per plugin.
+    pub max_instances: Option<u32>,
+    /// The largest linear memory that any plugin may be given, in bytes; `None`: 128 MiB. It sizes the pool.
+    pub memory_bytes_max: Option<usize>,
+}
+
+/// One `[[plugin]]` of the configuration, resolved: the component's bytes and everything that is granted.
+#[derive(Debug, Clone)]
+pub struct PluginSpec {
+    /// The operator's name for it: lower-case letters, digits and `-`. Used in logs, metrics and error bodies.
+    pub name: String,
+    /// Where the component came from, for messages: a path, or `bundled`.
+    pub source: String,
+    /// The component.
+    pub component: Arc<[u8]>,
+    /// Its SHA-256 in hexadecimal, where the operator pinned it.
+    pub sha256: Option<String>,
+    /// The plugin's own configuration: a JSON object.
+    pub config_json: String,
+    /// The stages to use and their places in the chains, lowest first; `None`: all that it exports, in the order of
+    /// the configuration.
+    pub stages: Option<Vec<(Stage, i32)>>,
+    /// Request headers that it may see, lower-case.
+    pub headers: Vec<String>,
+    /// Parts of a request that its policy may change.
+    pub modify: Vec<Modify>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whether it may import WASI.
+    pub wasi: Wasi,
+    /// What happens to a request when its policy fails.
+    pub policy_failure: OnFailure,
+    /// What happens to an answer when its filter fails.
+    pub postprocess_failure: OnFailure,
+}
+
+impl PluginSpec {
+    /// A plugin with nothing granted, default limits, all its stages in use, closed on failure.
+    pub fn new(name: impl Into<String>, source: impl Into<String>, component: impl Into<Arc<[u8]>>) -> Self {
+        Self {
+            name: name.into(),
+            source: source.into(),
+            component: component.into(),
+            sha256: None,
+            config_json: "{}".to_owned(),
+            stages: None,
+            headers: Vec::new(),
+            modify: Vec::new(),
+            limits: Limits::default(),
+            wasi: Wasi::None,
+            policy_failure: OnFailure::Closed,
+            postprocess_failure: OnFailure::Closed,
+        }
+    }
+}
+
+/// A part of a request that a policy may be allowed to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Modify {
+    /// The conversation.
+    Messages,
+    /// The tools on offer.
+    Tools,
+    /// Sampling, `max_tokens` and stop texts.
+    Sampling,
+    /// Everything else that is passed through: `chat_template_kwargs` and the penalties.
+    Extra,
+}
+
+impl Modify {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Messages, Self::Tools, Self::Sampling, Self::Extra];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Tools => "tools",
+            Self::Sampling => "sampling",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+/// Which WASI a plugin may import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wasi {
+    /// None at all.
+    #[default]
+    None,
+    /// What language runtimes need to start: standard output that goes to the log, coarse clocks, random numbers, an
+    /// empty environment, no files, no network.
+    Quiet,
+}
+
+/// What happens to a request when a plugin breaks its contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The request ends with an error, and text that was held back is dropped.
+    #[default]
+    Closed,
+    /// The request goes on as if the plugin were not there, and text that was held back is sent.
+    Open,
+}
+
+/// The model that plugins are loaded for. Cheap to clone.
+#[derive(Clone)]
+pub struct ModelContext {
+    inner: Arc<ModelInner>,
+}
+
+struct ModelInner {
+    card: ModelCard,
+    vocabulary: Arc<dyn Vocabulary>,
+    table: OnceLock<TokenTable>,
+}
+
+/// All tokens' bytes: token `i` is `bytes[offsets[i]..offsets[i + 1]]`.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenTable {
+    pub(crate) offsets: Vec<u32>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl ModelContext {
+    /// A model's facts and its vocabulary.
+    #[must_use]
+    pub fn new(card: ModelCard, vocabulary: Arc<dyn Vocabulary>) -> Self {
+        Self { inner: Arc::new(ModelInner { card, vocabulary, table: OnceLock::new() }) }
+    }
+
+    pub(crate) fn card(&self) -> &ModelCard {
+        &self.inner.card
+    }
+
+    pub(crate) fn vocabulary(&self) -> &dyn Vocabulary {
+        &*self.inner.vocabulary
+    }
+
+    /// Made once, when a plugin first asks: 1.5 MB for a vocabulary of 128,000 tokens.
+    pub(crate) fn token_table(&self) -> &TokenTable {
+        self.inner.table.get_or_init(|| {
+            let size = self.inner.vocabulary.size();
+            let mut table = TokenTable { offsets: Vec::with_capacity(size as usize + 1), bytes: Vec::new() };
+            table.offsets.push(0);
+            for token in 0..size {
+                self.inner.vocabulary.append_piece(Token(token), &mut table.bytes);
+                table.offsets.push(u32::try_from(table.bytes.len()).unwrap_or(u32::MAX));
+            }
+            table
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! What the host keeps beside one instance: whose it is, and what it may still use.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use wasmtime::ResourceLimiter;
+
+use crate::budget::Budget;
+use crate::fault::Breach;
+use crate::limits::Limits;
+use crate::spec::ModelContext;
+use crate::wasi::QuietWasi;
+
+/// The data of one instance's store.
+pub(crate) struct GuestState {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) budget: Budget,
+    pub(crate) memory: MemoryLimiter,
+    pub(crate) host_calls: u32,
+    pub(crate) log_bytes: usize,
+    /// Made when a `wasi = "quiet"` guest first asks for it.
+    pub(crate) wasi: Option<Box<QuietWasi>>,
+}
+
+/// What all instances of one plugin share.
+pub(crate) struct Owner {
+    /// The operator's name for the plugin.
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    /// The plugin's configuration, as text and taken apart.
+    pub(crate) config_json: String,
+    pub(crate) config: serde_json::Value,
+    pub(crate) model: ModelContext,
+}
+
+impl GuestState {
+    pub(crate) fn new(owner: &Arc<Owner>, cancelled: Arc<AtomicBool>) -> Self {
+        Self {
+            owner: Arc::clone(owner),
+            budget: Budget::new(cancelled),
+            memory: MemoryLimiter {
+                memory_bytes: 0,
+                memory_bytes_max: owner.limits.memory_bytes_max,
+                table_elements: 0,
+                table_elements_max: owner.limits.table_elements_max,
+            },
+            host_calls: 0,
+            log_bytes: 0,
+            wasi: None,
+        }
+    }
+
+    /// Counts a call of the host; every import begins with this.
+    pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        let limit = self.owner.limits.host_calls_max;
+        if self.host_calls >= limit {
+            return Err(Breach::HostCalls { limit }.into());
+        }
+        self.host_calls += 1;
+        Ok(())
+    }
+}
+
+/// Bounds memories and tables of an instance, all of them together. Growth beyond the limit is an error, not a `-1`
+/// for the guest: a Rust guest answers `-1` with an anonymous `unreachable`, and nobody learns why.
+pub(crate) struct MemoryLimiter {
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    table_elements: usize,
+    table_elements_max: usize,
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if wanted > self.memory_bytes_max {
+            return Err(Breach::Memory { wanted, limit: self.memory_bytes_max }.into());
+        }
+        self.memory_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if wanted > self.table_elements_max {
+            return Err(Breach::Table { wanted, limit: self.table_elements_max }.into());
+        }
+        self.table_elements = wanted;
+        Ok(true)
+    }
+}

@@ -1,0 +1,103 @@
+//! Misbehaviour that works in any stage.
+
+use std::hint::black_box;
+
+use crate::bindings::outrigger::plugin::types::Error;
+use crate::bindings::outrigger::plugin::{clock, config, log, model};
+
+/// Where in the contract the guest is.
+#[derive(Clone, Copy)]
+pub(crate) enum Where {
+    Init,
+    Policy,
+    Render,
+    Parse,
+    Open,
+    Push,
+    Finish,
+    Audit,
+}
+
+impl Where {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Policy => "policy",
+            Self::Render => "render",
+            Self::Parse => "parse",
+            Self::Open => "open",
+            Self::Push => "push",
+            Self::Finish => "finish",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// A configured text, without its quotes, or number.
+pub(crate) fn config(key: &str) -> Option<String> {
+    Some(config::get(key)?.trim_matches('"').to_owned())
+}
+
+/// Whether the configuration asks for exactly this.
+pub(crate) fn is_told(behaviour: &str) -> bool {
+    config("behaviour").is_some_and(|told| told == behaviour)
+}
+
+/// Does what the configuration asks of this place: `panic-in-policy`.
+pub(crate) fn act(place: Where) -> Result<(), Error> {
+    let told = config("behaviour").unwrap_or_default();
+    let Some(what) = told.strip_suffix(place.as_str()).and_then(|told| told.strip_suffix("-in-")) else {
+        return Ok(());
+    };
+    match what {
+        "loop" => spin(),
+        "clock-loop" => loop {
+            black_box(clock::now());
+        },
+        "memory" => grow_by_pages(),
+        "memory-at-once" => drop(black_box(vec![1_u8; 1 << 30])),
+        "recursion" => drop(black_box(recurse(u64::MAX))),
+        "stack" => drop(black_box(recurse_in_registers(black_box(u64::MAX)))),
+        "panic" => panic!("told to panic"),
+        "host-calls" => loop {
+            black_box(clock::unix_seconds());
+        },
+        "log-flood" => (0..5_000).for_each(|line| {
+            log::log(log::Level::Debug, &format!("line {line} of a flood of lines that nobody wants to read"), &[]);
+        }),
+        "huge-log" => log::log(log::Level::Info, &"x".repeat(6 << 20), &[]),
+        "huge-argument" => drop(black_box(model::tokenize(&"x".repeat(6 << 20), false))),
+        "invalid" => return Err(Error::Invalid(format!("told to find {} invalid", place.as_str()))),
+        "long-invalid" => return Err(Error::Invalid("é".repeat(4_000))),
+        "unavailable" => return Err(Error::Unavailable("told to be unavailable".to_owned())),
+        "internal" => return Err(Error::Internal("told to fail".to_owned())),
+        _ => {}
+    }
+    Ok(())
+}
+
+#[expect(clippy::infinite_loop, reason = "that is the point")]
+fn spin() {
+    let mut count = 0_u64;
+    loop {
+        count = black_box(count.wrapping_add(1));
+    }
+}
+
+fn grow_by_pages() {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(black_box(vec![1; 1 << 16]));
+    }
+}
+
+/// Deep, with locals in linear memory.
+fn recurse(depth: u64) -> u64 {
+    let locals = black_box([depth; 64]);
+    if depth == 0 { locals[0] } else { recurse(depth - 1).wrapping_add(locals[63]) }
+}
+
+/// Deep, with nothing in linear memory: only the native stack can end it.
+fn recurse_in_registers(depth: u64) -> u64 {
+    if depth == 0 { 1 } else { recurse_in_registers(depth - 1).wrapping_mul(depth | 1) }
+}

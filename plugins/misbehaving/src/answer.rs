@@ -1,0 +1,138 @@
+//! The stages after the model.
+
+use std::cell::RefCell;
+
+use crate::Misbehaving;
+use crate::act::{Where, act, config, is_told};
+use crate::bindings::exports::outrigger::plugin::parse::{self, Event, GuestParser};
+use crate::bindings::exports::outrigger::plugin::postprocess::{
+    self, Channel, Chunk, Filter, GuestFilter, Output, Profile,
+};
+use crate::bindings::outrigger::plugin::types::{Annotations, Call, Error, Finish, Tool, Usage};
+
+/// Everything is content, but a line that begins with `!` says another event: `!reasoning TEXT`, `!call NAME`,
+/// `!arguments TEXT`, `!end`.
+pub(crate) struct Lines {
+    line: RefCell<String>,
+}
+
+impl parse::Guest for Misbehaving {
+    type Parser = Lines;
+}
+
+impl GuestParser for Lines {
+    fn open(_call: Call, _choice: u32, _tools: Vec<Tool>, _prefix: String) -> Result<parse::Parser, Error> {
+        Ok(parse::Parser::new(Self { line: RefCell::default() }))
+    }
+
+    fn push(&self, text: String, last: bool) -> Result<Vec<Event>, Error> {
+        act(Where::Parse)?;
+        if config("lines").is_none() {
+            return Ok(vec![Event::Content(text)]);
+        }
+        let mut line = self.line.borrow_mut();
+        line.push_str(&text);
+        let mut events = Vec::new();
+        while let Some(end) = line.find('\n') {
+            let rest = line.split_off(end + 1);
+            events.push(event(&std::mem::replace(&mut *line, rest)));
+        }
+        if last && !line.is_empty() {
+            events.push(event(&std::mem::take(&mut *line)));
+        }
+        Ok(events)
+    }
+}
+
+fn event(line: &str) -> Event {
+    let said = line.strip_prefix('!').and_then(|said| said.trim_end_matches('\n').split_once(' '));
+    match said {
+        Some(("reasoning", text)) => Event::Reasoning(text.to_owned()),
+        Some(("call", name)) => Event::ToolCallStart((name.to_owned(), None)),
+        Some(("arguments", text)) => Event::ToolArguments(text.to_owned()),
+        Some(("end", _)) => Event::ToolCallEnd,
+        _ => Event::Content(line.to_owned()),
+    }
+}
+
+/// Passes everything on, or masks a word, or ends the answer at one, or answers nonsense. The words must not begin as
+/// they end: "secret" is one, "abba" is not.
+pub(crate) struct Words {
+    mask: Option<String>,
+    stop: Option<String>,
+}
+
+/// What stands where a masked word stood.
+const MASK: &str = "[masked]";
+
+impl postprocess::Guest for Misbehaving {
+    type Filter = Words;
+}
+
+impl GuestFilter for Words {
+    fn open(_call: Call, _choice: u32) -> Result<(Filter, Profile), Error> {
+        act(Where::Open)?;
+        let number = |key, usual| config(key).and_then(|value| value.parse().ok()).unwrap_or(usual);
+        let profile = Profile {
+            channels: vec![Channel::Content, Channel::Reasoning, Channel::ToolArguments],
+            min_bytes: number("min-bytes", 0),
+            max_delay_ms: number("max-delay-ms", 0),
+            max_holdback: number("max-holdback", 256),
+        };
+        Ok((Filter::new(Self { mask: config("mask"), stop: config("stop") }), profile))
+    }
+
+    fn push(&self, chunk: Chunk) -> Result<Output, Error> {
+        act(Where::Push)?;
+        let length = chunk.window.len();
+        match config("behaviour").unwrap_or_default().as_str() {
+            "consume-past-the-end" => return Ok(consume(length + 1)),
+            "consume-inside-a-character" => {
+                return Ok(consume(chunk.window.find('é').map_or(length, |place| place + 1)));
+            }
+            "hold-for-ever" => return Ok(consume(0)),
+            "huge-instead" => return Ok(Output { instead: Some("x".repeat(6 << 20)), ..consume(length) }),
+            "multiply" => return Ok(Output { instead: Some("x".repeat(1 << 20)), ..consume(length) }),
+            _ => {}
+        }
+        Ok(self.mask_and_stop(&chunk))
+    }
+
+    fn finish(&self, end: Finish, _usage: Usage) -> Result<Annotations, Error> {
+        act(Where::Finish)?;
+        Ok(if is_told("note") { vec![("end".to_owned(), format!("{end:?}"))] } else { Vec::new() })
+    }
+}
+
+impl Words {
+    fn mask_and_stop(&self, chunk: &Chunk) -> Output {
+        let window = chunk.window.as_str();
+        if let Some(stop) = &self.stop
+            && let Some(place) = window.find(stop.as_str())
+        {
+            return Output { instead: self.masked(&window[..place]), stop: Some(Finish::Filtered), ..consume(place) };
+        }
+        // What may become a word with what comes next is held.
+        let words = [&self.mask, &self.stop];
+        let held = words.into_iter().flatten().map(|word| beginning_at_end(window, word)).max().unwrap_or(0);
+        let done = if chunk.last { window.len() } else { window.len() - held };
+        Output { instead: self.masked(&window[..done]), ..consume(done) }
+    }
+
+    fn masked(&self, text: &str) -> Option<String> {
+        let word = self.mask.as_ref()?;
+        text.contains(word.as_str()).then(|| text.replace(word.as_str(), MASK))
+    }
+}
+
+/// Bytes at the end of `window` that `word` begins with, where the word does not end there.
+fn beginning_at_end(window: &str, word: &str) -> usize {
+    (1..word.len())
+        .rev()
+        .find(|&length| word.is_char_boundary(length) && window.ends_with(&word[..length]))
+        .unwrap_or(0)
+}
+
+fn consume(bytes: usize) -> Output {
+    Output { consume: u32::try_from(bytes).unwrap_or(u32::MAX), instead: None, stop: None, notes: Vec::new() }
+}
