@@ -10,3 +10,8 @@ mod wire;
 
 pub use http::{Drained, HttpConfig, serve};
 pub use service::{Answer, AnswerEvent, ChatError, Defaults, Finished, Readiness, Service, ServiceConfig, Serving};
+
+#[cfg(test)]
+#[expect(dead_code, reason = "shared with the tests over real sockets, which use all of it")]
+#[path = "../tests/support/fakes.rs"]
+mod fakes;

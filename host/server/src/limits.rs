@@ -57,7 +57,7 @@ pub const CONNECTIONS_MAX_DEFAULT: usize = 512;
 /// Time for a request's head to arrive, from the connection's start or the head's first byte.
 pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time that a connection may stay open between two requests.
-pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
 /// Time without any progress after which a client that does not read loses its connection, and with it its slot.
 pub const WRITE_STALL_MAX_DEFAULT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
@@ -70,6 +70,15 @@ pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause after the kernel refused to accept a connection (no file descriptors left), before trying again.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Bytes that clients can make this room hold, with this many connections: what hyper buffers in both directions, a
+/// connection's tasks and state, and the bodies. A body is held as text and, for a while, as the request parsed from it.
+#[must_use]
+pub const fn memory_bytes_max(connections_max: usize) -> usize {
+    const STATE_BYTES: usize = 20 * 1024;
+    let connections = connections_max.saturating_mul(2 * CONNECTION_BUFFER_BYTES_MAX + STATE_BYTES);
+    connections.saturating_add(2 * BODIES_BYTES_MAX)
+}
 
 // ---- streams and shutdown ----
 

@@ -20,11 +20,11 @@ async fn a_whole_answer() {
     assert!(reply.header("x-request-id").is_some_and(|id| id.len() == 32), "{}", reply.head);
     insta::assert_snapshot!(reply.stable());
     // R21
-    assert_eq!(server.metric("llm_requests", CHAT), 1.0);
-    assert_eq!(server.metric("llm_failures", CHAT), 0.0);
-    assert_eq!(server.metric("llm_prompt_tokens_total", CHAT), 2.0);
-    assert_eq!(server.metric("llm_completion_tokens_total", CHAT), 4.0);
-    assert_eq!(server.metric("llm_internal_request_duration_ms_count", CHAT), 1.0);
+    assert_eq!(server.metric("llm_requests", CHAT), 1);
+    assert_eq!(server.metric("llm_failures", CHAT), 0);
+    assert_eq!(server.metric("llm_prompt_tokens_total", CHAT), 2);
+    assert_eq!(server.metric("llm_completion_tokens_total", CHAT), 4);
+    assert_eq!(server.metric("llm_internal_request_duration_ms_count", CHAT), 1);
 }
 
 #[tokio::test]
@@ -36,8 +36,8 @@ async fn a_streamed_answer() {
     assert_eq!(reply.header("x-accel-buffering"), Some("no"));
     assert!(reply.is_whole);
     insta::assert_snapshot!(reply.stable());
-    assert_eq!(server.metric("llm_requests", STREAM), 1.0);
-    assert_eq!(server.metric("outrigger_time_to_first_token_seconds_count", STREAM), 1.0);
+    assert_eq!(server.metric("llm_requests", STREAM), 1);
+    assert_eq!(server.metric("outrigger_time_to_first_token_seconds_count", STREAM), 1);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_plugin_ends_an_answer() {
     // Four pieces had been sampled when it stopped: known, not guessed. The engine was let go.
     let usage = inference::Usage { prompt_tokens: 2, completion_tokens: 4, cached_tokens: 0 };
     assert_eq!(*server.pipeline.ends.lock().unwrap(), [(Finish::Filtered, usage); 2]);
-    assert_eq!(server.metric("llm_completion_tokens_total", CHAT), 4.0);
+    assert_eq!(server.metric("llm_completion_tokens_total", CHAT), 4);
     server.until_idle().await;
 }
 
@@ -98,7 +98,7 @@ async fn a_prompt_that_does_not_fit_names_both_numbers() {
         assert_eq!(code, "context_length_exceeded");
         assert!(message.contains(&format!("{length} tokens")) && message.contains("512"), "{message}");
     }
-    assert_eq!(server.metric("llm_failures", CHAT), 2.0);
+    assert_eq!(server.metric("llm_failures", CHAT), 2);
 }
 
 async fn check_refused(refuses: PipelineError, status: u16, snapshot: &str) {
@@ -107,7 +107,7 @@ async fn check_refused(refuses: PipelineError, status: u16, snapshot: &str) {
     let reply = server.chat(STREAMED).await;
     assert_eq!(reply.status, status, "{}", reply.body);
     insta::assert_snapshot!(snapshot, reply.body);
-    assert_eq!(server.metric("llm_failures", STREAM), 1.0);
+    assert_eq!(server.metric("llm_failures", STREAM), 1);
     server.until_idle().await;
 }
 
@@ -151,7 +151,7 @@ async fn a_failure_in_the_middle_ends_a_stream_with_an_error() {
     assert_eq!((reply.status, reply.error().0.as_str()), (500, "engine_failed"));
     // The plugins learn of it.
     assert!(server.pipeline.ends.lock().unwrap().iter().all(|(finish, _)| *finish == Finish::Failed));
-    assert_eq!(server.metric("llm_failures", STREAM), 1.0);
+    assert_eq!(server.metric("llm_failures", STREAM), 1);
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn before_the_model_is_there_clients_are_told_to_wait() {
     );
     assert_eq!(server.get("/livez").await.status, 200);
     assert_eq!(server.get("/v1/models").await.body, r#"{"object":"list","data":[]}"#);
-    assert_eq!(server.metric("outrigger_ready", ""), 0.0);
+    assert_eq!(server.metric("outrigger_ready", ""), 0);
 
     server.service.failed("not a GGUF file");
     assert_eq!(server.chat(WHOLE).await.error().0, "model_failed");
@@ -214,7 +214,7 @@ async fn a_full_line_is_429_and_waiting_in_vain_503() {
     server.until_running(1).await;
     let (waiting, refused) = tokio::join!(server.chat(WHOLE), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(server.metric("outrigger_requests_waiting", ""), 1.0);
+        assert_eq!(server.metric("outrigger_requests_waiting", ""), 1);
         server.chat(WHOLE).await
     });
     assert_eq!(
@@ -232,6 +232,6 @@ async fn requests_beyond_the_slots_wait_their_turn() {
     let server = Setup::plays(script).slots(2).start().await;
     let replies = futures::future::join_all((0..8).map(|_| server.chat(WHOLE))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
-    assert_eq!(server.metric("llm_requests", CHAT), 8.0);
-    assert_eq!(server.metric("outrigger_requests_running", ""), 0.0);
+    assert_eq!(server.metric("llm_requests", CHAT), 8);
+    assert_eq!(server.metric("outrigger_requests_running", ""), 0);
 }

@@ -45,6 +45,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
     let config = Arc::new(config);
+    info!(
+        address = %listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+        connections_max = config.connections_max,
+        memory_mib_max = limits::memory_bytes_max(config.connections_max) / (1024 * 1024),
+        "listening"
+    );
     let (draining, _) = tokio::sync::watch::channel(false);
     let mut connections = Connections {
         listener,

@@ -81,13 +81,11 @@ async fn models(State(app): State<Arc<App>>) -> Response {
 
 async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let cards = app.service.models();
-    match cards.iter().find(|card| card.id == id) {
-        Some(card) => Ok(json(&ModelObject::new(card))),
-        None => {
-            let served = cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join("`, `");
-            Err(Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served }))
-        }
-    }
+    let card = cards.iter().find(|card| card.id == id).ok_or_else(|| {
+        let served = cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join("`, `");
+        Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
+    })?;
+    Ok(json(&ModelObject::new(card)))
 }
 
 /// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is

@@ -16,7 +16,7 @@ use crate::wire::{ErrorBody, PluginFault, Refusal};
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) retry_after: Option<Duration>,
-    pub(super) body: ErrorBody,
+    pub(super) body: Box<ErrorBody>,
 }
 
 impl Failure {
@@ -27,7 +27,7 @@ impl Failure {
             Blame::Capacity => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error"),
             Blame::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         };
-        Self { status, retry_after: None, body: ErrorBody::new(kind, code, message) }
+        Self { status, retry_after: None, body: Box::new(ErrorBody::new(kind, code, message)) }
     }
 
     pub(super) fn client(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {

@@ -82,3 +82,57 @@ fn step(mut answer: Box<Answer>) -> Step {
         (answer, next)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::StreamExt as _;
+    use inference::{Call, ChatRequest, Message, Part, RequestId, Role, Sampling};
+    use telemetry::{Endpoint, Metrics};
+
+    use super::*;
+    use crate::fakes::{Act, FakeEngine, FakePipeline, says};
+    use crate::limits;
+    use crate::service::{Service, ServiceConfig, Serving};
+
+    async fn answer(script: Vec<Act>) -> Answer {
+        let service = Service::new(ServiceConfig::default(), Metrics::new(&[]));
+        service.ready(Serving { engine: FakeEngine::new(1, script), pipeline: Arc::new(FakePipeline::default()) });
+        let message = Message { role: Role::User, name: None, parts: vec![Part::Text("hi".to_owned())] };
+        let request = ChatRequest {
+            model: "fake/model".to_owned(),
+            messages: vec![message],
+            tools: Vec::new(),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            streaming: true,
+            template_arguments: "{}".to_owned(),
+        };
+        let request_id = RequestId::new("r1");
+        let call = Call { request_id, traceparent: None, model: String::new(), headers: Vec::new() };
+        service.chat(request, call, Endpoint::ChatCompletions).await.expect("an answer")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_carries_a_comment_every_15_seconds() {
+        let script = [vec![Act::Wait(Duration::from_secs(40))], says(&["late"]), vec![]].concat();
+        let writer = ChunkWriter {
+            id: String::new(),
+            created: 0,
+            model: String::new(),
+            fingerprint: String::new(),
+            include_usage: false,
+        };
+        let started = Instant::now();
+        let mut events = EventStream::new(answer(script).await, writer, limits::PING_INTERVAL);
+        let mut heard = Vec::new();
+        while let Some(Ok(bytes)) = events.next().await {
+            let is_ping = bytes.starts_with(b": ping");
+            heard.push((started.elapsed().as_secs(), is_ping));
+        }
+        // The role at once, two comments, and what comes after 40 s: text and end.
+        assert_eq!(heard, [(0, false), (15, true), (30, true), (40, false), (40, false)]);
+    }
+}

@@ -132,7 +132,7 @@ impl Watch {
     /// Whether the client has closed its side, also behind bytes that nobody has read yet.
     fn has_client_left(&self) -> bool {
         let ready = self.read.ready(Interest::READABLE).now_or_never();
-        ready.is_some_and(|ready| ready.map_or(true, |ready| ready.is_read_closed()))
+        ready.is_some_and(|ready| ready.map_or(true, tokio::io::Ready::is_read_closed))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

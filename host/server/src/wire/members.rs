@@ -188,7 +188,7 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// serde_json's message, which ends with line and column.
+/// `serde_json`'s message, which ends with line and column.
 fn syntax(error: &serde_json::Error) -> String {
     if error.is_eof() { format!("it ends too early ({error})") } else { error.to_string() }
 }

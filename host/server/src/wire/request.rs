@@ -185,3 +185,6 @@ fn missing(name: &str, expected: &str) -> Refusal {
 fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

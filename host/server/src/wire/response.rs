@@ -53,18 +53,17 @@ impl ChunkWriter {
         let notes = Notes::of(finished);
         let mut text = self.choice(ChunkDelta::default(), Some(finish_reason(finished.finish)), notes);
         if self.include_usage {
-            text.push_str(&self.chunk(&[], Some(Some(finished.usage.into())), None));
+            text.push_str(&self.chunk(&[], ChunkUsage::Counted(finished.usage.into()), None));
         }
         text
     }
 
     fn choice(&self, delta: ChunkDelta<'_>, finish_reason: Option<&'static str>, notes: Option<Notes>) -> String {
-        // With `include_usage` every chunk has the member, and all but the last have it as null.
-        let usage = self.include_usage.then_some(None);
+        let usage = if self.include_usage { ChunkUsage::Later } else { ChunkUsage::Unwanted };
         self.chunk(&[ChunkChoice { index: 0, delta, logprobs: None, finish_reason }], usage, notes)
     }
 
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<UsageMembers>>, notes: Option<Notes>) -> String {
+    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: ChunkUsage, notes: Option<Notes>) -> String {
         let chunk = Chunk {
             id: &self.id,
             object: "chat.completion.chunk",
@@ -158,10 +157,25 @@ struct Chunk<'a> {
     model: &'a str,
     system_fingerprint: &'a str,
     choices: &'a [ChunkChoice<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<UsageMembers>>,
+    #[serde(skip_serializing_if = "ChunkUsage::is_unwanted")]
+    usage: ChunkUsage,
     #[serde(skip_serializing_if = "Option::is_none")]
     outrigger: Option<Notes>,
+}
+
+/// With `include_usage` every chunk has the member, and all but the last have it as null.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ChunkUsage {
+    Unwanted,
+    Later,
+    Counted(UsageMembers),
+}
+
+impl ChunkUsage {
+    fn is_unwanted(&self) -> bool {
+        matches!(self, Self::Unwanted)
+    }
 }
 
 #[derive(Serialize)]

@@ -247,10 +247,10 @@ impl PipelineRun for FakeRun {
                 self.stage = Stage::Ended;
                 self.held.truncate(place);
                 let text = std::mem::take(&mut self.held);
-                return Ok(Output { deltas: self.deltas(text), stop: Some(finish) });
+                return Ok(Output { deltas: self.deltas(&text), stop: Some(finish) });
             }
             let text = self.take_final(last);
-            let mut deltas = self.deltas(text);
+            let mut deltas = self.deltas(&text);
             if last && self.pipeline.calls_tool {
                 let (id, name) = ("call_1".to_owned(), "weather".to_owned());
                 deltas.push(Delta::ToolCallStart { index: 0, id, name });
@@ -294,7 +294,7 @@ impl FakeRun {
         std::mem::replace(&mut self.held, rest)
     }
 
-    fn deltas(&mut self, text: String) -> Vec<Delta> {
+    fn deltas(&mut self, text: &str) -> Vec<Delta> {
         let mut deltas = Vec::new();
         let mut add = |is_reasoning: bool, text: &str| {
             if !text.is_empty() {
@@ -309,9 +309,9 @@ impl FakeRun {
                     add(true, thought);
                     add(false, said);
                 }
-                None => add(true, &text),
+                None => add(true, text),
             },
-            _ => add(false, &text),
+            _ => add(false, text),
         }
         deltas
     }

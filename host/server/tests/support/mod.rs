@@ -109,12 +109,12 @@ impl Server {
         self.service.metrics().encode(Format::Text)
     }
 
-    /// A metric's value; `labels` as they are printed, without braces.
-    pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
+    /// The value of a metric that counts; `labels` as they are printed, without braces.
+    pub(crate) fn metric(&self, name: &str, labels: &str) -> i64 {
         let start = if labels.is_empty() { format!("{name} ") } else { format!("{name}{{{labels}}} ") };
         let text = self.metrics();
         let value = text.lines().find_map(|line| line.strip_prefix(&start));
-        value.unwrap_or_else(|| panic!("no {start}in:\n{text}")).parse().expect("a number")
+        value.unwrap_or_else(|| panic!("no {start}in:\n{text}")).parse().expect("a whole number")
     }
 
     pub(crate) fn begin_drain(&mut self) {
