@@ -1,5 +1,6 @@
 //! The exports: where the contract's calls reach the plain Rust of this crate.
 #![expect(unsafe_code, reason = "generated: the canonical ABI is made of raw pointers")]
+#![expect(clippy::same_length_and_capacity, reason = "generated: how the canonical ABI hands over lists")]
 
 use std::cell::{OnceCell, RefCell};
 
@@ -43,7 +44,10 @@ impl lifecycle::Guest for Plugin {
     fn init() -> Result<lifecycle::Identity, Error> {
         let config: Config = outrigger_plugin::start()?;
         CONFIG.with(|cell| cell.set(config)).map_err(|_| Error::Internal("`init` was called twice".to_owned()))?;
-        Ok(lifecycle::Identity { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
+        Ok(lifecycle::Identity {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
     }
 }
 
@@ -102,10 +106,13 @@ impl parse::GuestParser for RefCell<Parser> {
 
     fn push(&self, text: String, last: bool) -> Result<Vec<parse::Event>, Error> {
         let events = self.borrow_mut().push(&text, last);
-        Ok(events.into_iter().map(|event| match event {
-            Event::Content(text) => parse::Event::Content(text),
-            Event::Reasoning(text) => parse::Event::Reasoning(text),
-        }).collect())
+        Ok(events
+            .into_iter()
+            .map(|event| match event {
+                Event::Content(text) => parse::Event::Content(text),
+                Event::Reasoning(text) => parse::Event::Reasoning(text),
+            })
+            .collect())
     }
 }
 

@@ -81,9 +81,8 @@ impl Conversation {
         if self.arguments_json.trim().is_empty() {
             return Ok(Map::new());
         }
-        let arguments: Map<String, Value> = serde_json::from_str(&self.arguments_json).map_err(|error| {
-            Error::Invalid(format!("`chat_template_kwargs` must be a JSON object: {error}"))
-        })?;
+        let arguments: Map<String, Value> = serde_json::from_str(&self.arguments_json)
+            .map_err(|error| Error::Invalid(format!("`chat_template_kwargs` must be a JSON object: {error}")))?;
         match arguments.keys().find(|name| RESERVED.contains(&name.as_str())) {
             Some(name) => Err(Error::Invalid(format!(
                 "`chat_template_kwargs` must not set `{name}`: it is set from the request itself"

@@ -8,6 +8,7 @@ use minijinja::{Error, ErrorKind, Value};
 use crate::limits::JSON_DEPTH_MAX;
 
 /// The filter. Takes the keyword arguments of `json.dumps` that Hugging Face passes on.
+#[expect(clippy::needless_pass_by_value, reason = "the engine gives filters their options by value")]
 pub(crate) fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<String, Error> {
     let ensure_ascii = match options.get::<Option<bool>>("ensure_ascii")? {
         Some(said) => said,
@@ -65,7 +66,7 @@ impl Dump {
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                self.items('[', ']', &items, depth, |dump, item, depth| dump.value(item, depth))?;
+                self.items('[', ']', &items, depth, Self::value)?;
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();

@@ -60,8 +60,8 @@ impl Parser {
         match self.state {
             State::Start => {
                 let said = self.held.trim_start();
-                if said.starts_with(OPEN) {
-                    self.held = said[OPEN.len()..].to_owned();
+                if let Some(thought) = said.strip_prefix(OPEN) {
+                    self.held = thought.to_owned();
                     self.state = State::Opened;
                 } else if last || !OPEN.starts_with(said) {
                     self.state = State::Content;

@@ -106,10 +106,12 @@ fn render_either_way(
         Err(Failure::Given(error)) => return Err(error),
         Err(Failure::Render(error)) => error,
     };
-    if conversation.has_tool_calls() && first.kind() != ErrorKind::OutOfFuel && Raised::in_error(&first).is_none() {
-        if let Ok(text) = attempt(Arguments::Text) {
-            return Ok(text);
-        }
+    if conversation.has_tool_calls()
+        && first.kind() != ErrorKind::OutOfFuel
+        && Raised::in_error(&first).is_none()
+        && let Ok(text) = attempt(Arguments::Text)
+    {
+        return Ok(text);
     }
     Err(explain(&first))
 }

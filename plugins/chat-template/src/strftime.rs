@@ -5,7 +5,17 @@ use std::fmt::Write as _;
 const DAY_SECONDS: u64 = 86_400;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -98,13 +108,12 @@ impl Moment {
             'f' => write!(text, "000000"),
             'p' => write!(text, "{}", if self.hour < 12 { "AM" } else { "PM" }),
             'F' => write!(text, "{}-{:02}-{:02}", self.year, self.month, self.day),
-            'T' => write!(text, "{:02}:{:02}:{:02}", self.hour, self.minute, self.second),
+            'T' | 'X' => write!(text, "{:02}:{:02}:{:02}", self.hour, self.minute, self.second),
             'R' => write!(text, "{:02}:{:02}", self.hour, self.minute),
             'D' | 'x' => write!(text, "{:02}/{:02}/{:02}", self.month, self.day, self.year % 100),
-            'X' => write!(text, "{:02}:{:02}:{:02}", self.hour, self.minute, self.second),
             // `datetime.now()` knows no zone, so these are empty in Python too.
             'Z' | 'z' => Ok(()),
-            'n' => write!(text, "\n"),
+            'n' => writeln!(text),
             't' => write!(text, "\t"),
             '%' => write!(text, "%"),
             other => write!(text, "%{other}"),

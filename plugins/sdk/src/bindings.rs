@@ -1,5 +1,6 @@
 //! Generated from `wit/plugin.wit`: the types of the contract and what the host offers.
 #![expect(missing_docs, reason = "generated; the documentation is in plugin.wit")]
+#![expect(clippy::same_length_and_capacity, reason = "generated: how the canonical ABI hands over lists")]
 
 wit_bindgen::generate!({
     path: "../../wit",

@@ -43,8 +43,12 @@ impl MatchWindow {
             if !last && self.texts.iter().any(|text| text.len() > rest.len() && text.starts_with(rest)) {
                 return Found::Nothing { free: start };
             }
-            let longest =
-                self.texts.iter().enumerate().filter(|(_, text)| rest.starts_with(text.as_str())).max_by_key(|(_, t)| t.len());
+            let longest = self
+                .texts
+                .iter()
+                .enumerate()
+                .filter(|(_, text)| rest.starts_with(text.as_str()))
+                .max_by_key(|(_, t)| t.len());
             if let Some((which, text)) = longest {
                 return Found::Match { place: start..start + text.len(), which };
             }
@@ -59,31 +63,31 @@ mod tests {
 
     use super::*;
 
-    fn check(texts: &[&str], window: &str, last: bool, expected: Found) {
-        assert_eq!(MatchWindow::new(texts.iter().copied()).find(window, last), expected);
+    fn check(texts: &[&str], window: &str, last: bool, expected: &Found) {
+        assert_eq!(MatchWindow::new(texts.iter().copied()).find(window, last), *expected);
     }
 
     #[test]
     fn text_without_a_beginning_is_free() {
-        check(&["<think>"], "hello", false, Found::Nothing { free: 5 });
+        check(&["<think>"], "hello", false, &Found::Nothing { free: 5 });
     }
 
     #[test]
     fn exactly_the_beginning_is_held() {
-        check(&["<think>"], "a < b <thi", false, Found::Nothing { free: 6 });
-        check(&["<think>"], "a < b <thi", true, Found::Nothing { free: 10 });
+        check(&["<think>"], "a < b <thi", false, &Found::Nothing { free: 6 });
+        check(&["<think>"], "a < b <thi", true, &Found::Nothing { free: 10 });
     }
 
     #[test]
     fn the_earliest_text_wins_and_then_the_longest() {
-        check(&["bc", "abc", "ab"], "xabcd", false, Found::Match { place: 1..4, which: 1 });
-        check(&["ab", "abcd"], "abc", false, Found::Nothing { free: 0 });
-        check(&["ab", "abcd"], "abc", true, Found::Match { place: 0..2, which: 0 });
+        check(&["bc", "abc", "ab"], "xabcd", false, &Found::Match { place: 1..4, which: 1 });
+        check(&["ab", "abcd"], "abc", false, &Found::Nothing { free: 0 });
+        check(&["ab", "abcd"], "abc", true, &Found::Match { place: 0..2, which: 0 });
     }
 
     #[test]
     fn boundaries_fall_between_characters() {
-        check(&["é!"], "naïveé", false, Found::Nothing { free: 6 });
+        check(&["é!"], "naïveé", false, &Found::Nothing { free: 6 });
     }
 
     /// Every text that is found, with what stood before it, for one way of cutting `input`.

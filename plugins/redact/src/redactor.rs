@@ -1,0 +1,110 @@
+//! What is looked for and what stands in its place.
+
+use outrigger_plugin::types::{Part, Request};
+
+use crate::config::{Config, Kind};
+use crate::limits::SHAPES_MAX;
+use crate::place::{Place, Verdict};
+use crate::shape::Shape;
+use crate::stream::Stream;
+use crate::{email, iban, keys, numbers};
+
+/// The configured finders.
+#[derive(Debug)]
+pub struct Redactor {
+    config: Config,
+    shapes: Vec<Shape>,
+    /// Names of all kinds: those of the configuration, then the shapes'.
+    names: Vec<String>,
+    replacements: Vec<String>,
+}
+
+impl Redactor {
+    /// Checks the configuration; the error says what is wrong with it.
+    pub fn new(config: Config) -> Result<Self, String> {
+        if config.shapes.len() > SHAPES_MAX {
+            return Err(format!("{} shapes are configured; at most {SHAPES_MAX} may be", config.shapes.len()));
+        }
+        let shapes = config.shapes.iter().map(Shape::parse).collect::<Result<Vec<Shape>, String>>()?;
+        let names: Vec<String> = config
+            .kinds
+            .iter()
+            .map(|kind| kind.name().to_owned())
+            .chain(shapes.iter().map(|shape| shape.kind.clone()))
+            .collect();
+        let replacements = names.iter().map(|name| config.replacement.replace("{kind}", name)).collect();
+        Ok(Self { config, shapes, names, replacements })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A text with everything masked, and how much that was.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> (Option<String>, usize) {
+        let mut stream = Stream::default();
+        let masked = stream.push(self, text, true).instead;
+        (masked, stream.counts().iter().sum())
+    }
+
+    /// The request with its texts and tool results masked, and how many places that were; `None` when nothing was, or
+    /// when requests are left alone.
+    #[must_use]
+    pub fn request(&self, mut request: Request) -> Option<(Request, usize)> {
+        if !self.config.request {
+            return None;
+        }
+        let mut count = 0;
+        let mut mask = |text: &mut String| {
+            if let (Some(masked), places) = self.mask(text) {
+                *text = masked;
+                count += places;
+            }
+        };
+        for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
+            match part {
+                Part::Text(text) => mask(text),
+                Part::ToolResult(result) => mask(&mut result.content),
+                Part::Media(_) | Part::ToolCall(_) | Part::Other(_) => {}
+            }
+        }
+        request.inputs.iter_mut().for_each(mask);
+        (count > 0).then_some((request, count))
+    }
+
+    /// What stands at a place: the longest match of any kind. More text decides as long as it decides for one of them.
+    pub(crate) fn find(&self, place: &Place<'_>) -> (Verdict, usize) {
+        let known = self.config.kinds.iter().map(|kind| match kind {
+            Kind::Email => email::find(place),
+            Kind::Phone => numbers::find_phone(place),
+            Kind::Card => numbers::find_card(place),
+            Kind::Iban => iban::find(place),
+            Kind::Key => keys::find(place),
+        });
+        let mut best = (Verdict::No, 0);
+        for (which, verdict) in known.chain(self.shapes.iter().map(|shape| shape.find(place))).enumerate() {
+            best = match (best.0, verdict) {
+                (_, Verdict::More) => return (Verdict::More, which),
+                (Verdict::No, found @ Verdict::Match { .. }) => (found, which),
+                (Verdict::Match { length: longest, .. }, found @ Verdict::Match { length, .. }) if length > longest => {
+                    (found, which)
+                }
+                _ => best,
+            };
+        }
+        best
+    }
+
+    /// Names of all kinds, in the order that counts are given in.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(crate) fn replacement(&self, which: usize) -> &str {
+        &self.replacements[which]
+    }
+}
