@@ -23,8 +23,8 @@ pub(crate) struct DecodeLoop<D> {
     /// By slot.
     running: Vec<Option<Sequence>>,
     shared: Arc<Shared>,
-    /// An aborted step is followed by one that runs to its end: clients that come and leave cost the others half
-    /// their speed at most.
+    /// A step that was aborted to the loss of others is followed by one that runs to its end: clients that come and
+    /// leave cost the others half their speed at most.
     may_abort: bool,
     batch: Batch,
     piece: Vec<u8>,
@@ -96,7 +96,9 @@ impl<D: Decoder> DecodeLoop<D> {
                 self.scheduler.apply(&self.batch);
                 self.emit(now());
             }
-            Err(DecodeError::Aborted) => self.may_abort = false,
+            Err(DecodeError::Aborted) => {
+                self.may_abort = !self.batch.slots().any(|slot| is_wanted(&self.running, slot));
+            }
             Err(DecodeError::Failed(reason)) => self.fail_batch(&reason),
         }
         Outlook::Busy
@@ -155,8 +157,7 @@ impl<D: Decoder> DecodeLoop<D> {
     fn decode(&mut self) -> Result<(), DecodeError> {
         let Self { decoder, batch, running, shared, may_abort, .. } = self;
         // A client that leaves during a long prefill must not keep the slot until the chunk is done.
-        let is_prefilling_for_nobody =
-            || batch.prefilling.iter().any(|slot| running[slot.0].as_ref().is_some_and(Sequence::is_abandoned));
+        let is_prefilling_for_nobody = || batch.prefilling.iter().any(|&slot| !is_wanted(running, slot));
         decoder.decode(&batch.rows, &|| shared.is_stopping.load(Relaxed) || (*may_abort && is_prefilling_for_nobody()))
     }
 
@@ -200,4 +201,9 @@ impl<D: Decoder> DecodeLoop<D> {
         self.shared.running.fetch_sub(1, Relaxed);
         self.running[slot.0].take().expect("only slots that run are released")
     }
+}
+
+/// Whether somebody waits for what `slot` computes.
+fn is_wanted(running: &[Option<Sequence>], slot: Slot) -> bool {
+    running[slot.0].as_ref().is_some_and(|sequence| !sequence.is_abandoned())
 }

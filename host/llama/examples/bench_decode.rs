@@ -58,14 +58,16 @@ fn run(path: String, tokens: u32, rounds: usize) -> Result<(), Box<dyn std::erro
     };
     println!("{} threads, {} prompt tokens, {tokens} tokens, {rounds} rounds", model.threads(), prompt.len());
 
-    let (mut bare, mut through) = (Vec::new(), Vec::new());
+    let mut results = Vec::new();
     for round in 1..=rounds {
-        bare.push(bare_loop(&mut decoder, &prompt, tokens)?);
-        through.push(through_engine(&engine, &prompt, tokens)?);
-        println!("round {round}: bare {:6.1}, engine {:6.1} tokens/s", bare[round - 1], through[round - 1]);
+        let bare = bare_loop(&mut decoder, &prompt, tokens)?;
+        let through = through_engine(&engine, &prompt, tokens)?;
+        println!("round {round}: bare {bare:6.1}, engine {through:6.1} tokens/s, ratio {:.3}", through / bare);
+        results.push((bare, through));
     }
-    let (bare, through) = (median(bare), median(through));
-    println!("median:  bare {bare:6.1}, engine {through:6.1} tokens/s, ratio {:.3}", through / bare);
+    let of = |part: fn(&(f64, f64)) -> f64| median(results.iter().map(part).collect());
+    let (bare, through, ratio) = (of(|r| r.0), of(|r| r.1), of(|r| r.1 / r.0));
+    println!("median:  bare {bare:6.1}, engine {through:6.1} tokens/s, ratio {ratio:.3}");
     Ok(())
 }
 
