@@ -128,7 +128,7 @@ fn as_jinja(json: Json) -> Value {
         },
         Json::String(text) => text.into(),
         Json::Array(items) => items.into_iter().map(as_jinja).collect(),
-        Json::Object(members) => members.into_iter().map(|(name, member)| (name, as_jinja(member))).collect(),
+        Json::Object(members) => Value::from_pairs(members.into_iter().map(|(name, member)| (name, as_jinja(member)))),
     }
 }
 
