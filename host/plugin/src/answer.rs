@@ -377,7 +377,10 @@ fn place(channel: Channel) -> usize {
 }
 
 fn too_much(limit: usize) -> Fault {
-    Fault::new(FaultKind::OutputSize, format!("emitted more than {limit} bytes in one answer, its `output_bytes_max`"))
+    Fault::new(
+        FaultKind::OutputSize,
+        format!("emitted more than {limit} bytes in one answer, its limit `output_bytes`"),
+    )
 }
 
 /// What the client is sent: no empty texts, and neighbours of a kind joined.

@@ -1,11 +1,36 @@
 //! How long a guest call may run: CPU time of its thread, wall time as backstop, and the request's cancellation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fault::Breach;
 use crate::limits::{WALL_FACTOR, WALL_SLACK};
+
+/// Whether anybody still waits for a request. Shared by the request's run, its lane and its instances.
+#[derive(Debug, Default)]
+pub(crate) struct Cancellation(AtomicU8);
+
+const WANTED: u8 = 0;
+const CANCELLED: u8 = 1;
+const CLOSING: u8 = 2;
+
+impl Cancellation {
+    /// Stops the guest that works on the request, unless it is the audit, which is about the end.
+    pub(crate) fn cancel(&self) {
+        // Whoever was first, the end or the cancellation, was first.
+        let _ = self.0.compare_exchange(WANTED, CANCELLED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// What runs from now on is the audit.
+    pub(crate) fn close(&self) {
+        self.0.store(CLOSING, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == CANCELLED
+    }
+}
 
 /// The time budget of one plugin in one request.
 ///
@@ -13,7 +38,7 @@ use crate::limits::{WALL_FACTOR, WALL_SLACK};
 /// starts with the cheap wall clock only, and the first tick that meets it reads the CPU clock for the first time:
 /// what ran before that tick is not charged, which lets a call run one tick longer than its budget.
 pub(crate) struct Budget {
-    cancelled: Arc<AtomicBool>,
+    cancellation: Arc<Cancellation>,
     /// CPU time that earlier calls of this request used.
     used: Duration,
     call: Running,
@@ -27,9 +52,9 @@ struct Running {
 }
 
 impl Budget {
-    pub(crate) fn new(cancelled: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(cancellation: Arc<Cancellation>) -> Self {
         let call = Running { started: Instant::now(), cpu_max: Duration::ZERO, ticks: None };
-        Self { cancelled, used: Duration::ZERO, call }
+        Self { cancellation, used: Duration::ZERO, call }
     }
 
     /// Begins a call that may use `call_max`, or what `request_max` leaves.
@@ -44,7 +69,7 @@ impl Budget {
 
     /// A tick met the running call: may it go on?
     pub(crate) fn check(&mut self) -> Result<(), Breach> {
-        if self.cancelled.load(Ordering::Relaxed) {
+        if self.cancellation.is_cancelled() {
             return Err(Breach::Cancelled);
         }
         let now = thread_cpu_time();
@@ -136,11 +161,15 @@ mod tests {
 
     #[test]
     fn cancellation_stops_at_the_next_tick() {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let mut budget = Budget::new(Arc::clone(&cancelled));
+        let cancellation = Arc::new(Cancellation::default());
+        let mut budget = Budget::new(Arc::clone(&cancellation));
         budget.begin(Duration::from_secs(1), Duration::from_secs(1)).expect("nothing is used yet");
         budget.check().expect("not cancelled");
-        cancelled.store(true, Ordering::Relaxed);
+        cancellation.cancel();
         assert!(matches!(budget.check(), Err(Breach::Cancelled)));
+
+        cancellation.close();
+        cancellation.cancel();
+        budget.check().expect("the audit cannot be cancelled");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use inference::FaultKind;
-use wasmtime::Trap;
+use wasmtime::{Trap, WasmBacktrace};
 
 use crate::bindings::outrigger::plugin::types;
 use crate::limits::{DETAIL_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -109,7 +109,13 @@ impl From<wasmtime::Error> for Fault {
                 }
             }
         };
-        Self::new(kind, format!("{error:?}"))
+        // The cause first: a log line or a person may not read on to the backtrace.
+        let mut detail = error.root_cause().to_string();
+        if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+            detail.push('\n');
+            detail.push_str(&backtrace.to_string());
+        }
+        Self::new(kind, detail)
     }
 }
 

@@ -1,7 +1,6 @@
 //! One live instance of a plugin: the typed calls into it, each under its budget and its limits.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use inference::Stage;
@@ -11,6 +10,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::bindings::exports::outrigger::plugin::{audit, lifecycle, parse, policy, postprocess, prompt};
 use crate::bindings::outrigger::plugin::types;
+use crate::budget::Cancellation;
 use crate::fault::{Failure, Fault};
 use crate::limits::NOTE_BYTES_MAX;
 use crate::load::Plugin;
@@ -75,11 +75,11 @@ impl Instance {
     /// Makes an instance and calls its `init`.
     pub(crate) fn start(
         plugin: &Arc<Plugin>,
-        cancelled: Arc<AtomicBool>,
+        cancellation: Arc<Cancellation>,
         metrics: Option<PluginMetrics>,
     ) -> Result<(Self, Identity), Failure> {
         let limits = &plugin.owner.limits;
-        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancelled));
+        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancellation));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.call_bytes_max);
         store.epoch_deadline_callback(|mut store| {

@@ -2,7 +2,6 @@
 //! and travels to a worker with each job and back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inference::{Annotations, Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
@@ -11,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::answer::Answer;
 use crate::bindings::exports::outrigger::plugin::{policy, prompt};
 use crate::bindings::outrigger::plugin::types;
+use crate::budget::Cancellation;
 use crate::convert;
 use crate::fault::{Failure, Fault};
 use crate::instance::Instance;
@@ -25,7 +25,7 @@ pub(crate) struct Lane {
     pub(crate) call: Call,
     /// What the parser and the filters are in the middle of.
     pub(crate) answer: Answer,
-    cancelled: Arc<AtomicBool>,
+    cancellation: Arc<Cancellation>,
     /// One per plugin of the set.
     slots: Vec<Slot>,
     notes: Annotations,
@@ -47,9 +47,14 @@ enum State {
 }
 
 impl Lane {
-    pub(crate) fn new(set: Arc<PluginSet>, call: Call, cancelled: Arc<AtomicBool>, room: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(
+        set: Arc<PluginSet>,
+        call: Call,
+        cancellation: Arc<Cancellation>,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
         let slots = set.plugins.iter().map(|_| Slot { instance: State::Unborn, notes: 0 }).collect();
-        Self { set, call, answer: Answer::default(), cancelled, slots, notes: Vec::new(), _room: room }
+        Self { set, call, answer: Answer::default(), cancellation, slots, notes: Vec::new(), _room: room }
     }
 
     /// Runs the policies, then renders the prompt.
@@ -119,8 +124,7 @@ impl Lane {
 
     /// Ends the request: the plugins that audit are told, and everything is dropped.
     pub(crate) fn close(mut self, finish: Finish, usage: Usage) {
-        // The request may have been cancelled, which is what the audit is about: it must not be cancelled too.
-        self.cancelled.store(false, Ordering::Relaxed);
+        self.cancellation.close();
         let (finish, usage) = (convert::finish(finish), convert::usage(usage));
         let notes = std::mem::take(&mut self.notes);
         let set = Arc::clone(&self.set);
@@ -139,8 +143,11 @@ impl Lane {
         guest: impl FnOnce(&mut Instance) -> Result<R, Failure>,
     ) -> Result<R, PipelineError> {
         if let State::Unborn = self.slots[index].instance {
-            let started =
-                Instance::start(&self.set.plugins[index], Arc::clone(&self.cancelled), Some(self.set.metrics.clone()));
+            let started = Instance::start(
+                &self.set.plugins[index],
+                Arc::clone(&self.cancellation),
+                Some(self.set.metrics.clone()),
+            );
             match started {
                 Ok((instance, _)) => self.slots[index].instance = State::Live(Box::new(instance)),
                 Err(failure) => return Err(self.fail(index, Stage::Init, failure)),
@@ -164,7 +171,7 @@ impl Lane {
             Failure::Invalid(message) => return PipelineError::Invalid { plugin, stage, message },
             Failure::Fault(fault) => fault,
         };
-        if !self.cancelled.load(Ordering::Relaxed) {
+        if !self.is_cancelled() {
             self.set.metrics.record_fault(&plugin, stage, fault.kind);
             tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
         }
@@ -176,7 +183,7 @@ impl Lane {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.cancellation.is_cancelled()
     }
 
     pub(crate) fn call_for(&self, index: usize) -> types::Call {

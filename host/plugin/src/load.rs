@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::outline::{self, NoOutline, Outline};
 use crate::sandbox::Inner;
 use crate::spec::{ModelContext, Modify, OnFailure, PluginSpec, Wasi};
 use crate::state::{GuestState, Owner};
+use crate::text::cut;
 use crate::wasi;
 
 /// The contract that this host speaks, for messages.
@@ -162,7 +162,11 @@ fn parse_config(spec: &PluginSpec) -> Result<serde_json::Value, LoadError> {
     let refuse = |reason: String| LoadError::Config { plugin: spec.name.clone(), reason };
     let value: serde_json::Value =
         serde_json::from_str(&spec.config_json).map_err(|error| refuse(error.to_string()))?;
-    if value.is_object() { Ok(value) } else { Err(refuse("it is another kind of value".to_owned())) }
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(refuse(format!("it is `{}`", cut(value.to_string(), NAME_BYTES_MAX))))
+    }
 }
 
 /// Size, digest and kind of the file; returns the digest.
@@ -200,7 +204,7 @@ fn read_outline(spec: &PluginSpec) -> Result<Outline, LoadError> {
         let (plugin, origin) = (spec.name.clone(), spec.source.clone());
         match reason {
             NoOutline::CoreModule => LoadError::CoreModule { plugin, origin },
-            NoOutline::NotWasm => LoadError::NotWasm { plugin, origin, begins_with: beginning(&spec.component) },
+            NoOutline::NotWasm => LoadError::NotWasm { plugin, origin, looks_like: beginning(&spec.component) },
             NoOutline::Malformed(reason) => LoadError::Malformed { plugin, origin, reason },
         }
     })
@@ -209,11 +213,11 @@ fn read_outline(spec: &PluginSpec) -> Result<Outline, LoadError> {
 /// A file's first bytes, as a person would name them.
 fn beginning(bytes: &[u8]) -> String {
     match &bytes[..bytes.len().min(8)] {
-        [] => "nothing, it is empty".to_owned(),
+        [] => "is empty".to_owned(),
         first if first.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
-            format!("the text {:?}", String::from_utf8_lossy(first))
+            format!("begins with the text {:?}", String::from_utf8_lossy(first))
         }
-        first => format!("the bytes {}", hexadecimal(first)),
+        first => format!("begins with the bytes {}", hexadecimal(first)),
     }
 }
 
@@ -315,7 +319,7 @@ fn try_out(plugin: &Arc<Plugin>) -> Result<Identity, LoadError> {
     let failed = |kind, detail| LoadError::Init { plugin: name(), kind, detail };
     let trial = thread::Builder::new().name("plugin-trial".to_owned()).stack_size(THREAD_STACK_BYTES).spawn({
         let plugin = Arc::clone(plugin);
-        move || Instance::start(&plugin, Arc::new(AtomicBool::new(false)), None).map(|(_, identity)| identity)
+        move || Instance::start(&plugin, Arc::default(), None).map(|(_, identity)| identity)
     });
     let trial = trial.map_err(|source| LoadError::Thread { plugin: name(), source })?;
     match trial.join() {

@@ -38,7 +38,7 @@ pub enum LoadError {
     /// The file is larger than we compile.
     #[error(
         "plugin `{plugin}` ({origin}) has {size_bytes} bytes and its limit is {limit_bytes}; build it smaller (`opt-level = \
-         \"s\"`, `strip = true`) or raise its limit `component_bytes_max`"
+         \"s\"`, `strip = true`) or raise its limit `component_bytes`"
     )]
     TooLarge {
         /// The plugin.
@@ -100,14 +100,14 @@ pub enum LoadError {
         origin: String,
     },
     /// Something else.
-    #[error("plugin `{plugin}` ({origin}) is not a WebAssembly component: it begins with {begins_with}")]
+    #[error("plugin `{plugin}` ({origin}) is not a WebAssembly component: it {looks_like}")]
     NotWasm {
         /// The plugin.
         plugin: String,
         /// Where it came from.
         origin: String,
-        /// Its first bytes.
-        begins_with: String,
+        /// What is there instead.
+        looks_like: String,
     },
     /// A component, but broken or with features that are closed here.
     #[error("plugin `{plugin}` ({origin}) is not a valid component: {reason}")]

@@ -1,7 +1,6 @@
 //! One request's run: hands its lane to a worker for each step and waits for it to come back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use inference::{
     Annotations, Call, ChatRequest, Delta, FaultKind, Finish, Output, PipelineError, PipelineRun, Prepared, Stage,
@@ -9,6 +8,7 @@ use inference::{
 };
 use tokio::sync::oneshot;
 
+use crate::budget::Cancellation;
 use crate::lane::Lane;
 use crate::plugins::PluginSet;
 use crate::workers::Urgency;
@@ -16,7 +16,7 @@ use crate::workers::Urgency;
 /// One request's pass through the plugins.
 pub(crate) struct Run {
     set: Arc<PluginSet>,
-    cancelled: Arc<AtomicBool>,
+    cancellation: Arc<Cancellation>,
     lane: Place,
 }
 
@@ -37,7 +37,7 @@ enum Then {
 
 impl Run {
     pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
-        Self { set, cancelled: Arc::new(AtomicBool::new(false)), lane: Place::Nowhere(call) }
+        Self { set, cancellation: Arc::default(), lane: Place::Nowhere(call) }
     }
 
     /// Makes room for the request's instances.
@@ -46,7 +46,7 @@ impl Run {
         let call = call.clone();
         let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
         let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| PipelineError::Overloaded)?;
-        let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancelled), room);
+        let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
         self.lane = Place::Here(Box::new(lane));
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Run {
             drop(sender.send((result, None)));
             lane.close(finish.0, finish.1);
         };
-        let cancel = CancelOnDrop(Some(Arc::clone(&self.cancelled)));
+        let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
         let queued = self.set.sandbox.workers.submit(urgency, Box::new(job)).await;
         queued.map_err(|_| PipelineError::Overloaded)?;
         let answer = receiver.await;
@@ -123,7 +123,6 @@ impl PipelineRun for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
         let Place::Here(lane) = std::mem::replace(&mut self.lane, Place::Away) else { return };
         if self.set.audits.is_empty() {
             return;
@@ -136,7 +135,7 @@ impl Drop for Run {
 }
 
 /// Stops the guest when the step that waits for it is dropped.
-struct CancelOnDrop(Option<Arc<AtomicBool>>);
+struct CancelOnDrop(Option<Arc<Cancellation>>);
 
 impl CancelOnDrop {
     fn disarm(mut self) {
@@ -146,8 +145,8 @@ impl CancelOnDrop {
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if let Some(cancelled) = &self.0 {
-            cancelled.store(true, Ordering::Relaxed);
+        if let Some(cancellation) = &self.0 {
+            cancellation.cancel();
         }
     }
 }

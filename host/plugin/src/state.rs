@@ -1,11 +1,10 @@
 //! What the host keeps beside one instance: whose it is, and what it may still use.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use wasmtime::ResourceLimiter;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Cancellation};
 use crate::fault::Breach;
 use crate::limits::Limits;
 use crate::spec::ModelContext;
@@ -34,10 +33,10 @@ pub(crate) struct Owner {
 }
 
 impl GuestState {
-    pub(crate) fn new(owner: &Arc<Owner>, cancelled: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(owner: &Arc<Owner>, cancellation: Arc<Cancellation>) -> Self {
         Self {
             owner: Arc::clone(owner),
-            budget: Budget::new(cancelled),
+            budget: Budget::new(cancellation),
             memory: MemoryLimiter {
                 memory_bytes: 0,
                 memory_bytes_max: owner.limits.memory_bytes_max,

@@ -68,7 +68,7 @@ impl Window {
         }
         Err(Fault::contract(format!(
             "asks to collect {} bytes and {} are waiting, more than the {} it may hold back; lower its `min-bytes` or \
-             raise the plugin's limit `holdback_bytes_max`",
+             raise the plugin's limit `holdback_bytes`",
             rules.min_bytes,
             self.text.len(),
             rules.waiting_max
@@ -100,7 +100,7 @@ impl Window {
         if held > rules.holdback_max && !last && !verdict.stops {
             return Err(Fault::contract(format!(
                 "holds back {held} bytes and may hold back {}; lower what it holds, or raise its `max-holdback` and the \
-                 plugin's limit `holdback_bytes_max`",
+                 plugin's limit `holdback_bytes`",
                 rules.holdback_max
             )));
         }

@@ -75,8 +75,8 @@ fn notes(call: &Call) -> Annotations {
     match config("behaviour").unwrap_or_default().as_str() {
         "note-headers" => call.headers.clone(),
         "note-too-much" => (0..1_000).map(|note| (format!("note-{note}"), "é".repeat(300))).collect(),
-        // 2^20 pairs of nothing: small for the guest, large for a host that believes it.
-        "huge-list" => vec![(String::new(), String::new()); 1 << 20],
+        // 2^18 pairs of nothing: small for the guest, large for a host that believes it.
+        "huge-list" => vec![(String::new(), String::new()); 1 << 18],
         "note" => vec![("seen".to_owned(), "yes".to_owned())],
         _ => Vec::new(),
     }

@@ -1,4 +1,8 @@
 //! The sandbox from outside: real components, through the same calls that `outrigger` and `server` make.
 
+mod faults;
 mod house;
+mod loading;
+mod quiet;
 mod stages;
+mod streaming;

@@ -1,6 +1,8 @@
 //! What the stages do when everybody behaves.
 
-use inference::{Finish, PipelineError, Prompt, Role, Segment, Stage};
+use std::time::Duration;
+
+use inference::{Finish, Message, Part, PipelineError, Prepared, Prompt, Role, Segment, Stage};
 use plugin::{Modify, PluginSpec};
 
 use crate::house::{House, chat, guest, guest_for, renderer};
@@ -19,6 +21,138 @@ async fn a_request_goes_all_the_way() {
     let answer = house.answer(&["Hel", "lo", ""]).await.expect("the guest behaves");
     let notes = [("seen", "yes"), ("end", "Finish::Stop")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!((answer.content.as_str(), answer.notes.as_slice()), ("Hello", notes.as_slice()));
+    // One audit of the request that was dropped after `prepare`, one of the whole one.
     house.wait_for("outrigger_plugin_calls_total", &["stage=\"audit\"", "outcome=\"ok\""], 2).await;
     house.wait_for("outrigger_plugin_instances", &["plugin=\"guest\""], 0).await;
+}
+
+#[tokio::test]
+async fn without_a_parser_or_filter_text_is_content() {
+    let house = House::of(vec![renderer()]);
+    let answer = house.answer(&["<think>", "no", "</think>"]).await.expect("nobody is in the way");
+    assert_eq!(answer.content, "<think>no</think>");
+}
+
+#[tokio::test]
+async fn a_parser_tells_thoughts_and_calls_from_text() {
+    let house = House::told(r#"{"lines": true}"#);
+    let text = "!reasoning hm\n!call add\n!arguments {\"a\":\n!arguments 1}\n!end \n!call now\nyes";
+    let answer = house.answer(&[&text[..20], &text[20..]]).await.expect("the guest behaves");
+    let calls = [("add", "{\"a\":1}"), ("now", "")].map(|(name, said)| (name.to_owned(), said.to_owned()));
+    assert_eq!((&*answer.content, &*answer.reasoning, &*answer.calls), ("yes", "hm", calls.as_slice()));
+}
+
+/// Prepares with one policy, granted `modify`.
+async fn judge(behaviour: &str, modify: &[Modify]) -> Result<Prepared, PipelineError> {
+    let config = format!(r#"{{"behaviour": "{behaviour}"}}"#);
+    let policy = PluginSpec { modify: modify.to_vec(), ..guest_for(&[Stage::Policy], "policy", &config) };
+    House::of(vec![policy, renderer()]).prepare().await
+}
+
+#[tokio::test]
+async fn a_policy_changes_what_it_was_granted() {
+    let changed = judge("replace-messages", &[Modify::Messages]).await.expect("it was granted").request;
+    let system = Message { role: Role::System, name: None, parts: vec![Part::Text("Be brief.".to_owned())] };
+    assert_eq!(changed.messages[..], [system, chat("Hello").messages.remove(0)]);
+
+    let changed = judge("replace-sampling", &[Modify::Sampling]).await.expect("it was granted").request;
+    assert_eq!(changed.max_tokens, Some(1));
+
+    let changed = judge("replace-tools", &[Modify::Tools]).await.expect("it was granted").request;
+    assert_eq!(changed.tools[0].name, "rm");
+
+    let changed = judge("replace-extra", &[Modify::Extra]).await.expect("it was granted").request;
+    assert!((changed.sampling.presence_penalty - 1.5).abs() < f32::EPSILON);
+}
+
+#[tokio::test]
+async fn a_request_survives_the_way_there_and_back() {
+    let policy = guest_for(&[Stage::Policy], "policy", r#"{"behaviour": "replace-with-the-same"}"#);
+    let house = House::of(vec![policy, renderer()]);
+    let mut request = chat("Hello");
+    request.sampling.frequency_penalty = 0.1;
+    request.sampling.repeat_penalty = 1.3;
+    request.sampling.seed = Some(7);
+    request.template_arguments = r#"{"enable_thinking": false}"#.to_owned();
+    request.stop = vec!["\n\n".to_owned()];
+    let prepared = house.begin().prepare(request.clone()).await.expect("nothing changed, so nothing needs a grant");
+    assert_eq!(prepared.request, request);
+}
+
+#[tokio::test]
+async fn a_policy_rejects() {
+    let rejected = |status| PipelineError::Rejected {
+        plugin: "policy".to_owned(),
+        status,
+        code: "told-to".to_owned(),
+        message: "told to reject".to_owned(),
+        retry_after: Some(Duration::from_millis(1_500)),
+    };
+    assert_eq!(judge("reject", &[]).await, Err(rejected(429)));
+    assert_eq!(judge("reject-with-odd-status", &[]).await, Err(rejected(403)), "only 4xx is a policy's to choose");
+}
+
+#[tokio::test]
+async fn the_first_rejection_ends_the_chain_and_is_audited() {
+    let house = House::of(vec![
+        PluginSpec { stages: Some(vec![(Stage::Policy, 20)]), ..guest("late", r#"{"behaviour": "panic-in-policy"}"#) },
+        PluginSpec { stages: Some(vec![(Stage::Policy, 10)]), ..guest("early", r#"{"behaviour": "reject"}"#) },
+        guest_for(&[Stage::Prompt, Stage::Audit], "renderer", "{}"),
+    ]);
+    let error = house.prepare().await.expect_err("the early one rejects");
+    assert!(matches!(error, PipelineError::Rejected { plugin, .. } if plugin == "early"));
+    house.wait_for("outrigger_plugin_calls_total", &["plugin=\"renderer\"", "stage=\"audit\""], 1).await;
+    assert_eq!(house.count("outrigger_plugin_calls_total", &["plugin=\"late\""]), 0);
+}
+
+#[tokio::test]
+async fn notes_are_bounded_and_secrets_are_not_seen() {
+    let policy = |behaviour: &str, headers: &[&str]| {
+        let config = format!(r#"{{"behaviour": "{behaviour}"}}"#);
+        let headers = headers.iter().map(|&header| header.to_owned()).collect();
+        House::of(vec![PluginSpec { headers, ..guest_for(&[Stage::Policy], "policy", &config) }, renderer()])
+    };
+    let notes = policy("note-too-much", &[]).answer(&["x"]).await.expect("notes are cut, not refused").notes;
+    assert_eq!((notes.len(), notes[15].0.as_str(), notes[15].1.len()), (16, "note-15", 256));
+
+    let notes = policy("note-headers", &["x-tenant"]).answer(&["x"]).await.expect("the guest behaves").notes;
+    assert_eq!(notes, [("x-tenant".to_owned(), "acme".to_owned())]);
+
+    let notes = policy("note-headers", &[]).answer(&["x"]).await.expect("the guest behaves").notes;
+    assert_eq!(notes, [], "no header is seen that was not granted");
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_answer_for_everybody() {
+    let filter = |name: &str, config: &str| guest_for(&[Stage::Postprocess], name, config);
+    let house = House::of(vec![
+        renderer(),
+        filter("stopper", r#"{"stop": "STOP"}"#),
+        filter("masker", r#"{"mask": "secret", "behaviour": "note"}"#),
+    ]);
+    let answer = house.answer(&["a secr", "et and ST", "OP and more", "and more"]).await.expect("they behave");
+    assert_eq!((&*answer.content, answer.stop), ("a [masked] and ", Some(Finish::Filtered)));
+    assert_eq!(answer.notes, [("end".to_owned(), "Finish::Filtered".to_owned())]);
+    assert_eq!(house.count("outrigger_plugin_calls_total", &["stopper", "outcome=\"stop\""]), 1);
+}
+
+#[tokio::test]
+async fn a_filter_is_not_asked_before_there_is_enough() {
+    let config = |more: &str| format!(r#"{{"min-bytes": 8, {more}}}"#);
+    for (more, pushes) in [(r#""max-delay-ms": 0"#, 2), (r#""max-delay-ms": 1"#, 4)] {
+        let house = House::of(vec![renderer(), guest_for(&[Stage::Postprocess], "filter", &config(more))]);
+        let mut run = house.begin();
+        run.prepare(chat("Hello")).await.expect("the guest behaves");
+        let mut content = String::new();
+        for piece in ["12", "34", "56", "78"] {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            for delta in run.push(piece.to_owned(), piece == "78").await.expect("the guest behaves").deltas {
+                content.push_str(&format!("{delta:?};"));
+            }
+        }
+        assert!(content.contains("78"), "{content}");
+        let calls =
+            house.count("outrigger_plugin_calls_total", &["filter", "stage=\"postprocess\"", "outcome=\"pass\""]);
+        assert!(calls <= pushes, "{calls} pushes with {more}");
+    }
 }

@@ -1,0 +1,1 @@
+//! `wasi = "quiet"`: enough WASI to start, and nothing more.
