@@ -55,9 +55,9 @@ pub enum LoadError {
         /// What it is instead.
         why: &'static str,
     },
-    /// The vocabulary would crash the tokenizer.
-    #[error("the vocabulary of {path} is broken: {reason}; the file was not converted correctly", path = .path.display())]
-    Vocabulary {
+    /// llama.cpp would end the process over what the file says.
+    #[error("the model file {path} is broken: {reason}; download it again, or convert it again", path = .path.display())]
+    Broken {
         /// The file.
         path: PathBuf,
         /// What is wrong.

@@ -3,9 +3,11 @@
 //! [`Model::load`] maps a GGUF file and gives its [`inference::ModelCard`] and vocabulary at once; [`Model::decoder`]
 //! makes the context that computes, on the thread that will drive it. All `unsafe` of the house that is due to C++ is
 //! in this crate, each kind of pointer in one file: the model in `model`, the vocabulary in `vocabulary`, the context
-//! in `context`, the sampler in `sampler`, the log callback in `log`.
+//! in `context`, the sampler in `sampler`, the file's header in
+//! `precheck`, the callbacks in `log` and `context`.
 //!
-//! llama.cpp aborts the process where one of its own assertions fails. What a file can provoke is checked before.
+//! llama.cpp ends the process where one of its own assertions fails. `precheck` looks for what a file could provoke
+//! that with; `log` says which assertion it was.
 
 #![expect(unsafe_code, reason = "the calls into llama.cpp are here, and nowhere else in the house")]
 
@@ -16,6 +18,7 @@ mod error;
 mod limits;
 mod log;
 mod model;
+mod precheck;
 mod sampler;
 mod threads;
 mod vocabulary;

@@ -20,10 +20,13 @@ struct Line {
     text: String,
 }
 
-/// Takes llama.cpp's log from standard error.
+/// Takes llama.cpp's log, and what it says before it aborts, from standard error.
 pub(crate) fn redirect() {
-    // SAFETY: the callback is a plain function that lives for ever and takes no user data.
-    unsafe { sys::llama_log_set(Some(on_log), std::ptr::null_mut()) };
+    // SAFETY: the callback is a plain function that lives for ever and takes no user data; so is the other.
+    unsafe {
+        sys::llama_log_set(Some(on_log), std::ptr::null_mut());
+        sys::ggml_set_abort_callback(Some(on_abort));
+    }
 }
 
 /// Runs `call`, and returns with its result what llama.cpp logged as errors on this thread meanwhile.
@@ -40,6 +43,14 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
     // A panic must not unwind into C++, and a log line that is lost harms nobody.
     let _ = catch_unwind(|| take(level, &text));
+}
+
+/// llama.cpp's last words: it ends the process after this. Its own way to say them starts a debugger.
+unsafe extern "C" fn on_abort(message: *const c_char) {
+    // SAFETY: a NUL-terminated text that lives during the call.
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    let _ = catch_unwind(|| tracing::error!(target: "llama", "llama.cpp ends the process: {message}"));
+    eprintln!("llama.cpp ends the process: {message}");
 }
 
 fn take(level: sys::ggml_log_level, text: &str) {

@@ -18,6 +18,7 @@ use crate::decoder::LlamaDecoder;
 use crate::error::LoadError;
 use crate::limits::{CONTEXT_LENGTH_DEFAULT, METADATA_BYTES_MAX, SLOTS_MAX};
 use crate::log;
+use crate::precheck;
 use crate::threads;
 use crate::vocabulary::LlamaVocabulary;
 
@@ -71,8 +72,8 @@ impl Model {
         if let Some(why) = weights.why_unsupported() {
             return Err(LoadError::Unsupported { path: options.path.clone(), architecture, why });
         }
-        let vocabulary = LlamaVocabulary::of(&weights)
-            .map_err(|reason| LoadError::Vocabulary { path: options.path.clone(), reason })?;
+        let vocabulary =
+            LlamaVocabulary::of(&weights).map_err(|reason| LoadError::Broken { path: options.path.clone(), reason })?;
 
         let context_length_trained = weights.context_length_trained();
         let context_length =
@@ -166,6 +167,7 @@ impl Weights {
             .to_str()
             .and_then(|path| CString::new(path).ok())
             .ok_or_else(|| LoadError::Path { path: options.path.clone() })?;
+        precheck::check(&path).map_err(|reason| LoadError::Broken { path: options.path.clone(), reason })?;
         // SAFETY: returns a plain value.
         let mut parameters = unsafe { sys::llama_model_default_params() };
         // Negative: all of them.

@@ -307,18 +307,33 @@ fn what_is_no_model_is_an_error_with_a_reason() {
     }
 }
 
+/// llama.cpp ends the process over each of these.
 #[test]
-fn broken_headers_end_no_process() {
+fn what_llama_would_abort_over_is_an_error() {
     let whole = Markov::default().to_bytes();
-    // Every byte of the counts, and a sample of those behind: none of it may be worse than an error.
-    for place in (4..24).chain((24..20_000).step_by(997)) {
-        for value in [0x00, 0x7F, 0xFF] {
-            let mut bytes = whole.clone();
-            bytes[place] = value;
-            let (_folder, path) = file(&bytes);
-            let _ = Model::load(&LoadOptions::new(path, "tiny"));
+    let with = |key: &str, offset: usize, value: &[u8]| {
+        let mut bytes = whole.clone();
+        let place = bytes.windows(key.len()).position(|window| window == key.as_bytes()).unwrap() + key.len() + offset;
+        bytes[place..place + value.len()].copy_from_slice(value);
+        match refusal(&bytes) {
+            LoadError::Broken { reason, .. } => reason,
+            other => panic!("{other}"),
         }
-    }
+    };
+    assert!(with("llama.block_count", 4, &0u32.to_le_bytes()).contains("is 0"));
+    assert!(with("llama.block_count", 4, &513u32.to_le_bytes()).contains("1 to 512"));
+    assert!(with("layer_norm_rms_epsilon", 4, &(-1.0f32).to_le_bytes()).contains("is -1"));
+    assert!(with("layer_norm_rms_epsilon", 4, &f32::NAN.to_le_bytes()).contains("NaN"));
+    assert!(with("rope.dimension_count", 4, &128u32.to_le_bytes()).contains("rotate 128"));
+    assert!(with("<0x41>", 12, b"1").contains("\"<0x41>\""));
+}
+
+#[test]
+fn a_vocabulary_that_cannot_spell_every_byte_is_an_error() {
+    let mut bytes = Markov::default().to_bytes();
+    let place = bytes.windows(6).position(|window| window == b"<0xE9>").unwrap();
+    bytes[place..place + 6].copy_from_slice(b"<none>");
+    assert!(matches!(refusal(&bytes), LoadError::Broken { reason, .. } if reason.contains("0xE9")));
 }
 
 #[test]
