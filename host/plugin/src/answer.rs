@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::{Delta, FaultKind, Finish, Output, PipelineError, Stage};
+use inference::{FaultKind, Finish, Output, PipelineError, Stage};
 
-use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Chunk, Profile};
 use crate::bindings::outrigger::plugin::types;
 use crate::convert;
 use crate::fault::Fault;
+use crate::items::{Calls, Item, deltas};
 use crate::lane::Lane;
-use crate::limits::NAME_BYTES_MAX;
-use crate::text::cut;
 use crate::window::{Rules, Verdict, Window};
 
 /// Where an answer stands.
@@ -27,13 +25,6 @@ pub(crate) struct Answer {
     parsed_bytes: usize,
     calls: Calls,
     filters: Vec<Filter>,
-}
-
-/// The tool calls of an answer.
-#[derive(Default)]
-struct Calls {
-    begun: u32,
-    open: Option<u32>,
 }
 
 /// One filter of the chain.
@@ -53,14 +44,6 @@ enum FilterState {
     Open,
     /// It failed, and the operator lets answers go on without it.
     Bypassed,
-}
-
-/// A piece of an answer between two stages.
-#[derive(Debug)]
-enum Item {
-    Text { channel: Channel, call: Option<u32>, text: String },
-    CallStart { index: u32, id: String, name: String },
-    CallEnd { index: u32 },
 }
 
 impl Answer {
@@ -261,7 +244,7 @@ impl Lane {
         let stop = output.stop.map(convert::finish_back);
         let verdict = Verdict { consume: output.consume, instead: output.instead, stops: stop.is_some() };
         // Kept for the case that the verdict is nonsense and answers go on without this filter.
-        let kept = self.postprocess_is_open(index).then(|| shown.clone()).unwrap_or_default();
+        let kept = if self.postprocess_is_open(index) { shown.clone() } else { String::new() };
         let limit = self.set.plugins[index].owner.limits.output_bytes_max;
         let filter = &mut self.answer.filters[position];
         let call = filter.call;
@@ -334,40 +317,6 @@ impl Filter {
     }
 }
 
-impl Calls {
-    /// What an event of the parser is, if it makes sense where it stands.
-    fn item(&mut self, event: Event, request_id: &str) -> Result<Item, Fault> {
-        match event {
-            Event::Content(text) => Ok(Item::text(Channel::Content, None, text)),
-            Event::Reasoning(text) => Ok(Item::text(Channel::Reasoning, None, text)),
-            Event::ToolArguments(text) => match self.open {
-                Some(index) => Ok(Item::text(Channel::ToolArguments, Some(index), text)),
-                None => Err(Fault::contract("the parser gave arguments of a tool call that is not open")),
-            },
-            Event::ToolCallStart((name, id)) => {
-                if self.open.is_some() {
-                    return Err(Fault::contract("the parser began a tool call inside another one"));
-                }
-                let index = self.begun;
-                self.begun += 1;
-                self.open = Some(index);
-                let id = id.unwrap_or_else(|| format!("call_{request_id}_{index}"));
-                Ok(Item::CallStart { index, id: cut(id, 4 * NAME_BYTES_MAX), name })
-            }
-            Event::ToolCallEnd => match self.open.take() {
-                Some(index) => Ok(Item::CallEnd { index }),
-                None => Err(Fault::contract("the parser ended a tool call that is not open")),
-            },
-        }
-    }
-}
-
-impl Item {
-    fn text(channel: Channel, call: Option<u32>, text: String) -> Self {
-        Self::Text { channel, call, text }
-    }
-}
-
 fn place(channel: Channel) -> usize {
     match channel {
         Channel::Content => 0,
@@ -381,32 +330,4 @@ fn too_much(limit: usize) -> Fault {
         FaultKind::OutputSize,
         format!("emitted more than {limit} bytes in one answer, its limit `output_bytes`"),
     )
-}
-
-/// What the client is sent: no empty texts, and neighbours of a kind joined.
-fn deltas(items: Vec<Item>) -> Vec<Delta> {
-    let mut deltas: Vec<Delta> = Vec::with_capacity(items.len());
-    for item in items {
-        let next = match item {
-            Item::CallEnd { .. } => continue,
-            Item::Text { text, .. } if text.is_empty() => continue,
-            Item::CallStart { index, id, name } => Delta::ToolCallStart { index, id, name },
-            Item::Text { channel: Channel::Content, text, .. } => Delta::Content(text),
-            Item::Text { channel: Channel::Reasoning, text, .. } => Delta::Reasoning(text),
-            Item::Text { channel: Channel::ToolArguments, call, text } => {
-                Delta::ToolArguments { index: call.unwrap_or_default(), text }
-            }
-        };
-        match (deltas.last_mut(), &next) {
-            (Some(Delta::Content(text)), Delta::Content(more))
-            | (Some(Delta::Reasoning(text)), Delta::Reasoning(more)) => text.push_str(more),
-            (Some(Delta::ToolArguments { index, text }), Delta::ToolArguments { index: same, text: more })
-                if index == same =>
-            {
-                text.push_str(more);
-            }
-            _ => deltas.push(next),
-        }
-    }
-    deltas
 }

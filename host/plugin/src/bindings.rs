@@ -1,8 +1,6 @@
 //! What wasmtime generates from `wit/plugin.wit`, and nothing else. `convert` is the only place that takes these
 //! types apart; everybody else speaks in the types of `inference`.
 
-#![expect(clippy::pedantic, reason = "generated code; its documentation is the WIT file")]
-
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "full-plugin",

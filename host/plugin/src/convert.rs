@@ -73,13 +73,13 @@ pub(crate) fn replacement(
     };
     extra::apply(&new.extra, &mut changed)?;
     check_request(&changed, original)?;
-    let changes = [
+    let parts = [
         (Modify::Messages, changed.messages != original.messages),
         (Modify::Tools, changed.tools != original.tools),
         (Modify::Sampling, !same_sampling(&changed, original)),
         (Modify::Extra, new.extra != extra::of(original)),
     ];
-    match changes.iter().find(|(part, is_changed)| *is_changed && !granted.contains(part)) {
+    match parts.iter().find(|(part, is_changed)| *is_changed && !granted.contains(part)) {
         Some((part, _)) => {
             let part = part.as_str();
             refuse(&format!("differs in its {part}, which is not granted; grant `modify = [\"{part}\"]` if it may"))

@@ -33,7 +33,7 @@ pub(crate) fn of(request: &ChatRequest) -> Vec<(String, String)> {
 /// Sets what `extra` says; what it leaves out is as usual again.
 pub(crate) fn apply(extra: &[(String, String)], request: &mut ChatRequest) -> Result<(), Fault> {
     let usual = Sampling::default();
-    request.template_arguments = "{}".to_owned();
+    "{}".clone_into(&mut request.template_arguments);
     request.sampling = Sampling {
         presence_penalty: usual.presence_penalty,
         frequency_penalty: usual.frequency_penalty,

@@ -17,6 +17,7 @@ mod extra;
 mod fault;
 mod imports;
 mod instance;
+mod items;
 mod lane;
 mod limits;
 mod load;

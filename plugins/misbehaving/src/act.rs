@@ -63,7 +63,7 @@ pub(crate) fn act(place: Where) -> Result<(), Error> {
             black_box(clock::unix_seconds());
         },
         "log-flood" => (0..5_000).for_each(|line| {
-            log::log(log::Level::Debug, &format!("line {line} of a flood of lines that nobody wants to read"), &[]);
+            log::log(log::Level::Info, &format!("line {line} of a flood of lines that nobody wants to read"), &[]);
         }),
         "huge-log" => log::log(log::Level::Info, &"x".repeat(6 << 20), &[]),
         "huge-argument" => drop(black_box(model::tokenize(&"x".repeat(6 << 20), false))),

@@ -28,7 +28,7 @@ fn verdict(mut request: Request) -> Verdict {
             Verdict::Replace(request)
         }
         "replace-model" => {
-            request.model = "another".to_owned();
+            request.model.push_str("-other");
             Verdict::Replace(request)
         }
         "replace-sampling" => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use inference::{FaultKind, Finish, PipelineError, Stage, Usage};
 use plugin::{Limits, OnFailure, PluginSpec};
 
-use crate::house::{House, chat, detail, fault, guest, guest_for, renderer};
+use crate::house::{House, chat, detail, fault, guest, guest_for, logged, renderer};
 
 /// Which call of a run meets the misbehaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,11 @@ async fn typed_errors_keep_their_meaning() {
 
 #[tokio::test]
 async fn a_flood_of_logs_is_cut_and_harms_nobody() {
+    let log = logged();
     House::told(r#"{"behaviour": "log-flood-in-policy"}"#).prepare().await.expect("logging too much is no fault");
+    assert!((1_000..1_300).contains(&log.count("of a flood")), "64 KiB are {} lines", log.count("of a flood"));
+    assert_eq!(log.count("logged more than 65536 bytes in one request"), 1);
+    assert!(log.line("of a flood").contains(r#"plugin="guest""#));
 }
 
 #[tokio::test]
@@ -235,11 +239,8 @@ async fn an_instance_that_trapped_is_not_entered_again() {
 
 #[tokio::test]
 async fn dropping_a_run_frees_the_worker() {
-    let limits = Limits {
-        policy_cpu_max: Duration::from_secs(60),
-        request_cpu_max: Duration::from_secs(60),
-        ..Limits::default()
-    };
+    let limits =
+        Limits { policy_cpu_max: Duration::from_mins(1), request_cpu_max: Duration::from_mins(1), ..Limits::default() };
     let spec = PluginSpec { limits, ..guest("guest", r#"{"behaviour": "loop-in-policy"}"#) };
     let house = House::of(vec![spec]);
     let started = Instant::now();

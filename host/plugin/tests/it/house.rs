@@ -1,7 +1,8 @@
 //! A sandbox, a model of bytes and requests, for all tests of this suite.
 
+use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use inference::{
     Call, ChatRequest, Delta, FaultKind, Finish, Message, ModelCard, Output, Part, Pipeline, PipelineError,
@@ -38,6 +39,50 @@ pub(crate) fn sandbox() -> &'static Sandbox {
 
 pub(crate) fn load(spec: PluginSpec) -> Result<LoadedPlugin, LoadError> {
     sandbox().load(spec, &model())
+}
+
+/// The log of this process, from the first call on.
+pub(crate) fn logged() -> Log {
+    static LOG: LazyLock<Log> = LazyLock::new(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::set_global_default(subscriber).expect("the first subscriber");
+        log
+    });
+    LOG.clone()
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("nobody panics in here").clone()).expect("logs are UTF-8")
+    }
+
+    /// The first line with these words.
+    pub(crate) fn line(&self, words: &str) -> String {
+        let text = self.text();
+        text.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?} in {text}")).to_owned()
+    }
+
+    /// How many lines have these words.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("nobody panics in here").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Plugins and the metrics that they count in.

@@ -58,10 +58,15 @@ fn what_is_no_component() {
             ("an empty file", refusal(bytes(""))),
             ("a script", refusal(bytes("#!/bin/sh\n"))),
             ("a program", refusal(bytes([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0]))),
-            ("half a component", refusal(bytes(half)).replace(char::is_numeric, "N")),
+            ("half a component", before_the_offset(&refusal(bytes(half)))),
             ("native code", refusal(bytes(cwasm()))),
         ],
     );
+}
+
+/// Where a file breaks off depends on the build of the guest.
+fn before_the_offset(text: &str) -> String {
+    text.split_once(" (at offset").expect("the parser says where").0.to_owned()
 }
 
 /// Native code, as wasmtime itself would make it.
@@ -72,8 +77,8 @@ fn cwasm() -> Vec<u8> {
 
 /// A component that exports empty instances under these names.
 fn exporting(names: &[&str]) -> PluginSpec {
-    let exports: String = names.iter().map(|name| format!(r#"(export "{name}" (instance $i))"#)).collect();
-    wat(&format!("(component (instance $i) {exports})"))
+    let exports: Vec<_> = names.iter().map(|name| format!(r#"(export "{name}" (instance $i))"#)).collect();
+    wat(&format!("(component (instance $i) {})", exports.concat()))
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! The pieces of an answer between two stages: from a parser's events to what the client is sent.
+
+use inference::Delta;
+
+use crate::bindings::exports::outrigger::plugin::parse::Event;
+use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
+use crate::fault::Fault;
+use crate::limits::NOTE_BYTES_MAX;
+use crate::text::cut;
+
+/// A piece of an answer between two stages.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Text { channel: Channel, call: Option<u32>, text: String },
+    CallStart { index: u32, id: String, name: String },
+    CallEnd { index: u32 },
+}
+
+/// The tool calls of an answer.
+#[derive(Default)]
+pub(crate) struct Calls {
+    begun: u32,
+    pub(crate) open: Option<u32>,
+}
+
+impl Calls {
+    /// What an event of the parser is, if it makes sense where it stands.
+    pub(crate) fn item(&mut self, event: Event, request_id: &str) -> Result<Item, Fault> {
+        match event {
+            Event::Content(text) => Ok(Item::text(Channel::Content, None, text)),
+            Event::Reasoning(text) => Ok(Item::text(Channel::Reasoning, None, text)),
+            Event::ToolArguments(text) => match self.open {
+                Some(index) => Ok(Item::text(Channel::ToolArguments, Some(index), text)),
+                None => Err(Fault::contract("the parser gave arguments of a tool call that is not open")),
+            },
+            Event::ToolCallStart((name, id)) => {
+                if self.open.is_some() {
+                    return Err(Fault::contract("the parser began a tool call inside another one"));
+                }
+                let index = self.begun;
+                self.begun += 1;
+                self.open = Some(index);
+                let id = id.unwrap_or_else(|| format!("call_{request_id}_{index}"));
+                Ok(Item::CallStart { index, id: cut(id, NOTE_BYTES_MAX), name })
+            }
+            Event::ToolCallEnd => match self.open.take() {
+                Some(index) => Ok(Item::CallEnd { index }),
+                None => Err(Fault::contract("the parser ended a tool call that is not open")),
+            },
+        }
+    }
+}
+
+impl Item {
+    pub(crate) fn text(channel: Channel, call: Option<u32>, text: String) -> Self {
+        Self::Text { channel, call, text }
+    }
+}
+
+/// What the client is sent: no empty texts, and neighbours of a kind joined.
+pub(crate) fn deltas(items: Vec<Item>) -> Vec<Delta> {
+    let mut deltas: Vec<Delta> = Vec::with_capacity(items.len());
+    for item in items {
+        let next = match item {
+            Item::CallEnd { .. } => continue,
+            Item::Text { text, .. } if text.is_empty() => continue,
+            Item::CallStart { index, id, name } => Delta::ToolCallStart { index, id, name },
+            Item::Text { channel: Channel::Content, text, .. } => Delta::Content(text),
+            Item::Text { channel: Channel::Reasoning, text, .. } => Delta::Reasoning(text),
+            Item::Text { channel: Channel::ToolArguments, call, text } => {
+                Delta::ToolArguments { index: call.unwrap_or_default(), text }
+            }
+        };
+        match (deltas.last_mut(), &next) {
+            (Some(Delta::Content(text)), Delta::Content(more))
+            | (Some(Delta::Reasoning(text)), Delta::Reasoning(more)) => text.push_str(more),
+            (Some(Delta::ToolArguments { index, text }), Delta::ToolArguments { index: same, text: more })
+                if index == same =>
+            {
+                text.push_str(more);
+            }
+            _ => deltas.push(next),
+        }
+    }
+    deltas
+}
