@@ -49,7 +49,7 @@ impl Header {
         NonNull::new(unsafe { sys::gguf_init_from_file(path.as_ptr(), parameters) }).map(Self)
     }
 
-    /// The parts of a head must be what is rotated, and the heads must share the width.
+    /// Heads of keys and values are shared by heads of queries, and what is rotated is part of a head.
     fn check_attention(&self) -> Result<(), String> {
         let Some(architecture) = self.find("general.architecture").and_then(|key| self.text(key)) else {
             return Ok(());
@@ -58,6 +58,9 @@ impl Header {
         let (Some(width), Some(heads)) = (number("embedding_length"), number("attention.head_count")) else {
             return Ok(());
         };
+        if let Some(shared) = number("attention.head_count_kv").filter(|&shared| shared > heads) {
+            return Err(format!("{heads} attention heads cannot share {shared} heads of keys and values"));
+        }
         let head = number("attention.key_length").or_else(|| width.checked_div(heads)).unwrap_or(0);
         match number("rope.dimension_count") {
             Some(rotated) if heads > 0 && rotated > head => {

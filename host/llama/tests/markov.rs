@@ -324,6 +324,7 @@ fn what_llama_would_abort_over_is_an_error() {
     assert!(with("llama.block_count", 4, &513u32.to_le_bytes()).contains("1 to 512"));
     assert!(with("layer_norm_rms_epsilon", 4, &(-1.0f32).to_le_bytes()).contains("is -1"));
     assert!(with("layer_norm_rms_epsilon", 4, &f32::NAN.to_le_bytes()).contains("NaN"));
+    assert!(with("head_count_kv", 4, &8u32.to_le_bytes()).contains("cannot share 8"));
     assert!(with("rope.dimension_count", 4, &128u32.to_le_bytes()).contains("rotate 128"));
     assert!(with("<0x41>", 12, b"1").contains("\"<0x41>\""));
 }
