@@ -105,3 +105,80 @@ impl Parser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reasoning and content of an answer that comes in `pieces`.
+    fn read(prefix: &str, pieces: &[&str]) -> (String, String) {
+        let mut parser = Parser::new(prefix);
+        let (mut reasoning, mut content) = (String::new(), String::new());
+        for (number, piece) in pieces.iter().enumerate() {
+            for event in parser.push(piece, number + 1 == pieces.len()) {
+                match event {
+                    Event::Reasoning(text) => reasoning.push_str(&text),
+                    Event::Content(text) => content.push_str(&text),
+                }
+            }
+        }
+        (reasoning, content)
+    }
+
+    #[track_caller]
+    fn check(prefix: &str, answer: &str, reasoning: &str, content: &str) {
+        assert_eq!(read(prefix, &[answer]), (reasoning.to_owned(), content.to_owned()));
+    }
+
+    #[test]
+    fn an_answer_without_thoughts_is_content() {
+        check("", "Hello <think>no</think>", "", "Hello <think>no</think>");
+        check("", "  <b>", "", "  <b>");
+        check("", "", "", "");
+        check("", " <thi", "", " <thi");
+    }
+
+    #[test]
+    fn thoughts_at_the_start_are_reasoning() {
+        check("", "<think>\nTwo and two.\n</think>\n\nFour.", "Two and two.", "Four.");
+        check("", "\n<think></think>Four.\n", "", "Four.\n");
+        check("", "<think>a\n\nb", "a\n\nb", "");
+    }
+
+    #[test]
+    fn a_prompt_may_have_opened_the_thoughts() {
+        check("<think>\n", "Two and two.\n</think>\nFour.", "Two and two.", "Four.");
+        check("The answer: ", "four.", "", "four.");
+    }
+
+    #[test]
+    fn text_goes_out_as_soon_as_it_is_known_what_it_is() {
+        let mut parser = Parser::new("");
+        assert_eq!(parser.push("<th", false), []);
+        assert_eq!(parser.push("e>", false), [Event::Content("<the>".to_owned())]);
+        let mut parser = Parser::new("<think>");
+        assert_eq!(parser.push("so </thi", false), [Event::Reasoning("so".to_owned())]);
+        assert_eq!(parser.push("s", false), [Event::Reasoning(" </this".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_chunking_reads_the_same(
+            answer in "(\n?<think>)?([ab\n]|</?think>|<){0,12}",
+            prefix in prop_oneof![Just(""), Just("<think>\n")],
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+        ) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(answer.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut start = 0;
+            for end in cuts.into_iter().chain([answer.len()]) {
+                pieces.push(&answer[start..end]);
+                start = end;
+            }
+            prop_assert_eq!(read(prefix, &pieces), read(prefix, &[&answer]));
+        }
+    }
+}

@@ -149,3 +149,37 @@ fn civil(days: u64) -> (u64, u64, u64) {
     }
     (year, month, rest + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(unix_seconds: u64, format: &str, expected: &str) {
+        assert_eq!(strftime(unix_seconds, format), expected);
+    }
+
+    #[test]
+    fn dates_of_the_calendar() {
+        check(0, "%A %d %B %Y %j %H:%M:%S", "Thursday 01 January 1970 001 00:00:00");
+        check(951_782_399, "%F %T", "2000-02-28 23:59:59");
+        check(951_782_400, "%F", "2000-02-29");
+        check(1_707_231_845, "%d %b %Y", "06 Feb 2024");
+        check(1_735_603_200, "%Y-%m-%d %j", "2024-12-31 366");
+        check(4_107_542_400, "%F", "2100-03-01");
+    }
+
+    #[test]
+    fn hours_of_the_clock() {
+        check(0, "%I %p", "12 AM");
+        check(13 * 3600, "%I %p", "01 PM");
+        check(12 * 3600, "%-I:%M", "12:00");
+        check(3600, "%-H %-d", "1 1");
+    }
+
+    #[test]
+    fn what_is_no_directive_stays() {
+        check(0, "100%", "100%");
+        check(0, "%Q %%", "%Q %");
+    }
+}
