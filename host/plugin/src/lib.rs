@@ -24,6 +24,8 @@ mod load;
 mod load_error;
 mod outline;
 mod plugins;
+#[doc(hidden)]
+pub mod probe;
 mod run;
 mod sandbox;
 mod spec;

@@ -95,6 +95,10 @@ impl Plugins {
         };
         Ok(Self { set: Arc::new(set) })
     }
+
+    pub(crate) fn set(&self) -> &Arc<PluginSet> {
+        &self.set
+    }
 }
 
 impl Pipeline for Plugins {

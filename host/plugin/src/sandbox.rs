@@ -98,6 +98,11 @@ impl Inner {
         let room = Arc::clone(&self.instances).acquire_many_owned(count);
         tokio::time::timeout(QUEUE_WAIT, room).await.map_err(|_| QueueFull)?.map_err(|_| QueueFull)
     }
+
+    /// Room now or not at all.
+    pub(crate) fn try_reserve_instances(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.instances).try_acquire_many_owned(count).ok()
+    }
 }
 
 fn default_workers() -> usize {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use crate::Misbehaving;
-use crate::act::{Where, act, config, is_told};
+use crate::act::{Where, act, config, is_told, told};
 use crate::bindings::exports::outrigger::plugin::parse::{self, Event, GuestParser};
 use crate::bindings::exports::outrigger::plugin::postprocess::{
     self, Channel, Chunk, Filter, GuestFilter, Output, Profile,
@@ -85,7 +85,7 @@ impl GuestFilter for Words {
     fn push(&self, chunk: Chunk) -> Result<Output, Error> {
         act(Where::Push)?;
         let length = chunk.window.len();
-        match config("behaviour").unwrap_or_default().as_str() {
+        match told().as_str() {
             "consume-past-the-end" => return Ok(consume(length + 1)),
             "consume-inside-a-character" => {
                 return Ok(consume(chunk.window.find('é').map_or(length, |place| place + 1)));

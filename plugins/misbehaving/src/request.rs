@@ -1,7 +1,7 @@
 //! The stages before the model.
 
 use crate::Misbehaving;
-use crate::act::{Where, act, config, is_told};
+use crate::act::{Where, act, is_told, told};
 use crate::bindings::exports::outrigger::plugin::policy::{self, Rejection, Verdict};
 use crate::bindings::exports::outrigger::plugin::prompt::{self, Options, Rendered, Segment};
 use crate::bindings::outrigger::plugin::types::{
@@ -16,7 +16,7 @@ impl policy::Guest for Misbehaving {
 }
 
 fn verdict(mut request: Request) -> Verdict {
-    match config("behaviour").unwrap_or_default().as_str() {
+    match told().as_str() {
         "reject" => reject(429),
         "reject-with-odd-status" => reject(200),
         "replace-messages" => {
@@ -72,7 +72,7 @@ fn reject(status: u16) -> Verdict {
 }
 
 fn notes(call: &Call) -> Annotations {
-    match config("behaviour").unwrap_or_default().as_str() {
+    match told().as_str() {
         "note-headers" => call.headers.clone(),
         "note-too-much" => (0..1_000).map(|note| (format!("note-{note}"), "é".repeat(300))).collect(),
         // 2^18 pairs of nothing: small for the guest, large for a host that believes it.

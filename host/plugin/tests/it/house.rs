@@ -218,13 +218,17 @@ pub(crate) fn chat(text: &str) -> ChatRequest {
 }
 
 pub(crate) fn model() -> ModelContext {
+    model_with(None)
+}
+
+pub(crate) fn model_with(chat_template: Option<String>) -> ModelContext {
     let card = ModelCard {
         id: "bytes".to_owned(),
         revision: String::new(),
         architecture: "none".to_owned(),
         context_length: 4096,
         context_length_trained: 4096,
-        chat_template: None,
+        chat_template,
         bos_text: String::new(),
         eos_text: "<|end|>".to_owned(),
         size_bytes: 0,

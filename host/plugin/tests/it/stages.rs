@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use inference::{Finish, Message, Part, PipelineError, Prepared, Prompt, Role, Segment, Stage};
-use plugin::{Modify, PluginSpec};
+use inference::{FaultKind, Finish, Message, Part, Pipeline, PipelineError, Prepared, Prompt, Role, Segment, Stage};
+use plugin::{Modify, PluginSpec, Plugins};
+use telemetry::Metrics;
 
-use crate::house::{Answer, House, chat, guest, guest_for, renderer};
+use crate::house::{Answer, House, call, chat, guest, guest_for, model_with, renderer, sandbox};
 
 #[tokio::test]
 async fn a_request_goes_all_the_way() {
@@ -152,5 +153,39 @@ async fn a_filter_is_not_asked_before_there_is_enough() {
         assert_eq!(answer.content, "12345678");
         let calls = house.count("outrigger_plugin_calls_total", &["filter", "outcome=\"pass\""]);
         assert_eq!(calls, pushes, "with a delay of {max_delay_ms} ms");
+    }
+}
+
+/// How `chat-template` takes a template: the prompt's text, or what it said.
+async fn render(template: &str) -> Result<String, PipelineError> {
+    let spec = PluginSpec::new("chat-template", "bundled", bundled::CHAT_TEMPLATE);
+    let plugin = sandbox().load(spec, &model_with(Some(template.to_owned()))).expect("it loads");
+    let plugins = Plugins::new(sandbox(), vec![plugin], Metrics::new(&[]).plugins).expect("one plugin");
+    plugins.begin(call()).prepare(chat("Hello")).await.map(|prepared| prepared.prompt.text())
+}
+
+#[tokio::test]
+async fn deep_templates_fit_the_stack_or_are_refused_in_words() {
+    for depth in [10, 100, 140, 1_000, 20_000] {
+        let ifs = format!("{}x{}", "{% if true %}".repeat(depth), "{% endif %}".repeat(depth));
+        let parentheses = format!("{{{{ {}1{} }}}}", "(".repeat(depth), ")".repeat(depth));
+        let lists = format!("{{{{ {}1{} }}}}", "[".repeat(depth), "]".repeat(depth));
+        let sums = format!("{{{{ 1{} }}}}", "+1".repeat(depth));
+        let calls = format!(
+            "{{% macro down(n) %}}{{% if n > 0 %}}{{{{ down(n - 1) }}}}{{% endif %}}.{{% endmacro %}}{{{{ down({depth}) }}}}"
+        );
+        for (what, template) in
+            [("ifs", ifs), ("parentheses", parentheses), ("lists", lists), ("sums", sums), ("calls", calls)]
+        {
+            match render(&template).await {
+                Ok(_) => {}
+                Err(PipelineError::Invalid { .. } | PipelineError::Fault { kind: FaultKind::Error, .. }) => {
+                    assert!(depth >= 100 || what == "calls", "{depth} {what} are not too many");
+                }
+                // Nobody writes that, and the sandbox holds.
+                Err(PipelineError::Fault { kind: FaultKind::Stack, .. }) if depth > 1_000 => {}
+                Err(error) => panic!("{depth} {what}: {error:?}"),
+            }
+        }
     }
 }
