@@ -47,23 +47,28 @@ pub(crate) struct Budget {
 struct Running {
     started: Instant,
     cpu_max: Duration,
+    /// What it means to need more than that.
+    breach: Breach,
     /// Thread CPU time at the first tick that met this call, and at the newest.
     ticks: Option<(Duration, Duration)>,
 }
 
 impl Budget {
     pub(crate) fn new(cancellation: Arc<Cancellation>) -> Self {
-        let call = Running { started: Instant::now(), cpu_max: Duration::ZERO, ticks: None };
+        let breach = Breach::Cpu { budget: Duration::ZERO };
+        let call = Running { started: Instant::now(), cpu_max: Duration::ZERO, breach, ticks: None };
         Self { cancellation, used: Duration::ZERO, call }
     }
 
     /// Begins a call that may use `call_max`, or what `request_max` leaves.
     pub(crate) fn begin(&mut self, call_max: Duration, request_max: Duration) -> Result<(), Breach> {
         let left = request_max.saturating_sub(self.used);
+        let exhausted = Breach::RequestCpu { budget: request_max };
         if left.is_zero() {
-            return Err(Breach::RequestCpu { budget: request_max });
+            return Err(exhausted);
         }
-        self.call = Running { started: Instant::now(), cpu_max: call_max.min(left), ticks: None };
+        let breach = if left < call_max { exhausted } else { Breach::Cpu { budget: call_max } };
+        self.call = Running { started: Instant::now(), cpu_max: call_max.min(left), breach, ticks: None };
         Ok(())
     }
 
@@ -75,11 +80,10 @@ impl Budget {
         let now = thread_cpu_time();
         let first = self.call.ticks.map_or(now, |(first, _)| first);
         self.call.ticks = Some((first, now));
-        let budget = self.call.cpu_max;
-        if now.saturating_sub(first) > budget {
-            return Err(Breach::Cpu { budget });
+        if now.saturating_sub(first) > self.call.cpu_max {
+            return Err(self.call.breach);
         }
-        let wall_max = budget * WALL_FACTOR + WALL_SLACK;
+        let wall_max = self.call.cpu_max * WALL_FACTOR + WALL_SLACK;
         if self.call.started.elapsed() > wall_max {
             return Err(Breach::Wall { budget: wall_max });
         }

@@ -59,15 +59,15 @@ fn base() -> Config {
 }
 
 fn pool(size: &PoolSize) -> PoolingAllocationConfig {
-    let components = size.instances + TRIAL_INSTANCES;
+    let components = size.instances.saturating_add(TRIAL_INSTANCES);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(components)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)
-        .total_core_instances(components * CORE_INSTANCES_PER_COMPONENT)
-        .total_memories(components * MEMORIES_PER_COMPONENT)
-        .total_tables(components * TABLES_PER_COMPONENT)
+        .total_core_instances(components.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(components.saturating_mul(MEMORIES_PER_COMPONENT))
+        .total_tables(components.saturating_mul(TABLES_PER_COMPONENT))
         .total_stacks(0)
         .max_memory_size(size.memory_bytes)
         .table_elements(size.table_elements)
@@ -75,4 +75,34 @@ fn pool(size: &PoolSize) -> PoolingAllocationConfig {
         // Linux 6.7 finds the pages that an instance touched, instead of zeroing all of them.
         .pagemap_scan(Enabled::Auto);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, Linker};
+    use wasmtime::{Engine, Store};
+
+    use super::{PoolSize, build};
+
+    fn runs_a_memory(engine: &Engine) {
+        let component = "(component (core module $m (memory 1)) (core instance (instantiate $m)))";
+        let bytes = wat::parse_str(component).expect("the test's own component parses");
+        let component = Component::new(engine, bytes).expect("it compiles");
+        let mut store = Store::new(engine, ());
+        store.set_epoch_deadline(1);
+        Linker::new(engine).instantiate(&mut store, &component).expect("there is room for it");
+    }
+
+    #[test]
+    fn instances_come_from_a_pool_where_it_fits_and_from_the_system_where_not() {
+        let size = |instances| PoolSize { instances, memory_bytes: 128 << 20, table_elements: 20_000 };
+        let pooled = build(&size(8)).expect("eight fit");
+        assert!(pooled.pooling_allocator_metrics().is_some());
+        runs_a_memory(&pooled);
+
+        // A million memories of 4 GiB are more than an address space.
+        let mapped = build(&size(1_000_000)).expect("no pool is no failure");
+        assert!(mapped.pooling_allocator_metrics().is_none());
+        runs_a_memory(&mapped);
+    }
 }

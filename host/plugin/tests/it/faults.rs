@@ -193,7 +193,7 @@ async fn calls_add_up_to_the_budget_of_a_request() {
     };
     let spec = PluginSpec { limits, ..guest("guest", r#"{"behaviour": "loop-in-policy"}"#) };
     let error = House::of(vec![spec]).prepare().await.expect_err("5 s is more than a request has");
-    assert_eq!(detail(&error), "used more than 29 ms of CPU time, its budget for this call");
+    assert_eq!(detail(&error), "used more than 30 ms of CPU time, its budget for one request");
 }
 
 /// A filter that fails on its first push, after another that holds text back.
