@@ -2,13 +2,11 @@
 # From a fresh Debian machine to a streamed answer: installs what is missing, builds, fetches a small model, serves it
 # with both bundled plugins, and asks it something.
 #
-#   examples/quickstart.sh                    the demo question
+#   examples/quickstart.sh                    two demo questions
 #   examples/quickstart.sh "your question"    yours
 set -euo pipefail
 . "$(dirname "$0")/../tests/setup.sh"
 cd "$root"
-
-question=${1:-"Write one sentence about the sea, then repeat this address exactly: joe@example.org"}
 
 setup_packages build-essential pkg-config cmake clang libclang-dev ccache curl python3 python3-venv
 setup_rust
@@ -32,8 +30,9 @@ done
 [ -n "$address" ] || { cat "$log" >&2; fail "outrigger was not ready in 30 seconds; its log is above"; }
 say "serving SmolLM2-135M-Instruct on http://$address with the plugins chat-template and redact"
 
-say "asking: $question"
-python3 - "$address" "$question" <<'PYTHON'
+ask() {
+    say "asking: $1"
+    python3 - "$address" "$1" <<'PYTHON'
 import json, sys, urllib.request
 
 address, question = sys.argv[1:]
@@ -43,6 +42,7 @@ body = {
     "stream": True,
     "max_tokens": 120,
     "temperature": 0,
+    "stop": ["\n\n"],
 }
 request = urllib.request.Request(
     f"http://{address}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
@@ -54,10 +54,17 @@ with urllib.request.urlopen(request, timeout=300) as reply:
                 print(choice["delta"].get("content") or "", end="", flush=True)
 print()
 PYTHON
+}
+if (($#)); then
+    ask "$1"
+else
+    ask "Why is the sea salty?"
+    ask "Write a short contact page for the bakery of Joe. His e-mail address is joe@example.org."
+fi
 
 cat <<TEXT
 
-That answer was streamed token by token through two sandboxed WebAssembly plugins: chat-template rendered the
+Every answer was streamed token by token through two sandboxed WebAssembly plugins: chat-template rendered the
 model's own Jinja template, and redact masks e-mail addresses, phone and card numbers, IBANs and API keys.
 
 Try next:

@@ -1,4 +1,5 @@
 //! The real binary as a child process: started on a free port, asked over real sockets, ended by its pid.
+#![expect(clippy::missing_panics_doc, reason = "what cannot be had fails the test, everywhere in here")]
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 /// How long anything may take before a test gives up on it. Generous: the machine may be busy, and no test asserts on
 /// the time that a thing took.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The binary that `cargo build` put beside this test.
 #[must_use]
@@ -159,6 +160,14 @@ impl Host {
         self.post("/v1/chat/completions", body)
     }
 
+    /// `POST /v1/chat/completions` with further headers.
+    #[must_use]
+    pub fn chat_with(&self, body: &Value, headers: &[(&str, &str)]) -> Reply {
+        let request = agent().post(self.url("/v1/chat/completions"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Reply::read(request.send_json(body).expect("a reply"))
+    }
+
     /// `POST path` with a JSON body.
     #[must_use]
     pub fn post(&self, path: &str, body: &Value) -> Reply {
@@ -184,15 +193,15 @@ impl Host {
         socket
     }
 
-    /// The value of a metric sample whose name and labels contain all of `parts`; 0 where there is none yet.
+    /// The sum of a counter's or gauge's samples whose labels contain all of `parts`; 0 where there is none yet.
     #[must_use]
-    pub fn metric(&self, name: &str, parts: &[&str]) -> f64 {
+    pub fn metric(&self, name: &str, parts: &[&str]) -> u64 {
         self.get("/metrics")
             .text
             .lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
             .filter(|line| parts.iter().all(|part| line.contains(part)))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
     }
 
@@ -288,6 +297,7 @@ impl Stream {
     }
 
     /// Everything to the end: the text of the content deltas, and the raw data lines.
+    #[must_use]
     pub fn finish(mut self) -> (String, Vec<String>) {
         let mut lines = Vec::new();
         let mut content = String::new();
@@ -302,9 +312,5 @@ impl Stream {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into()
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
 }

@@ -52,7 +52,8 @@ fn a_stream_is_role_deltas_finish_usage_done() {
 #[test]
 fn buffered_and_streamed_answers_are_equal() {
     // A character cut into bytes, and pieces that a filter has to hold back.
-    let (_folder, path) = model_saying(&["<0xF0>", "<0x9F>", "<0x9A>", "<0xA3>", " mail", " jo", "e@ex", "ample", ".org", " or", " +1"]);
+    let (_folder, path) =
+        model_saying(&["<0xF0>", "<0x9F>", "<0x9A>", "<0xA3>", " mail", " jo", "e@ex", "ample", ".org", " or", " +1"]);
     let host = Host::serve(&path, &["--plugin=redact"]);
     let buffered = host.chat(&request("tiny"));
     let (streamed, _) = host.stream(&request("tiny")).finish();
@@ -84,16 +85,16 @@ fn the_five_metrics_have_their_exact_names_and_count() {
     let (_folder, path) = model_saying(&["Hel", "lo"]);
     let host = Host::serve(&path, &[]);
     assert_eq!(host.chat(&request("tiny")).status, 200);
-    host.stream(&request("tiny")).finish();
+    let _ = host.stream(&request("tiny")).finish();
     assert_eq!(host.chat(&json!({"model": "tiny", "messages": []})).status, 400);
 
     host.wait_until("both requests are counted", |host| {
-        host.metric("llm_requests", &["model=\"tiny\"", "stream=\"true\""]) == 1.0
-            && host.metric("llm_requests", &["model=\"tiny\"", "stream=\"false\""]) >= 1.0
+        host.metric("llm_requests", &["model=\"tiny\"", "stream=\"true\""]) == 1
+            && host.metric("llm_requests", &["model=\"tiny\"", "stream=\"false\""]) >= 1
     });
-    assert_eq!(host.metric("llm_completion_tokens_total", &["model=\"tiny\""]), 6.0, "twice two pieces and an end");
-    assert!(host.metric("llm_prompt_tokens_total", &[]) > 0.0);
-    assert!(host.metric("llm_internal_request_duration_ms_count", &[]) >= 2.0);
+    assert_eq!(host.metric("llm_completion_tokens_total", &["model=\"tiny\""]), 6, "twice two pieces and an end");
+    assert!(host.metric("llm_prompt_tokens_total", &[]) > 0);
+    assert!(host.metric("llm_internal_request_duration_ms_count", &[]) >= 2);
     let text = host.get("/metrics").text;
     for name in ["llm_requests", "llm_internal_request_duration_ms", "llm_prompt_tokens_total"] {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing:\n{text}");
@@ -155,16 +156,16 @@ fn a_model_without_a_template_falls_back_and_says_so() {
 }
 
 #[test]
-fn the_real_model_knows_the_capital_of_france() {
+fn the_real_model_knows_the_capital_of_germany() {
     let host = Host::serve(&demo_model(), &["--plugin=redact"]);
     let body = json!({
         "model": model_id(&demo_model()),
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "messages": [{"role": "user", "content": "What is the capital of Germany?"}],
         "temperature": 0,
         "max_tokens": 32,
     });
     let buffered = host.chat(&body);
-    assert!(buffered.content().contains("Paris"), "{}", buffered.text);
+    assert!(buffered.content().contains("Berlin"), "{}", buffered.text);
     let (streamed, _) = host.stream(&body).finish();
     assert_eq!(streamed, buffered.content());
 }

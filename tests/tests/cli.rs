@@ -44,7 +44,7 @@ fn deployment_files_say_what_the_binary_understands() {
     let texts = [read("docker/Dockerfile"), read("kubernetes/sidecar.yaml"), read("systemd/outrigger.service")];
     let mut checked = 0;
     for text in &texts {
-        for word in text.split(|c: char| c.is_whitespace() || "\"[],=:".contains(c)) {
+        for word in text.split(|c: char| c.is_whitespace() || "\"[],=:;".contains(c)) {
             if word.starts_with("OUTRIGGER_") && word.len() > 10 {
                 assert!(help.contains(word), "{word} is no variable of `outrigger serve`");
                 checked += 1;

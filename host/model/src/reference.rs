@@ -35,17 +35,15 @@ impl ModelReference {
         if given.is_empty() {
             return Err(ReferenceError::Empty);
         }
-        match given.strip_prefix("file:") {
-            // `file:///path` is what desktop programs write for `file:/path`.
-            Some(path) => match path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path) {
-                "" => Err(ReferenceError::NoPath),
-                path => Ok(Self::File(PathBuf::from(path))),
-            },
-            None => {
-                let looks_like_a_path = Path::new(given).extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
-                let hint = if looks_like_a_path { given } else { "/path/to/model.gguf" };
-                Err(ReferenceError::Unknown { given: given.to_owned(), hint: hint.to_owned() })
-            }
+        let Some(path) = given.strip_prefix("file:") else {
+            let looks_like_a_path = Path::new(given).extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
+            let hint = if looks_like_a_path { given } else { "/path/to/model.gguf" };
+            return Err(ReferenceError::Unknown { given: given.to_owned(), hint: hint.to_owned() });
+        };
+        // `file:///path` is what desktop programs write for `file:/path`.
+        match path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path) {
+            "" => Err(ReferenceError::NoPath),
+            path => Ok(Self::File(PathBuf::from(path))),
         }
     }
 

@@ -13,8 +13,8 @@ use crate::config::{Said, Settings};
 #[command(name = "outrigger", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Start here:
-  outrigger run --model file:model.gguf \"Why is the sky blue?\"     one answer on the terminal
-  outrigger serve --model file:model.gguf --plugin redact          an OpenAI-compatible server on 127.0.0.1:8484
+  outrigger run --model file:model.gguf \"Why is the sky blue?\"    one answer on the terminal
+  outrigger serve --model file:model.gguf --plugin redact         a server on 127.0.0.1:8484
 
 Point any OpenAI client at http://127.0.0.1:8484/v1.")]
 pub(crate) struct Cli {
@@ -39,7 +39,7 @@ A flag wins over the environment, the environment over the file.";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Bundled plugins:
-  chat-template   renders the model's own Jinja chat template, in the sandbox (always on unless replaced)
+  chat-template   renders the model's own Jinja chat template; always on unless replaced
   redact          masks e-mail addresses, phone and card numbers, IBANs and API keys in answers
 
 Routes:

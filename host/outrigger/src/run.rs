@@ -32,7 +32,8 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
         streaming: true,
         template_arguments: "{}".to_owned(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     Ok(runtime.block_on(answer(&settings, request))?)
 }
 

@@ -18,7 +18,8 @@ pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings } = arguments;
     let settings = settings.resolve().map_err(Failure::usage)?;
     telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(listen_and_serve(settings));
     // A load that is still under way in C++ is not waited for.
     runtime.shutdown_background();
@@ -27,21 +28,17 @@ pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
 
 async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
     // The port first: whoever asks learns from the first moment that the model is on its way.
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let listener =
+        TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr().context("cannot tell the address")?;
-    tracing::info!(address = %address, version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "outrigger");
 
     let metrics = wiring::metrics();
     let service = Arc::new(Service::new(wiring::service_config(&settings), metrics.clone()));
     service.loading(format!("loading {}", settings.model_id));
     let drain = settings.drain;
-    let http = HttpConfig {
-        hosts_allowed: settings.allowed_hosts.clone(),
-        drain_grace: drain,
-        ..HttpConfig::default()
-    };
+    let http =
+        HttpConfig { hosts_allowed: settings.allowed_hosts.clone(), drain_grace: drain, ..HttpConfig::default() };
 
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(listener, Arc::clone(&service), http, async {

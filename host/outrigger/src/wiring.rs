@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use inference::{Engine as _, Pipeline, Stage};
 use model::ModelReference;
 use model::gguf::Header;
-use plugin::{LoadedPlugin, Modify, ModelContext, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
+use plugin::{LoadedPlugin, ModelContext, Modify, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
 use server::{ServiceConfig, Serving};
 use telemetry::{Metrics, PluginMetrics};
 
@@ -134,7 +134,8 @@ fn spec(table: &PluginTable) -> anyhow::Result<PluginSpec> {
     spec.sha256.clone_from(&table.sha256);
     spec.config_json = serde_json::to_string(&table.config).with_context(attempt)?;
     spec.headers = table.grants.headers.iter().map(|header| header.to_ascii_lowercase()).collect();
-    spec.modify = table.grants.modify.iter().map(|part| modify(part)).collect::<Result<_, _>>().with_context(attempt)?;
+    spec.modify =
+        table.grants.modify.iter().map(|part| modify(part)).collect::<Result<_, _>>().with_context(attempt)?;
     if let Some(stages) = &table.stages {
         let chosen = stages.iter().map(|(stage, order)| Ok((self::stage(stage)?, *order)));
         spec.stages = Some(chosen.collect::<anyhow::Result<_>>().with_context(attempt)?);

@@ -205,7 +205,7 @@ async fn before_the_model_is_there_clients_are_told_to_wait() {
 }
 
 #[tokio::test]
-async fn a_full_line_is_429_and_waiting_in_vain_503() {
+async fn a_full_line_and_waiting_in_vain_are_503() {
     let mut setup = Setup::plays(vec![Act::Hang]);
     setup.service.queue_max = 1;
     setup.service.queue_wait_max = Duration::from_millis(300);
@@ -219,7 +219,7 @@ async fn a_full_line_is_429_and_waiting_in_vain_503() {
     });
     assert_eq!(
         (refused.status, refused.error().0.as_str(), refused.header("retry-after")),
-        (429, "queue_full", Some("2"))
+        (503, "queue_full", Some("2"))
     );
     assert_eq!((waiting.status, waiting.error().0.as_str()), (503, "queue_timeout"));
     drop(running);

@@ -1,5 +1,6 @@
 //! Misbehaviour that works in any stage.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 
 use crate::bindings::outrigger::plugin::types::Error;
@@ -40,17 +41,22 @@ pub(crate) fn config(key: &str) -> Option<String> {
 
 thread_local! {
     // Asked once: the bench measures this guest too, where it behaves.
-    static TOLD: String = config("behaviour").unwrap_or_default();
+    static TOLD: RefCell<String> = RefCell::new(config("behaviour").unwrap_or_default());
 }
 
-/// The behaviour that the configuration asks for.
+/// The behaviour that the configuration asks for, or the request in a header that was granted.
 pub(crate) fn told() -> String {
-    TOLD.with(String::clone)
+    TOLD.with(|told| told.borrow().clone())
 }
 
-/// Whether the configuration asks for exactly this.
+/// Whether exactly this is asked for.
 pub(crate) fn is_told(behaviour: &str) -> bool {
-    TOLD.with(|told| told == behaviour)
+    TOLD.with(|told| *told.borrow() == behaviour)
+}
+
+/// Misbehaves like this from now on, in this request.
+pub(crate) fn tell(behaviour: &str) {
+    TOLD.with(|told| behaviour.clone_into(&mut told.borrow_mut()));
 }
 
 /// Does what the configuration asks of this place: `panic-in-policy`.

@@ -1,7 +1,7 @@
 //! The stages before the model.
 
 use crate::Misbehaving;
-use crate::act::{Where, act, is_told, told};
+use crate::act::{Where, act, is_told, tell, told};
 use crate::bindings::exports::outrigger::plugin::policy::{self, Rejection, Verdict};
 use crate::bindings::exports::outrigger::plugin::prompt::{self, Options, Rendered, Segment};
 use crate::bindings::outrigger::plugin::types::{
@@ -10,6 +10,9 @@ use crate::bindings::outrigger::plugin::types::{
 
 impl policy::Guest for Misbehaving {
     fn inspect(req: Request, call: Call) -> Result<(Verdict, Annotations), Error> {
+        if let Some((_, behaviour)) = call.headers.iter().find(|(name, _)| name == "x-behaviour") {
+            tell(behaviour);
+        }
         act(Where::Policy)?;
         Ok((verdict(req), notes(&call)))
     }

@@ -13,6 +13,7 @@ use telemetry::logging::LogFormat;
 use super::PluginTable;
 
 /// Every key, each perhaps unsaid.
+#[expect(clippy::doc_markdown, reason = "the comments are the texts of --help, shown as they are")]
 #[derive(Debug, Default, Clone, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Said {
@@ -59,7 +60,7 @@ pub(crate) struct Said {
     #[serde(rename = "plugin")]
     pub(crate) plugin_tables: Vec<PluginTable>,
 
-    /// Threads that run plugins [default: a quarter of the processors, 1 to 4]
+    /// Threads that run plugins [default: a quarter of the processors, 2 to 4]
     #[arg(long, env = "OUTRIGGER_PLUGIN_WORKERS", value_name = "COUNT", help_heading = "Plugins")]
     pub(crate) plugin_workers: Option<u32>,
 
@@ -100,8 +101,8 @@ impl Said {
     /// What flags and environment said (`self`), completed by the file at `path`.
     pub(crate) fn or_file(self, path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(self) };
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let file: Self =
             toml::from_str(&text).with_context(|| format!("cannot use the configuration {}", path.display()))?;
         Ok(self.or(file))

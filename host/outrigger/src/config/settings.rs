@@ -92,7 +92,9 @@ fn listen_address(given: Option<&str>, insecure: bool) -> anyhow::Result<SocketA
     let given = given.unwrap_or(LISTEN_DEFAULT);
     let address = given
         .to_socket_addrs()
-        .with_context(|| format!("`listen` is `{given}`, which is no ADDRESS:PORT; write for example {LISTEN_DEFAULT}"))?
+        .with_context(|| {
+            format!("`listen` is `{given}`, which is no ADDRESS:PORT; write for example {LISTEN_DEFAULT}")
+        })?
         .next()
         .with_context(|| format!("`listen` is `{given}`, which resolves to no address"))?;
     if !address.ip().is_loopback() && !insecure {
@@ -193,10 +195,7 @@ mod tests {
         let names = Some(vec!["redact".to_owned(), "./x/my_filter.wasm".to_owned(), "chat-template".to_owned()]);
         let chosen = choose_plugins(names, vec![table]).expect("three plugins");
         let shown: Vec<_> = chosen.iter().map(|table| (table.name.as_str(), table.from.as_deref())).collect();
-        assert_eq!(
-            shown,
-            [("redact", None), ("my-filter", Some("./x/my_filter.wasm")), ("chat-template", None)],
-        );
+        assert_eq!(shown, [("redact", None), ("my-filter", Some("./x/my_filter.wasm")), ("chat-template", None)],);
         assert!(!chosen[0].config.is_empty(), "the file's table for `redact`");
     }
 }

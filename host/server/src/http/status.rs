@@ -66,9 +66,8 @@ impl From<&ChatError> for Failure {
                 failure.body.error.param = Some("model".to_owned());
                 failure
             }
-            // 429 tells a client to send less; waiting in vain was not its doing.
-            ChatError::QueueFull { .. } => {
-                Self { status: StatusCode::TOO_MANY_REQUESTS, ..later("queue_full", limits::RETRY_AFTER_BUSY) }
+            ChatError::QueueFull { .. } | ChatError::Submit(SubmitError::QueueFull { .. }) => {
+                later("queue_full", limits::RETRY_AFTER_BUSY)
             }
             ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
             ChatError::Pipeline(error) => pipeline(error),
@@ -78,7 +77,6 @@ impl From<&ChatError> for Failure {
                 failure
             }
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
-            ChatError::Submit(SubmitError::QueueFull { .. }) => later("queue_full", limits::RETRY_AFTER_BUSY),
             ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
             ChatError::Internal { .. } => base("internal_error"),
         }

@@ -37,7 +37,7 @@ fn parse(bytes: &[u8]) -> Result<Header, GgufError> {
     Header::parse(Reader::new(bytes, "test.gguf".into(), bytes.len() as u64, METADATA_BYTES_MAX))
 }
 
-fn check_refused(bytes: Bytes, expected: &str) {
+fn check_refused(bytes: &Bytes, expected: &str) {
     let error = parse(&bytes.0).expect_err("a bad header");
     assert_eq!(error.to_string(), expected);
 }
@@ -70,19 +70,19 @@ fn facts_are_read() {
 #[test]
 fn other_files_are_named_for_what_they_are() {
     check_refused(
-        Bytes(b"PK\x03\x04zip".to_vec()),
+        &Bytes(b"PK\x03\x04zip".to_vec()),
         "not a GGUF file: it starts with the bytes [50, 4b, 03, 04], and a GGUF starts with the letters GGUF",
     );
     check_refused(
-        Bytes(b"<!DOCTYPE html>".to_vec()),
+        &Bytes(b"<!DOCTYPE html>".to_vec()),
         "not a GGUF file: it starts with \"<!DO\", and a GGUF starts with the letters GGUF",
     );
     check_refused(
-        Bytes::default(),
+        &Bytes::default(),
         "not a GGUF file: it starts with 0 bytes in all, and a GGUF starts with the letters GGUF",
     );
     check_refused(
-        Bytes::new(1, 0, 0),
+        &Bytes::new(1, 0, 0),
         "GGUF version 1 is not supported (2 and 3 are); convert the model again with a current converter",
     );
 }
@@ -90,7 +90,7 @@ fn other_files_are_named_for_what_they_are() {
 #[test]
 fn a_cut_file_says_how_much_is_missing() {
     check_refused(
-        Bytes::new(3, 1, 0).tensor("output.weight", 1024, 0).padded(32),
+        &Bytes::new(3, 1, 0).tensor("output.weight", 1024, 0).padded(32),
         "the file is cut short: tensor `output.weight` needs 4192 bytes and the file has 128; the download was \
          probably interrupted, fetch it again",
     );
@@ -99,17 +99,17 @@ fn a_cut_file_says_how_much_is_missing() {
 #[test]
 fn absurd_counts_take_no_memory() {
     check_refused(
-        Bytes::new(3, u64::MAX, 0),
+        &Bytes::new(3, u64::MAX, 0),
         "the number of tensors is 18446744073709551615, and 65536 is the most that is accepted; the file is damaged \
          or hostile",
     );
     check_refused(
-        Bytes::new(3, 0, 1).text("k").u32(TYPE_ARRAY).u32(0).u64(u64::MAX),
+        &Bytes::new(3, 0, 1).text("k").u32(TYPE_ARRAY).u32(0).u64(u64::MAX),
         "the length of the value of `k` is 18446744073709551615, and 16777216 is the most that is accepted; the file \
          is damaged or hostile",
     );
     check_refused(
-        Bytes::new(3, 0, 1).text("k").u32(TYPE_ARRAY).u32(TYPE_ARRAY).u64(1),
+        &Bytes::new(3, 0, 1).text("k").u32(TYPE_ARRAY).u32(TYPE_ARRAY).u64(1),
         "the value of `k` is an array of type number 9; the file is damaged or hostile",
     );
 }
@@ -117,7 +117,7 @@ fn absurd_counts_take_no_memory() {
 #[test]
 fn a_key_stands_once() {
     let twice = Bytes::new(3, 0, 2).text("k").u32(4).u32(1).text("k").u32(4).u32(2);
-    check_refused(twice, "the metadata key `k` stands twice; the file is damaged or hostile");
+    check_refused(&twice, "the metadata key `k` stands twice; the file is damaged or hostile");
 }
 
 proptest! {
