@@ -23,10 +23,11 @@ impl Setup {
         std::fs::write(&component, bundled::MISBEHAVING).expect("a written component");
         let config = this.folder.path().join("outrigger.toml");
         let text = format!(
-            "[[plugin]]\nname = \"misbehaving\"\nfrom = {component:?}\nstages = {{ policy = 1, postprocess = 2 }}\n\
+            "[[plugin]]\nname = \"misbehaving\"\nfrom = '{}'\nstages = {{ policy = 1, postprocess = 2 }}\n\
              grants = {{ headers = [\"x-behaviour\"] }}\n\
              # Time enough to grow page by page into the limit on memory.\n\
-             limits = {{ policy_ms = 500, push_ms = 500, request_ms = 2000 }}\n"
+             limits = {{ policy_ms = 500, push_ms = 500, request_ms = 2000 }}\n",
+            component.display()
         );
         std::fs::write(&config, text).expect("a written configuration");
         let host = Host::serve(&this.model, &["--max-concurrency=4", "--config", &config.display().to_string()]);
