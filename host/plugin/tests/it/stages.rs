@@ -131,8 +131,12 @@ async fn a_stop_ends_the_answer_for_everybody() {
         filter("stopper", r#"{"stop": "STOP"}"#),
         filter("masker", r#"{"mask": "secret", "behaviour": "note"}"#),
     ]);
-    let answer = house.answer(&["a secr", "et and ST", "OP and more", "and more"]).await.expect("they behave");
-    assert_eq!((&*answer.content, answer.stop), ("a [masked] and ", Some(Finish::Filtered)));
+    let answer = house.answer(&["a secr", "et and secrST", "OP and more", "and more"]).await.expect("they behave");
+    assert_eq!(
+        (&*answer.content, answer.stop),
+        ("a [masked] and secr", Some(Finish::Filtered)),
+        "what the masker held is released at the stop"
+    );
     assert_eq!(answer.notes, [("end".to_owned(), "Finish::Filtered".to_owned())]);
     assert_eq!(house.count("outrigger_plugin_calls_total", &["stopper", "outcome=\"stop\""]), 1);
 }
