@@ -83,7 +83,9 @@ fn load_plugins(
         cache_dir: settings.cache_dir.as_ref().map(|dir| dir.join("components")),
         workers: settings.plugin_workers.map(NonZeroUsize::get),
         memory_bytes_max: specs.iter().map(|spec| spec.limits.memory_bytes_max).max(),
-        max_instances: None,
+        // Every request that is let in has room for all its plugins, the default one included, while as many that have
+        // just ended are still being wound up.
+        max_instances: u32::try_from(settings.max_concurrency.get() * (specs.len() + 1) * 2).ok(),
     })?;
     let model = ModelContext::new(engine.card().clone(), Arc::clone(engine.vocabulary()));
     let load = |spec| -> anyhow::Result<LoadedPlugin> {
@@ -183,10 +185,12 @@ fn apply(said: &PluginLimits, limits: &mut plugin::Limits) {
             *limit = usize::try_from(said).unwrap_or(usize::MAX);
         }
     };
+    bytes(said.component_bytes, &mut limits.component_bytes_max);
     bytes(said.memory_bytes, &mut limits.memory_bytes_max);
     bytes(said.call_bytes, &mut limits.call_bytes_max);
     bytes(said.log_bytes.map(u64::from), &mut limits.log_bytes_max);
     bytes(said.holdback_bytes.map(u64::from), &mut limits.holdback_bytes_max);
+    bytes(said.output_bytes, &mut limits.output_bytes_max);
     limits.host_calls_max = said.host_calls.unwrap_or(limits.host_calls_max);
     let time = |said: Option<u64>, limit: &mut Duration| {
         if let Some(said) = said {

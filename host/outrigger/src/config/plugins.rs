@@ -63,11 +63,13 @@ pub(crate) struct Grants {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PluginLimits {
+    pub(crate) component_bytes: Option<u64>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) call_bytes: Option<u64>,
     pub(crate) host_calls: Option<u32>,
     pub(crate) log_bytes: Option<u32>,
     pub(crate) holdback_bytes: Option<u32>,
+    pub(crate) output_bytes: Option<u64>,
     pub(crate) init_ms: Option<u64>,
     pub(crate) policy_ms: Option<u64>,
     pub(crate) prompt_ms: Option<u64>,
