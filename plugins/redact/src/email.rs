@@ -3,17 +3,27 @@
 use crate::limits::{EMAIL_DOMAIN_CHARACTERS_MAX, EMAIL_LOCAL_CHARACTERS_MAX};
 use crate::place::{Place, Verdict};
 
+/// What an answer holds for besides the place itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) verdict: Verdict,
+    /// Bytes from the place on in which no address begins either.
+    pub(crate) ruled_out: usize,
+}
+
 /// Whether an address begins here. It may begin anywhere: the first place from which an `@` is near enough wins, so
 /// that a run of letters longer than any address still loses its last 64.
-pub(crate) fn find(place: &Place<'_>) -> Verdict {
-    let mut characters = place.rest.char_indices().enumerate();
-    let at = loop {
-        match characters.next() {
-            None => return place.undecided(),
-            Some((count, (at, '@'))) if count > 0 => break at,
-            Some((count, (_, character))) if is_local(character) && count < EMAIL_LOCAL_CHARACTERS_MAX => {}
-            Some(_) => return Verdict::No,
-        }
+pub(crate) fn find(place: &Place<'_>) -> Found {
+    let no = |ruled_out| Found { verdict: Verdict::No, ruled_out };
+    let end = place.rest.find(|character| !is_local(character)).unwrap_or(place.rest.len());
+    let run = &place.rest[..end];
+    // Places from here on are near enough to what ends the run.
+    let near = run.char_indices().rev().nth(EMAIL_LOCAL_CHARACTERS_MAX - 1).map_or(0, |(near, _)| near);
+    let at = match place.rest[end..].chars().next() {
+        Some('@') if end > 0 && near == 0 => end,
+        Some('@') | None if near > 0 => return no(near),
+        None => return Found { verdict: place.undecided(), ruled_out: end },
+        Some(_) => return no(end),
     };
     let behind = &place.rest[at + 1..];
     let domain = match behind
@@ -24,9 +34,10 @@ pub(crate) fn find(place: &Place<'_>) -> Verdict {
         Some((_, (end, _))) => &behind[..end],
         None if place.last => behind,
         // "joe@example.or" may go on with "g".
-        None => return Verdict::More,
+        None => return Found { verdict: Verdict::More, ruled_out: 0 },
     };
-    domain_length(domain).map_or(Verdict::No, |length| Verdict::whole(at + 1 + length))
+    let verdict = domain_length(domain).map_or(Verdict::No, |length| Verdict::whole(at + 1 + length));
+    Found { verdict, ruled_out: at }
 }
 
 /// Bytes of the longest host name with a dot and a top level that `run` begins with.
@@ -69,7 +80,7 @@ mod tests {
     use super::*;
 
     fn check(rest: &str, last: bool, expected: Verdict) {
-        assert_eq!(find(&Place { rest, before: None, before_that: None, last }), expected, "{rest:?}");
+        assert_eq!(find(&Place { rest, before: None, before_that: None, last }).verdict, expected, "{rest:?}");
     }
 
     #[test]

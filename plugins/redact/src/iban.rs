@@ -100,22 +100,23 @@ pub(crate) fn find(place: &Place<'_>) -> Verdict {
     if !place.begins_word() || !place.rest.starts_with(|first: char| first.is_ascii_alphabetic()) {
         return Verdict::No;
     }
-    let mut signs: Vec<u8> = Vec::new();
+    // On the stack: this runs at every word.
+    let mut signs = Signs { bytes: [0; LENGTH_MAX], count: 0 };
     let mut wanted = None;
     let mut was_separator = false;
     for (at, character) in place.rest.char_indices() {
-        if wanted == Some(signs.len()) {
+        if wanted == Some(signs.count) {
             // Complete, unless it goes on.
-            let is_whole = !character.is_alphanumeric() && mod_97(&signs) == 1;
+            let is_whole = !character.is_alphanumeric() && mod_97(signs.all()) == 1;
             return if is_whole { Verdict::whole(at) } else { Verdict::No };
         }
         let is_separator = matches!(character, ' ' | '-' | '\u{A0}');
-        if is_separator && !was_separator && signs.len() >= 4 {
+        if is_separator && !was_separator && signs.count >= 4 {
             was_separator = true;
             continue;
         }
         was_separator = false;
-        let fits = match signs.len() {
+        let fits = match signs.count {
             0 | 1 => character.is_ascii_alphabetic(),
             2 | 3 => character.is_ascii_digit(),
             _ => character.is_ascii_alphanumeric(),
@@ -123,19 +124,39 @@ pub(crate) fn find(place: &Place<'_>) -> Verdict {
         if !fits {
             return Verdict::No;
         }
-        signs.extend(u8::try_from(character.to_ascii_uppercase()));
-        if signs.len() == 2 {
-            wanted = COUNTRIES.iter().find(|(country, _)| country.as_bytes() == signs).map(|(_, length)| *length);
+        signs.push(character);
+        if signs.count == 4 {
+            wanted = COUNTRIES.iter().find(|(code, _)| code.as_bytes() == &signs.bytes[..2]).map(|(_, length)| *length);
             if wanted.is_none() {
                 return Verdict::No;
             }
         }
     }
     match wanted {
-        Some(wanted) if place.last && signs.len() == wanted && !was_separator && mod_97(&signs) == 1 => {
+        Some(wanted) if place.last && signs.count == wanted && !was_separator && mod_97(signs.all()) == 1 => {
             Verdict::whole(place.rest.len())
         }
         _ => place.undecided(),
+    }
+}
+
+/// The longest account number that ISO 13616 allows.
+const LENGTH_MAX: usize = 34;
+
+/// Letters in upper case, and digits.
+struct Signs {
+    bytes: [u8; LENGTH_MAX],
+    count: usize,
+}
+
+impl Signs {
+    fn push(&mut self, character: char) {
+        self.bytes[self.count] = u8::try_from(character.to_ascii_uppercase()).unwrap_or(b'?');
+        self.count += 1;
+    }
+
+    fn all(&self) -> &[u8] {
+        &self.bytes[..self.count]
     }
 }
 

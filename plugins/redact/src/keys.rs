@@ -60,8 +60,9 @@ pub(crate) fn find(place: &Place<'_>) -> Verdict {
     if !place.begins_word() {
         return Verdict::No;
     }
+    let Some(first) = place.rest.as_bytes().first() else { return Verdict::No };
     let mut verdict = find_jwt(place);
-    for format in FORMATS {
+    for format in FORMATS.iter().filter(|format| format.begins.as_bytes().first() == Some(first)) {
         match find_format(place, format) {
             Verdict::No => {}
             found => verdict = found,

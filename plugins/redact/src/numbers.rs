@@ -30,6 +30,7 @@ pub(crate) fn find_card(place: &Place<'_>) -> Verdict {
     if !place.rest.starts_with(|first: char| first.is_ascii_digit())
         || place.before.is_some_and(|character| character.is_ascii_digit())
         || is_fraction
+        || first_group(place.rest, place.last).is_some_and(|group| !matches!(group.len(), 4 | 13..=CARD_DIGITS_MAX))
     {
         return Verdict::No;
     }
@@ -54,12 +55,22 @@ pub(crate) fn find_phone(place: &Place<'_>) -> Verdict {
     if !matches!(opening, "" | "+" | "(") {
         return Verdict::No;
     }
+    let may_be_national = |group: &str| group.starts_with('0') || group.len() == 3 || group == NORTH_AMERICA;
+    if opening != "+" && first_group(digits, place.last).is_some_and(|group| !may_be_national(group)) {
+        return Verdict::No;
+    }
     let Some(run) = read(place, digits) else { return Verdict::More };
     // A parenthesis belongs to the number only around its area code.
     if opening == "(" && !run.groups.get(1).is_some_and(|group| group.separator.starts_with(')')) {
         return Verdict::No;
     }
     longest(&run, |groups| is_phone(groups, opening == "+", &run))
+}
+
+/// The first group where it is known whole: most numbers are out with it, and the rest need not be read.
+fn first_group(digits: &str, last: bool) -> Option<&str> {
+    let end = digits.find(|character: char| !character.is_ascii_digit());
+    end.map_or(last.then_some(digits), |end| Some(&digits[..end]))
 }
 
 /// The groups that `digits`, a suffix of the place's text, begins with; `None` when more may come.
@@ -160,10 +171,13 @@ fn is_evenly_parted(groups: &[Group<'_>]) -> bool {
     groups.iter().skip(1).all(|group| group.separator == groups[1].separator)
 }
 
+/// The country code.
+const NORTH_AMERICA: &str = "1";
+
 /// 3-3-4 with an optional country code 1; neither area nor exchange begins with 0 or 1.
 fn is_north_american(groups: &[Group<'_>]) -> bool {
     let national = match groups {
-        [country, national @ ..] if country.digits == "1" => national,
+        [country, national @ ..] if country.digits == NORTH_AMERICA => national,
         national => national,
     };
     let [area, exchange, line] = national else { return false };

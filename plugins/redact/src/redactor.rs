@@ -76,9 +76,18 @@ impl Redactor {
     }
 
     /// What stands at a place: the longest match of any kind. More text decides as long as it decides for one of them.
-    pub(crate) fn find(&self, place: &Place<'_>) -> (Verdict, usize) {
+    /// `no_email` counts the bytes from here on in which no address begins, as far as that is known.
+    pub(crate) fn find(&self, place: &Place<'_>, no_email: &mut usize) -> (Verdict, usize) {
+        if self.shapes.is_empty() && !place.rest.starts_with(may_begin) {
+            return (Verdict::No, 0);
+        }
         let known = self.config.kinds.iter().map(|kind| match kind {
-            Kind::Email => email::find(place),
+            Kind::Email if *no_email > 0 => Verdict::No,
+            Kind::Email => {
+                let found = email::find(place);
+                *no_email = found.ruled_out;
+                found.verdict
+            }
             Kind::Phone => numbers::find_phone(place),
             Kind::Card => numbers::find_card(place),
             Kind::Iban => iban::find(place),
@@ -98,6 +107,15 @@ impl Redactor {
         best
     }
 
+    /// Bytes in which nothing can begin: the rest of a word that holds no address.
+    pub(crate) fn skippable(&self, place: &Place<'_>, no_email: usize) -> usize {
+        if !self.shapes.is_empty() || place.begins_word() {
+            return 0;
+        }
+        let rest = &place.rest[..no_email];
+        rest.find(|character: char| !character.is_alphabetic()).unwrap_or(rest.len())
+    }
+
     /// Names of all kinds, in the order that counts are given in.
     #[must_use]
     pub fn names(&self) -> &[String] {
@@ -107,4 +125,9 @@ impl Redactor {
     pub(crate) fn replacement(&self, which: usize) -> &str {
         &self.replacements[which]
     }
+}
+
+/// Whether anything but an own shape can begin with this character.
+fn may_begin(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '.' | '_' | '%' | '+' | '-' | '(')
 }

@@ -29,12 +29,14 @@ impl Stream {
     pub fn push(&mut self, redactor: &Redactor, window: &str, last: bool) -> Pushed {
         let mut out = Replacing { window, text: None, copied: 0 };
         let mut at = 0;
+        let mut no_email = 0;
         while at < window.len() || (last && self.tail.is_some()) {
             let rest = &window[at..];
             if let Some(tail) = self.tail {
                 let dropped = tail.drop_from(rest, last);
                 out.replace(at, at + dropped.bytes, "");
                 self.pass(&rest[..dropped.bytes]);
+                no_email = 0;
                 at += dropped.bytes;
                 self.tail = dropped.tail.filter(|_| !(last && at == window.len()));
                 if self.tail == Some(tail) {
@@ -43,7 +45,14 @@ impl Stream {
                 continue;
             }
             let place = Place { rest, before: self.before.0, before_that: self.before.1, last };
-            let length = match redactor.find(&place) {
+            let skipped = redactor.skippable(&place, no_email);
+            if skipped > 0 {
+                self.pass(&rest[..skipped]);
+                at += skipped;
+                no_email -= skipped;
+                continue;
+            }
+            let length = match redactor.find(&place, &mut no_email) {
                 (Verdict::More, _) => break,
                 (Verdict::No, _) => rest.chars().next().map_or(0, char::len_utf8),
                 (Verdict::Match { length, tail }, which) => {
@@ -55,6 +64,7 @@ impl Stream {
             };
             self.pass(&rest[..length]);
             at += length;
+            no_email = no_email.saturating_sub(length);
         }
         Pushed { consumed: at, instead: out.finish(at) }
     }

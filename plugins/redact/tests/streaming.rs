@@ -160,7 +160,7 @@ fn noise() -> impl Strategy<Value = String> {
         "[a-z ,.]{0,12}",
         "[0-9 ()./+-]{0,20}",
         "[a-z@.-]{0,10}",
-        "[A-Za-z0-9é日_-]{0,80}",
+        "[A-Za-z0-9é日_-]{0,150}",
         select(vec![
             "sk-",
             "ghp_",
