@@ -78,7 +78,8 @@ fn watch(root: &Path, plugins: &Path, packages: &[&str]) {
     println!("cargo::rerun-if-env-changed=OUTRIGGER_WASM_TOOLCHAIN");
     let mut sources = vec![root.join("wit"), root.join("rust-toolchain.toml")];
     sources.extend(
-        [".cargo/config.toml", "Cargo.toml", "Cargo.lock", "build.sh", "make-sysroot.sh"].map(|file| plugins.join(file)),
+        [".cargo/config.toml", "Cargo.toml", "Cargo.lock", "build.sh", "make-sysroot.sh"]
+            .map(|file| plugins.join(file)),
     );
     for package in packages.iter().chain(&["sdk"]) {
         sources.extend(["Cargo.toml", "src"].map(|part| plugins.join(package).join(part)));
