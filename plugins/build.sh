@@ -4,7 +4,7 @@
 # usage: plugins/build.sh [PACKAGE...]        (default: every plugin of this workspace)
 #
 # OUTRIGGER_WASM_TOOLCHAIN says where the compiler for wasm32-unknown-unknown comes from:
-#   auto    (default) the first of the following that is possible
+#   auto    (default) the target of the active toolchain, a std built earlier, then the first of these that is possible
 #   rustup  the active Rust toolchain; the target is added with `rustup target add` where it is missing
 #   debian  Debian's rustc-web and rust-web-src; std is built once into ${XDG_CACHE_HOME:-~/.cache}/outrigger/wasm-sysroot
 set -euo pipefail
@@ -81,7 +81,8 @@ find_linker() {
 cd "$here"
 
 case $choice in
-  auto) use_installed || use_rustup || use_sysroot || use_debian || give_up ;;
+  # A sysroot is there because rustup could not help before: do not wait for it again.
+  auto) use_installed || use_sysroot || use_rustup || use_debian || give_up ;;
   rustup) use_installed || use_rustup || give_up ;;
   debian) use_sysroot || use_debian || give_up ;;
   *) say "OUTRIGGER_WASM_TOOLCHAIN is \`$choice\`; it may be auto, rustup or debian"; exit 2 ;;
