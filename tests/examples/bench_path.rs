@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tests::host::{Host, demo_model};
 
 const TOKENS: u32 = 192;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 fn main() {
-    let bare = std::env::args().nth(1).expect("usage: bench_path PATH_OF_BENCH_DECODE");
+    let bench_decode = std::env::args().nth(1).expect("usage: bench_path PATH_OF_BENCH_DECODE");
     let model = demo_model();
     // The first start compiles the plugins and reads the model from disk; the others are what a restart costs.
     drop(Host::serve(&model, &["--plugin=redact"]));
@@ -23,7 +23,8 @@ fn main() {
     let resident_idle = resident_bytes(host.pid());
     let mut rates = Vec::new();
     for round in 0..ROUNDS {
-        let (loop_rate, engine_rate) = bare_rates(&bare, &model);
+        let loop_rate = decode_rate(&bench_decode, "bare", &model);
+        let engine_rate = decode_rate(&bench_decode, "engine", &model);
         let path_rate = streamed_rate(&host);
         println!(
             "round {round}: bare loop {loop_rate:6.1}  engine {engine_rate:6.1}  whole path {path_rate:6.1} tokens/s"
@@ -57,21 +58,17 @@ fn seconds_to_ready(model: &Path) -> f64 {
     elapsed.as_secs_f64()
 }
 
-/// Tokens per second of the bare loop and of the engine, as `bench_decode` prints them.
-fn bare_rates(bare: &str, model: &Path) -> (f64, f64) {
-    let output = Command::new(bare)
+/// Tokens per second of the bare loop or of the engine, as `bench_decode` prints them.
+fn decode_rate(bench_decode: &str, what: &str, model: &Path) -> f64 {
+    let output = Command::new(bench_decode)
+        .arg(what)
         .arg(model)
         .args([TOKENS.to_string(), "1".to_owned()])
-        .env("GOMP_SPINCOUNT", "1000")
         .output()
         .expect("bench_decode runs");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let rate = |name: &str| {
-        let after = printed.split("median:").nth(1).and_then(|line| line.split(name).nth(1));
-        let number = after.and_then(|rest| rest.split([',', 't']).next()).and_then(|text| text.trim().parse().ok());
-        number.unwrap_or_else(|| panic!("no rate of `{name}` in: {printed}"))
-    };
-    (rate("bare"), rate("engine"))
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let rate = printed.split_whitespace().next().and_then(|word| word.parse().ok());
+    rate.unwrap_or_else(|| panic!("no rate in: {printed}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// Tokens per second between the first and the last piece of a streamed answer.

@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub fn binary() -> PathBuf {
     let mut folder = std::env::current_exe().expect("the path of this test");
     folder.pop();
-    if folder.ends_with("deps") {
+    if folder.ends_with("deps") || folder.ends_with("examples") {
         folder.pop();
     }
     let binary = folder.join("outrigger");

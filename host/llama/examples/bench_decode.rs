@@ -1,8 +1,11 @@
-//! What the engine costs: decoded tokens per second of a bare loop over the decoder, and of one request through the
-//! engine, in turns on one model.
+//! Decoded tokens per second of a bare loop over the decoder, or of one request through the engine.
+//!
+//! One of the two per process: each has its own team of OpenMP threads, and where a process has more of them than
+//! processors, libgomp gives up spinning almost at once and both get slower by a third. `tests/examples/bench_path.rs`
+//! runs them in turns.
 //!
 //! ```text
-//! GOMP_SPINCOUNT=1000 cargo run --release -p llama --example bench_decode -- MODEL.gguf [TOKENS [ROUNDS]]
+//! GOMP_SPINCOUNT=1000 cargo run --release -p llama --example bench_decode -- bare|engine MODEL.gguf [TOKENS [ROUNDS]]
 //! ```
 
 use std::process::ExitCode;
@@ -28,13 +31,13 @@ const SAMPLING: Sampling = Sampling {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let Some(path) = arguments.next() else {
-        eprintln!("usage: bench_decode MODEL.gguf [TOKENS [ROUNDS]]");
+    let (Some(what), Some(path)) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: bench_decode bare|engine MODEL.gguf [TOKENS [ROUNDS]]");
         return ExitCode::FAILURE;
     };
     let tokens = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(128).max(2);
     let rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(7).max(1);
-    match run(path, tokens, rounds) {
+    match run(&what, path, tokens, rounds) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -43,31 +46,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: String, tokens: u32, rounds: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn run(what: &str, path: String, tokens: u32, rounds: usize) -> Result<(), Box<dyn std::error::Error>> {
     if std::env::var_os("GOMP_SPINCOUNT").is_none() {
         eprintln!("note: without GOMP_SPINCOUNT=1000 a busy neighbour decides these figures");
     }
     let model = Model::load(&LoadOptions { context_length: Some(CONTEXT_LENGTH), ..LoadOptions::new(path, "bench") })?;
     let prompt = model.vocabulary().tokenize(PROMPT, SpecialTokens::Literal);
-    let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257 };
-    let mut decoder = model.decoder(shape)?;
-    let engine = {
-        let model = model.clone();
-        let vocabulary = model.vocabulary();
-        engine::start(model.card().clone(), vocabulary, Config::default(), move |shape| model.decoder(shape))?
-    };
-    println!("{} threads, {} prompt tokens, {tokens} tokens, {rounds} rounds", model.threads(), prompt.len());
-
-    let mut results = Vec::new();
-    for round in 1..=rounds {
-        let bare = bare_loop(&mut decoder, &prompt, tokens)?;
-        let through = through_engine(&engine, &prompt, tokens)?;
-        println!("round {round}: bare {bare:6.1}, engine {through:6.1} tokens/s, ratio {:.3}", through / bare);
-        results.push((bare, through));
+    let mut rates = Vec::new();
+    match what {
+        "bare" => {
+            let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257 };
+            let mut decoder = model.decoder(shape)?;
+            for _ in 0..rounds {
+                rates.push(bare_loop(&mut decoder, &prompt, tokens)?);
+            }
+        }
+        "engine" => {
+            let (card, vocabulary) = (model.card().clone(), model.vocabulary());
+            let engine = engine::start(card, vocabulary, Config::default(), move |shape| model.decoder(shape))?;
+            for _ in 0..rounds {
+                rates.push(through_engine(&engine, &prompt, tokens)?);
+            }
+        }
+        other => return Err(format!("`{other}` is neither `bare` nor `engine`").into()),
     }
-    let of = |part: fn(&(f64, f64)) -> f64| median(results.iter().map(part).collect());
-    let (bare, through, ratio) = (of(|r| r.0), of(|r| r.1), of(|r| r.1 / r.0));
-    println!("median:  bare {bare:6.1}, engine {through:6.1} tokens/s, ratio {ratio:.3}");
+    println!("{:.1} tokens/s, median of {rounds} rounds of {tokens} tokens", median(rates));
     Ok(())
 }
 

@@ -70,10 +70,6 @@ impl Default for Limits {
 /// Between two looks at a running guest's clock. Finer costs wake-ups, coarser lets a loop run longer than its budget.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
-/// Ticks without a guest call before the ticker sleeps. Waking it costs a system call, so it stays awake between the
-/// tokens of a stream (10 ms apart) and sleeps when the sidecar is idle.
-pub(crate) const IDLE_TICKS: u32 = 100;
-
 /// Wall time of a call may be this many times its CPU budget, and [`WALL_SLACK`] more: the backstop for a guest that
 /// waits instead of working, and for a machine so busy that the guest gets no CPU.
 pub(crate) const WALL_FACTOR: u32 = 20;
