@@ -112,9 +112,7 @@ mod tests {
         fn find_control_token(&self, text: &str) -> Option<(Range<usize>, Token)> {
             [("<|end|>", END), ("<s>", BEGIN)]
                 .into_iter()
-                .filter_map(|(spelled, token)| {
-                    text.find(spelled).map(|start| (start..start + spelled.len(), token))
-                })
+                .filter_map(|(spelled, token)| text.find(spelled).map(|start| (start..start + spelled.len(), token)))
                 .min_by_key(|(place, _)| place.start)
         }
         fn prompt_start(&self) -> Option<Token> {
