@@ -240,3 +240,9 @@ fn the_fixtures_are_what_jinja2_renders_now() {
     let output = Command::new(python()).arg(golden().join("generate.py")).arg("--check").output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn the_fixture_of_the_demo_model_is_its_own_template() {
+    let header = model::gguf::Header::read(&tests::host::demo_model()).expect("the demo model");
+    assert_eq!(header.chat_template(), Some(read(&golden().join("templates/smollm2.jinja")).as_str()));
+}

@@ -49,7 +49,7 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
         headers: Vec::new(),
     };
     let started = Instant::now();
-    let mut answer = service.chat(request, call, telemetry::Endpoint::ChatCompletions).await?;
+    let mut answer = service.chat(request, call, telemetry::Endpoint::Run).await?;
     let mut stdout = std::io::stdout();
     while let Some(event) = answer.next().await {
         match event {

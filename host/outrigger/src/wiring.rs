@@ -54,6 +54,7 @@ pub(crate) fn load(settings: &Settings, metrics: &PluginMetrics) -> anyhow::Resu
 }
 
 fn load_model(settings: &Settings, path: &Path) -> anyhow::Result<engine::EngineHandle> {
+    check_processor()?;
     // Before llama.cpp sees the file: its answer to a damaged one may be to end the process.
     let header = Header::read(path).with_context(|| format!("cannot use the model {}", path.display()))?;
     tracing::debug!(tensors = header.tensor_count, bytes = header.tensor_bytes, "the model's header is sound");
@@ -71,6 +72,28 @@ fn load_model(settings: &Settings, path: &Path) -> anyhow::Result<engine::Engine
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
     Ok(engine::start(card, vocabulary, config, move |shape| model.decoder(shape))?)
+}
+
+/// llama.cpp is compiled for these (`host/llama`); without them it would end by an illegal instruction.
+#[cfg(target_arch = "x86_64")]
+fn check_processor() -> anyhow::Result<()> {
+    let has = [
+        ("AVX2", is_x86_feature_detected!("avx2")),
+        ("FMA", is_x86_feature_detected!("fma")),
+        ("F16C", is_x86_feature_detected!("f16c")),
+        ("BMI2", is_x86_feature_detected!("bmi2")),
+    ];
+    let missing: Vec<&str> = has.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
+    if !missing.is_empty() {
+        bail!("this processor lacks {}, which this build of outrigger needs", missing.join(", "));
+    }
+    Ok(())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[expect(clippy::unnecessary_wraps, reason = "the same call on every architecture")]
+fn check_processor() -> anyhow::Result<()> {
+    Ok(())
 }
 
 fn load_plugins(
