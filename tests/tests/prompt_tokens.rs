@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use inference::{Prompt, Segment, SpecialTokens, Token, Vocabulary as _};
+use inference::{Prompt, Segment, SpecialTokens, Token};
 use llama::{LoadOptions, Model};
 use tests::host::demo_model;
 
