@@ -122,6 +122,17 @@ fn configuration_that_means_nothing() {
 }
 
 #[test]
+fn contexts_that_the_model_or_the_memory_does_not_hold() {
+    let model = format!("--model=file:{}", demo_model().display());
+    check_refused(&[&model, "--context-length=100000"], 1, &["100000", "trained for 8192"]);
+    // A small model that claims to know contexts of four thousand million tokens: 2 TB.
+    let folder = tempfile::tempdir().expect("a folder");
+    let vast = file(&folder, "vast.gguf", &Markov::default().context_length(4_000_000_000).to_bytes());
+    let vast = format!("--model=file:{vast}");
+    check_refused(&[&vast, "--context-length=4000000000"], 1, &["KV cache", "GB", "`max_concurrency`"]);
+}
+
+#[test]
 fn components_that_are_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_model_folder, path) = tiny();

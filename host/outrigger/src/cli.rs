@@ -64,7 +64,7 @@ pub(crate) struct Run {
     pub(crate) system: Option<String>,
 
     /// Most tokens of the answer [default: what the context holds]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: Option<u32>,
 
     /// 0 for the likeliest answer, 2 for the wildest [default: 0.8]

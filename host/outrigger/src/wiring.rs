@@ -58,6 +58,7 @@ fn load_model(settings: &Settings, path: &Path) -> anyhow::Result<engine::Engine
     // Before llama.cpp sees the file: its answer to a damaged one may be to end the process.
     let header = Header::read(path).with_context(|| format!("cannot use the model {}", path.display()))?;
     tracing::debug!(tensors = header.tensor_count, bytes = header.tensor_bytes, "the model's header is sound");
+    check_context(settings, &header).with_context(|| format!("cannot serve the model {}", path.display()))?;
     let options = llama::LoadOptions {
         context_length: settings.context_length,
         threads: settings.threads,
@@ -72,6 +73,36 @@ fn load_model(settings: &Settings, path: &Path) -> anyhow::Result<engine::Engine
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
     Ok(engine::start(card, vocabulary, config, move |shape| model.decoder(shape))?)
+}
+
+/// A context that the model was not made for, or that memory does not hold, is refused before llama.cpp asks for it.
+fn check_context(settings: &Settings, header: &Header) -> anyhow::Result<()> {
+    let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
+    let context_length = settings.context_length.unwrap_or_else(|| trained.min(llama::CONTEXT_LENGTH_DEFAULT));
+    if context_length > trained {
+        bail!("`context_length` is {context_length}, and the model was trained for {trained} tokens; ask for no more");
+    }
+    let slots = settings.max_concurrency.get();
+    let need = header.kv_cache_bytes(context_length).map(|bytes| bytes.saturating_mul(slots as u64));
+    if let (Some(need), Some(have)) = (need, available_memory_bytes())
+        && need > have
+    {
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        bail!(
+            "the KV cache of {slots} requests with {context_length} tokens each needs {:.1} GB, and {:.1} GB of memory \
+             are free; lower `context_length` or `max_concurrency`",
+            gigabytes(need),
+            gigabytes(have)
+        );
+    }
+    Ok(())
+}
+
+/// `MemAvailable` of /proc/meminfo: what can be used without swapping.
+fn available_memory_bytes() -> Option<u64> {
+    let facts = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = facts.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// llama.cpp is compiled for these (`host/llama`); without them it would end by an illegal instruction.

@@ -128,6 +128,24 @@ impl Header {
         self.number(&format!("{}.context_length", self.architecture()?))
     }
 
+    /// Bytes of the KV cache for one sequence of `context_length` tokens in 16-bit floats: for every layer and token a
+    /// key and a value of `head_count_kv` heads. `None` where the header does not say, or says it layer by layer.
+    #[must_use]
+    pub fn kv_cache_bytes(&self, context_length: u32) -> Option<u64> {
+        let architecture = self.architecture()?;
+        let fact = |key: &str| self.number(&format!("{architecture}.{key}"));
+        let heads = fact("attention.head_count")?;
+        let heads_kv = match self.metadata.get(&format!("{architecture}.attention.head_count_kv")) {
+            None => heads,
+            Some(_) => fact("attention.head_count_kv")?,
+        };
+        let head_width = fact("embedding_length")?.checked_div(heads)?;
+        let key = fact("attention.key_length").unwrap_or(head_width);
+        let value = fact("attention.value_length").unwrap_or(head_width);
+        let values_per_token = fact("block_count")?.checked_mul(heads_kv)?.checked_mul(key.checked_add(value)?)?;
+        values_per_token.checked_mul(2)?.checked_mul(u64::from(context_length))
+    }
+
     /// The model's own Jinja chat template.
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {

@@ -68,6 +68,19 @@ fn facts_are_read() {
 }
 
 #[test]
+fn the_kv_cache_is_counted_from_the_header() {
+    let number = |bytes: Bytes, key: &str, value: u32| bytes.text(key).u32(4).u32(value);
+    let mut bytes = Bytes::new(3, 0, 5).text("general.architecture").u32(TYPE_STRING).text("llama");
+    bytes = number(bytes, "llama.block_count", 30);
+    bytes = number(bytes, "llama.embedding_length", 576);
+    bytes = number(bytes, "llama.attention.head_count", 9);
+    bytes = number(bytes, "llama.attention.head_count_kv", 3);
+    let header = parse(&bytes.0).expect("a good header");
+    // SmolLM2-135M: llama.cpp reports 180 MiB for 8,192 tokens.
+    assert_eq!(header.kv_cache_bytes(8192), Some(180 << 20));
+}
+
+#[test]
 fn other_files_are_named_for_what_they_are() {
     check_refused(
         &Bytes(b"PK\x03\x04zip".to_vec()),
