@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -97,7 +96,7 @@ pub(crate) struct Probe {
 
     /// Where the server listens
     #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8484")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: String,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

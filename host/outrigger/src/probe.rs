@@ -1,7 +1,7 @@
 //! `outrigger probe`: what a container's health check runs where the prober cannot reach loopback.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -20,8 +20,13 @@ pub(crate) fn probe(arguments: &Probe) -> Result<(), Failure> {
 
 fn ask(Probe { probe, listen }: &Probe) -> anyhow::Result<()> {
     let path = probe.path();
+    let address = listen
+        .to_socket_addrs()
+        .with_context(|| format!("`{listen}` is no ADDRESS:PORT"))?
+        .next()
+        .with_context(|| format!("`{listen}` resolves to no address"))?;
     let mut socket =
-        TcpStream::connect_timeout(listen, TIMEOUT).with_context(|| format!("nothing answers on {listen}"))?;
+        TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("nothing answers on {listen}"))?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
