@@ -122,14 +122,15 @@ fn stop_texts_and_lengths_end_the_answer() {
 
 #[test]
 fn several_requests_are_answered_at_once() {
-    let (_folder, path) = written(&Markov::default().endless(&["tick ", "tock "]));
+    let (_folder, path) = written(&Markov::default().context_length(8192).endless(&["tick ", "tock "]));
     let host = Host::serve(&path, &["--max-concurrency=2"]);
     let mut endless = request("tiny");
-    endless["max_tokens"] = json!(2000);
+    endless["max_tokens"] = json!(8000);
     let mut first = host.stream(&endless);
     let mut short = request("tiny");
     short["max_tokens"] = json!(4);
     assert_eq!(host.chat(&short).content(), "tick tock tick tock ");
+    assert_eq!(host.metric("outrigger_requests_running", &[]), 1, "the short one waited for the first");
     assert!(first.next_data().is_some(), "the first goes on");
 }
 

@@ -74,6 +74,7 @@ fn each_fault_ends_its_own_request_while_another_streams_on() {
     }
     assert_eq!(host.chat(&request(2)).content(), "tick tock ", "whoever behaves is answered");
     assert_eq!(host.metric("outrigger_plugin_faults_total", &["plugin=\"misbehaving\""]), 8);
+    assert_eq!(host.metric("outrigger_requests_running", &[]), 1, "the other stream has ended");
     drop(stream);
     host.wait_until("every instance is gone", |host| {
         host.metric("outrigger_plugin_instances", &[]) == 0 && host.metric("outrigger_requests_running", &[]) == 0

@@ -47,7 +47,7 @@ pub(crate) fn load(settings: &Settings, metrics: &PluginMetrics) -> anyhow::Resu
         "model loaded"
     );
     if card.chat_template.is_none() {
-        tracing::warn!("the model has no chat template; `chat-template` falls back to ChatML, which may not suit it");
+        tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
     }
     let pipeline = load_plugins(settings, &engine, metrics)?;
     Ok(Serving { engine: Arc::new(engine), pipeline })

@@ -68,8 +68,8 @@ impl Shared {
     }
 
     /// A thread that wakes every millisecond takes its core from the model's threads each time, which then wait for
-    /// each other: on two cores a ticker that stayed awake between tokens cost a stream some 4 % of its speed. Being
-    /// woken by the first call of a piece costs that call a system call.
+    /// each other. On two cores a ticker that stayed awake between tokens woke 8 times per token, and wakes 2 times
+    /// like this. Being woken by the first call of a piece costs that call a system call.
     fn sleep_while_idle(&self) {
         if self.in_flight.load(Ordering::SeqCst) > 0 {
             return;
