@@ -7,4 +7,6 @@ mod reference;
 
 pub mod gguf;
 
-pub use reference::{ModelReference, ReferenceError};
+pub use reference::{
+    Commit, FileChoice, HubReference, ModelReference, ReferenceError, RepositoryId, RepositoryPath, Revision,
+};

@@ -34,7 +34,9 @@ pub(crate) fn metrics() -> Metrics {
 /// Loads the model and the plugins. Takes as long as reading the model does.
 pub(crate) fn load(settings: &Settings, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
     let started = Instant::now();
-    let ModelReference::File(path) = &settings.model;
+    let ModelReference::File(path) = &settings.model else {
+        bail!("`{}` is a model of the Hub, which cannot be served yet", settings.model)
+    };
     let engine = load_model(settings, path)?;
     let card = engine.card();
     tracing::info!(

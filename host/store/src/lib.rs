@@ -1,0 +1,1 @@
+//! Models on disk: downloads, and a cache in which what exists is complete and verified.
