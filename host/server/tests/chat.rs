@@ -204,6 +204,57 @@ async fn before_the_model_is_there_clients_are_told_to_wait() {
     assert_eq!(server.get("/readyz").await.status, 503);
 }
 
+// R29
+#[tokio::test]
+async fn a_model_that_is_loaded_on_use_is_waited_for_by_whoever_asks_first() {
+    let mut setup = Setup { is_ready: false, ..Setup::says(&["ok"]) };
+    setup.service.model_id = Some("fake/model".to_owned());
+    setup.service.queue_max = 2;
+    let server = setup.start().await;
+    server.service.on_first_use();
+    let ready = server.get("/readyz").await;
+    assert_eq!(
+        (ready.status, ready.body.as_str()),
+        (200, r#"{"status":"ok","reason":"the model is loaded at its first use"}"#)
+    );
+    assert!(server.get("/v1/models").await.body.contains(r#""id":"fake/model""#));
+    assert_eq!(server.get("/v1/models/fake/model").await.status, 200);
+    assert_eq!(server.chat(&WHOLE.replace("fake/model", "other")).await.status, 404, "and nothing is loaded for it");
+    assert!(tokio::time::timeout(Duration::ZERO, server.service.wanted()).await.is_err());
+
+    let load = async {
+        server.service.wanted().await;
+        server.service.loading("downloading (40 %)");
+        while server.metric("outrigger_requests_waiting", "") < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(server.get("/readyz").await.status, 503);
+        assert_eq!(server.chat(WHOLE).await.error().0, "queue_full");
+        server.make_ready();
+    };
+    let (first, second, ()) = tokio::join!(server.chat(WHOLE), server.chat(WHOLE), load);
+    assert_eq!((first.status, second.status), (200, 200));
+    assert_eq!(server.metric("outrigger_requests_waiting", ""), 0);
+}
+
+// R29
+#[tokio::test]
+async fn who_waits_in_vain_for_a_model_learns_how_far_it_is() {
+    let mut setup = Setup { is_ready: false, ..Setup::default() };
+    setup.service.queue_wait_max = Duration::from_millis(50);
+    let server = setup.start().await;
+    server.service.on_first_use();
+    server.service.loading("downloading (40 %)");
+    let reply = server.chat(WHOLE).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    assert_eq!(reply.error().1, "the model is not ready: downloading (40 %)");
+
+    server.service.failed("the hub does not know acme/tiny");
+    tokio::time::timeout(Duration::from_secs(5), server.service.wanted()).await.expect("asked for above");
+    assert_eq!(server.chat(WHOLE).await.error().1, "the model could not be loaded: the hub does not know acme/tiny");
+    tokio::time::timeout(Duration::from_secs(5), server.service.wanted()).await.expect("each request asks anew");
+}
+
 #[tokio::test]
 async fn a_full_line_and_waiting_in_vain_are_503() {
     let mut setup = Setup::plays(vec![Act::Hang]);

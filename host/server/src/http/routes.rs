@@ -76,10 +76,13 @@ pub(super) fn new_request_id() -> RequestId {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    json(&ModelList::new(&app.service.models()))
+    json(&ModelList::new(&app.service.models(), app.service.model_expected()))
 }
 
 async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    if let Some(expected) = app.service.model_expected().filter(|expected| *expected == id) {
+        return Ok(json(&ModelObject::expected(expected)));
+    }
     let cards = app.service.models();
     let card = cards.iter().find(|card| card.id == id).ok_or_else(|| {
         let served = cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join("`, `");
@@ -97,6 +100,8 @@ async fn live() -> Response {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (code, status, reason) = match app.service.readiness() {
         Readiness::Ready => (StatusCode::OK, "ok", None),
+        // Whoever waited for more than this before sending requests would wait for ever.
+        Readiness::OnFirstUse => (StatusCode::OK, "ok", Some("the model is loaded at its first use".to_owned())),
         Readiness::Loading(progress) => (StatusCode::SERVICE_UNAVAILABLE, "loading", Some(progress)),
         Readiness::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "failed", Some(reason)),
         Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", None),

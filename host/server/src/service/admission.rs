@@ -49,7 +49,7 @@ impl Admission {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok((self.permit(slot), Duration::ZERO));
         }
-        let place = Place::take(&self.line, self.queue_max)?;
+        let place = self.line()?;
         let arrived = Instant::now();
         let slot = tokio::time::timeout(self.queue_wait_max, Arc::clone(&self.slots).acquire_owned()).await;
         let admitted = match slot {
@@ -60,6 +60,16 @@ impl Admission {
         // Only now: a drain that counts meanwhile must see this request in the line or in a slot.
         drop(place);
         admitted
+    }
+
+    /// A place in the line, for whoever waits for something else than a slot.
+    pub(super) fn line(&self) -> Result<Place, ChatError> {
+        Place::take(&self.line, self.queue_max)
+    }
+
+    /// How long anybody waits.
+    pub(super) fn wait_max(&self) -> Duration {
+        self.queue_wait_max
     }
 
     /// Requests that hold a slot or wait for one.
@@ -86,8 +96,8 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the line.
-struct Place(Arc<Line>);
+/// A place in the line; dropped, it is free again.
+pub(super) struct Place(Arc<Line>);
 
 impl Place {
     fn take(line: &Arc<Line>, queue_max: usize) -> Result<Self, ChatError> {

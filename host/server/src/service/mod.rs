@@ -6,8 +6,8 @@ mod error;
 mod record;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use inference::{
@@ -15,7 +15,7 @@ use inference::{
     SubmitError, Token, Vocabulary,
 };
 use telemetry::{Endpoint, Metrics};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use answer::{Answer, AnswerEvent, Finished};
 pub use error::ChatError;
@@ -28,6 +28,8 @@ use crate::limits;
 /// What an operator decides about requests for work.
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
+    /// The name that the model will answer to, where it is known before the model is loaded.
+    pub model_id: Option<String>,
     /// Requests that hold a slot at once.
     pub max_concurrency: NonZeroUsize,
     /// Requests that wait for a slot.
@@ -50,6 +52,7 @@ pub struct Defaults {
 impl Default for ServiceConfig {
     fn default() -> Self {
         Self {
+            model_id: None,
             max_concurrency: NonZeroUsize::new(limits::CONCURRENCY_DEFAULT).unwrap_or(NonZeroUsize::MIN),
             queue_max: limits::QUEUE_MAX_DEFAULT,
             queue_wait_max: limits::QUEUE_WAIT_MAX_DEFAULT,
@@ -70,6 +73,8 @@ pub struct Serving {
 /// Whether requests are answered now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
+    /// Yes; the first request will have the model fetched and loaded, and waits for it.
+    OnFirstUse,
     /// The model is on its way; this far.
     Loading(String),
     /// The model will not come, and why.
@@ -85,13 +90,18 @@ pub struct Service {
     defaults: Defaults,
     metrics: Metrics,
     admission: Admission,
-    state: RwLock<State>,
+    model_id: Option<String>,
+    state: watch::Sender<State>,
+    /// Whether requests for a model that is not there wait for it, rather than being sent away.
+    is_loaded_on_use: AtomicBool,
+    wanted: Notify,
     is_draining: AtomicBool,
     cancelled: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
 enum State {
+    OnFirstUse,
     Loading(String),
     Failed(String),
     Ready { serving: Serving, fingerprint: String },
@@ -101,12 +111,15 @@ impl Service {
     /// A service without a model yet.
     #[must_use]
     pub fn new(config: ServiceConfig, metrics: Metrics) -> Self {
-        let ServiceConfig { max_concurrency, queue_max, queue_wait_max, defaults } = config;
+        let ServiceConfig { model_id, max_concurrency, queue_max, queue_wait_max, defaults } = config;
         Self {
             defaults,
             admission: Admission::new(max_concurrency, queue_max, queue_wait_max, metrics.inference.clone()),
             metrics,
-            state: RwLock::new(State::Loading("starting".to_owned())),
+            model_id,
+            state: watch::Sender::new(State::Loading("starting".to_owned())),
+            is_loaded_on_use: AtomicBool::new(false),
+            wanted: Notify::new(),
             is_draining: AtomicBool::new(false),
             cancelled: watch::Sender::new(false),
         }
@@ -116,7 +129,10 @@ impl Service {
     ///
     /// The model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
     pub async fn chat(&self, request: ChatRequest, call: Call, endpoint: Endpoint) -> Result<Answer, ChatError> {
-        let (serving, fingerprint) = self.serving()?;
+        if let Some(served) = self.model_id.as_ref().filter(|id| **id != request.model) {
+            return Err(ChatError::ModelNotFound { model: request.model, served: served.clone() });
+        }
+        let (serving, fingerprint) = self.serving().await?;
         let card = serving.engine.card();
         if request.model != card.id {
             return Err(ChatError::ModelNotFound { model: request.model, served: card.id.clone() });
@@ -178,6 +194,19 @@ impl Service {
         Ok((generation, run, permit))
     }
 
+    /// The model is to be loaded when it is [`wanted`](Self::wanted); requests wait for it as long as they may wait for a
+    /// slot.
+    pub fn on_first_use(&self) {
+        self.metrics.inference.ready.set(0);
+        self.is_loaded_on_use.store(true, Ordering::Relaxed);
+        self.set(State::OnFirstUse);
+    }
+
+    /// Returns when a request has come for a model that is not there, since the last call.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     /// The model is on its way; `progress` is for people.
     pub fn loading(&self, progress: impl Into<String>) {
         self.metrics.inference.ready.set(0);
@@ -205,6 +234,7 @@ impl Service {
             return Readiness::Draining;
         }
         match self.state() {
+            State::OnFirstUse => Readiness::OnFirstUse,
             State::Loading(progress) => Readiness::Loading(progress),
             State::Failed(reason) => Readiness::Failed(reason),
             State::Ready { .. } => Readiness::Ready,
@@ -216,8 +246,15 @@ impl Service {
     pub fn models(&self) -> Vec<ModelCard> {
         match self.state() {
             State::Ready { serving, .. } => vec![serving.engine.card().clone()],
-            State::Loading(_) | State::Failed(_) => Vec::new(),
+            State::OnFirstUse | State::Loading(_) | State::Failed(_) => Vec::new(),
         }
+    }
+
+    /// The name that the model will answer to, while it is not there.
+    #[must_use]
+    pub fn model_expected(&self) -> Option<&str> {
+        let is_ready = matches!(*self.state.borrow(), State::Ready { .. });
+        self.model_id.as_deref().filter(|_| !is_ready)
     }
 
     /// What a request gets that does not say.
@@ -255,24 +292,45 @@ impl Service {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    fn serving(&self) -> Result<(Serving, String), ChatError> {
+    /// What answers. A model that is loaded on use is asked for here, and waited for in the same bounded line and as long
+    /// as a slot is.
+    async fn serving(&self) -> Result<(Serving, String), ChatError> {
+        let now = self.serving_now();
+        if !matches!(now, Err(ChatError::Loading { .. } | ChatError::LoadFailed { .. })) {
+            return now;
+        }
+        self.wanted.notify_one();
+        if !self.is_loaded_on_use.load(Ordering::Relaxed) || matches!(now, Err(ChatError::LoadFailed { .. })) {
+            return now;
+        }
+        let _place = self.admission.line()?;
+        let (mut state, mut cancelled) = (self.state.subscribe(), self.cancelled.subscribe());
+        let is_there = |state: &State| matches!(state, State::Ready { .. } | State::Failed(_));
+        tokio::select! {
+            _ = tokio::time::timeout(self.admission.wait_max(), state.wait_for(is_there)) => {}
+            _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
+        }
+        self.serving_now()
+    }
+
+    fn serving_now(&self) -> Result<(Serving, String), ChatError> {
         if self.is_draining() {
             return Err(ChatError::Draining);
         }
         match self.state() {
             State::Ready { serving, fingerprint } => Ok((serving, fingerprint)),
+            State::OnFirstUse => Err(ChatError::Loading { progress: "it is loaded at its first use".to_owned() }),
             State::Loading(progress) => Err(ChatError::Loading { progress }),
             State::Failed(reason) => Err(ChatError::LoadFailed { reason }),
         }
     }
 
-    // A panic elsewhere cannot leave a half-written state behind: it is replaced as a whole.
     fn state(&self) -> State {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.borrow().clone()
     }
 
     fn set(&self, state: State) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.state.send_replace(state);
     }
 }
 

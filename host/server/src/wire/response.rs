@@ -314,8 +314,10 @@ pub(crate) struct ModelList<'a> {
 }
 
 impl<'a> ModelList<'a> {
-    pub(crate) fn new(cards: &'a [ModelCard]) -> Self {
-        Self { object: "list", data: cards.iter().map(ModelObject::new).collect() }
+    /// The loaded models, and the name of one that is still to come.
+    pub(crate) fn new(cards: &'a [ModelCard], expected: Option<&'a str>) -> Self {
+        let loaded = cards.iter().map(ModelObject::new);
+        Self { object: "list", data: loaded.chain(expected.map(ModelObject::expected)).collect() }
     }
 }
 
@@ -326,7 +328,8 @@ pub(crate) struct ModelObject<'a> {
     object: &'static str,
     created: u64,
     owned_by: &'static str,
-    outrigger: ModelFacts<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outrigger: Option<ModelFacts<'a>>,
 }
 
 #[derive(Serialize)]
@@ -345,13 +348,18 @@ impl<'a> ModelObject<'a> {
             object: "model",
             created: card.created,
             owned_by: "outrigger",
-            outrigger: ModelFacts {
+            outrigger: Some(ModelFacts {
                 revision: &card.revision,
                 architecture: &card.architecture,
                 context_length: card.context_length,
                 context_length_trained: card.context_length_trained,
                 size_bytes: card.size_bytes,
-            },
+            }),
         }
+    }
+
+    /// A model that is not loaded yet: only its name is known.
+    pub(crate) fn expected(id: &'a str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "outrigger", outrigger: None }
     }
 }

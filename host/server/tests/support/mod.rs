@@ -63,21 +63,26 @@ impl Setup {
     pub(crate) async fn start(self) -> Server {
         let engine = FakeEngine::new(self.service.max_concurrency.get(), self.script);
         let service = Arc::new(Service::new(self.service, Metrics::new(&[("version", "test")])));
-        if self.is_ready {
-            let pipeline = Arc::new(self.pipeline.clone());
-            service.ready(Serving { engine: Arc::clone(&engine) as _, pipeline });
-        }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = listener.local_addr().expect("a bound address");
         let (shutdown, told) = oneshot::channel::<()>();
         let served = tokio::spawn(serve(listener, Arc::clone(&service), self.http, async move {
             let _told = told.await;
         }));
-        Server { address, service, engine, pipeline: self.pipeline, shutdown: Some(shutdown), served }
+        let server = Server { address, service, engine, pipeline: self.pipeline, shutdown: Some(shutdown), served };
+        if self.is_ready {
+            server.make_ready();
+        }
+        server
     }
 }
 
 impl Server {
+    pub(crate) fn make_ready(&self) {
+        let pipeline = Arc::new(self.pipeline.clone());
+        self.service.ready(Serving { engine: Arc::clone(&self.engine) as _, pipeline });
+    }
+
     /// Sends a request whole and reads the response whole.
     pub(crate) async fn send(&self, request: &str) -> Reply {
         let mut client = self.connect().await;
