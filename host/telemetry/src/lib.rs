@@ -6,4 +6,6 @@
 pub mod logging;
 mod metrics;
 
-pub use metrics::{Endpoint, Format, InferenceEnd, InferenceMetrics, Metrics, PluginMetrics, RequestLabels};
+pub use metrics::{
+    DownloadMetrics, Endpoint, Format, InferenceEnd, InferenceMetrics, Metrics, PluginMetrics, RequestLabels,
+};

@@ -1,5 +1,6 @@
 //! The registry, and what of it each room may record.
 
+mod downloads;
 mod exposition;
 mod inference;
 mod plugins;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use downloads::DownloadMetrics;
 pub use exposition::Format;
 pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, RequestLabels};
 pub use plugins::PluginMetrics;
@@ -23,6 +25,8 @@ pub struct Metrics {
     pub inference: InferenceMetrics,
     /// Calls into plugins.
     pub plugins: PluginMetrics,
+    /// Downloads of models.
+    pub downloads: DownloadMetrics,
     http_responses: Family<ResponseLabels, Counter>,
     registry: Arc<Registry>,
 }
@@ -35,6 +39,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let inference = InferenceMetrics::register(&mut registry);
         let plugins = PluginMetrics::register(&mut registry);
+        let downloads = DownloadMetrics::register(&mut registry);
 
         let http_responses = Family::<ResponseLabels, Counter>::default();
         registry.register(
@@ -49,7 +54,7 @@ impl Metrics {
         build_info.get_or_create(&build).set(1);
         registry.register("outrigger_build_info", "What this binary was built from; always 1", build_info);
 
-        Self { inference, plugins, http_responses, registry: Arc::new(registry) }
+        Self { inference, plugins, downloads, http_responses, registry: Arc::new(registry) }
     }
 
     /// Counts a response. `route` is one of the router's own names, never a path from the wire.
