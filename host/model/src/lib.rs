@@ -3,10 +3,13 @@
 //! Nothing here trusts a file. A GGUF header is read in safe Rust with every count and length capped, so that a
 //! truncated or hostile file is refused with a sentence instead of being handed to C++.
 
+mod limits;
 mod reference;
+mod selection;
 
 pub mod gguf;
 
 pub use reference::{
     Commit, FileChoice, HubReference, ModelReference, ReferenceError, RepositoryId, RepositoryPath, Revision,
 };
+pub use selection::{Choices, Chosen, PREFERENCE, Selection, SelectionError, select};
