@@ -1,0 +1,355 @@
+//! Requests: one at a time, redirects followed by hand, and the token only where it belongs (R8).
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, LOCATION, RANGE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use reqwest::{Client as Connections, Response, redirect};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::address::{Resolver, is_loopback, wrong_with_target};
+use crate::backoff::asked_pause;
+use crate::config::HubConfig;
+use crate::error::HubError;
+use crate::limits::{
+    LOCATION_BYTES_MAX, POOL_IDLE_TIMEOUT, REDIRECTS_MAX, REFUSAL_BYTES_MAX, REFUSAL_TIMEOUT, WARNINGS_MAX,
+};
+use crate::obstacle;
+use crate::refusal::{Evidence, Refusal};
+use crate::shown::{shown, shown_url};
+use crate::token::{Token, TokenSource};
+
+/// How this program presents itself.
+const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
+
+/// What is asked for, as errors and logs name it.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) what: String,
+    /// The repository's page at the endpoint.
+    pub(crate) page: String,
+}
+
+/// Everything that requests share.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: HubConfig,
+    /// For this machine itself, which no proxy reaches.
+    direct: Connections,
+    /// For everything else: through the proxies that the environment names.
+    outward: Connections,
+    /// The `X-HF-Warning` that were logged.
+    warned: Mutex<BTreeSet<String>>,
+}
+
+impl Client {
+    pub(crate) fn new(config: HubConfig) -> Result<Self, HubError> {
+        let tls = crate::tls::config(config.ca_files.iter().map(AsRef::as_ref))?;
+        let builder = || {
+            Connections::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .dns_resolver(Resolver)
+                .redirect(redirect::Policy::none())
+                // The address of a private file is nothing for the CDN.
+                .referer(false)
+                .user_agent(USER_AGENT)
+                .connect_timeout(config.timeouts.connect)
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        };
+        let failed = |error: reqwest::Error| HubError::Client(error.into());
+        let direct = builder().no_proxy().build().map_err(failed)?;
+        let outward = builder().build().map_err(failed)?;
+        Ok(Self { direct, outward, config, warned: Mutex::default() })
+    }
+
+    /// Logs what the hub wants people to know, each sentence once.
+    fn heed(&self, headers: &HeaderMap, token: Option<&Token>) {
+        for warning in headers.get_all("x-hf-warning") {
+            let warning = shown(&String::from_utf8_lossy(warning.as_bytes()), token);
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if warned.len() < WARNINGS_MAX && warned.insert(warning.clone()) {
+                tracing::warn!(endpoint = %self.config.endpoint, "the hub says: {warning}");
+            }
+        }
+    }
+}
+
+/// One request and the redirects that it is answered with.
+pub(crate) struct Journey<'a> {
+    client: &'a Client,
+    subject: &'a Subject,
+    range: Option<Range<u64>>,
+    token: Option<(Token, TokenSource)>,
+    next: Url,
+    visited: Vec<Url>,
+    /// Once elsewhere, the token stays at home, even if somebody out there points back.
+    has_left: bool,
+}
+
+/// An answer that is no redirect.
+pub(crate) struct Answer<'a> {
+    pub(crate) response: Response,
+    pub(crate) url: Url,
+    pub(crate) client: &'a Client,
+    pub(crate) subject: &'a Subject,
+    token: Option<(Token, TokenSource)>,
+    is_endpoint: bool,
+}
+
+impl<'a> Journey<'a> {
+    /// A request to the hub, with its token.
+    pub(crate) fn to_hub(
+        client: &'a Client,
+        subject: &'a Subject,
+        url: Url,
+        range: Option<Range<u64>>,
+    ) -> Result<Self, HubError> {
+        let HubConfig { endpoint, tokens, .. } = &client.config;
+        refuse_offline(client, subject)?;
+        let token = tokens.read()?;
+        if let Some((_, from)) = &token
+            && endpoint.is_open_to_eavesdroppers()
+        {
+            return Err(HubError::PlainHttp { endpoint: endpoint.clone(), from: from.clone() });
+        }
+        let has_left = !endpoint.is_origin_of(&url);
+        Ok(Self { client, subject, range, token, next: url, visited: Vec::new(), has_left })
+    }
+
+    /// A request to where the hub sent us before, without a token.
+    pub(crate) fn to_storage(
+        client: &'a Client,
+        subject: &'a Subject,
+        url: Url,
+        range: Option<Range<u64>>,
+    ) -> Result<Self, HubError> {
+        refuse_offline(client, subject)?;
+        Ok(Self { client, subject, range, token: None, next: url, visited: Vec::new(), has_left: true })
+    }
+
+    /// Follows redirects to an answer.
+    pub(crate) async fn finish(mut self) -> Result<Answer<'a>, HubError> {
+        loop {
+            if let Some(answer) = self.step().await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Follows redirects to an answer of the endpoint, or to the first address that is not the endpoint's.
+    pub(crate) async fn to_the_border(&mut self) -> Result<Option<Answer<'a>>, HubError> {
+        while !self.has_left {
+            if let Some(answer) = self.step().await? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the next request goes.
+    pub(crate) fn next(&self) -> &Url {
+        &self.next
+    }
+
+    /// One request: its answer, or nothing when that was a redirect.
+    async fn step(&mut self) -> Result<Option<Answer<'a>>, HubError> {
+        let response = self.send().await?;
+        let status = response.status();
+        let token = self.token.as_ref().map(|(token, _)| token);
+        tracing::debug!(status = status.as_u16(), url = shown_url(&self.next, token), range = ?self.range, "answered");
+        self.client.heed(response.headers(), token);
+        if is_redirect(status) {
+            let target = self.target(&response).await?;
+            drain(response).await;
+            self.has_left |= !self.client.config.endpoint.is_origin_of(&target);
+            self.visited.push(std::mem::replace(&mut self.next, target));
+            return Ok(None);
+        }
+        let Self { client, subject, .. } = *self;
+        let token = self.token.take().filter(|_| !self.has_left);
+        Ok(Some(Answer { response, url: self.next.clone(), client, subject, token, is_endpoint: !self.has_left }))
+    }
+
+    async fn send(&self) -> Result<Response, HubError> {
+        let Client { config, direct, outward, .. } = self.client;
+        let is_here = self.next.host().is_some_and(|host| is_loopback(&host));
+        let connections = if is_here { direct } else { outward };
+        // Compressed ranges are no ranges of the file, and compressed weights are no smaller.
+        let mut request = connections.get(self.next.clone()).header(ACCEPT_ENCODING, "identity");
+        if let Some(range) = &self.range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        }
+        if !self.has_left
+            && let Some(authorization) = self.token.as_ref().and_then(|(token, _)| token.header())
+        {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let after = config.timeouts.connect + config.timeouts.idle;
+        let origin = || self.next.origin().ascii_serialization();
+        let what = || self.subject.what.clone();
+        match timeout(after, request.send()).await {
+            Ok(sent) => sent.map_err(|error| obstacle::unsent(error, what(), origin())),
+            Err(_) => Err(HubError::Silent { what: what(), origin: origin(), after }),
+        }
+    }
+
+    /// Where a redirect leads, if it may be followed.
+    async fn target(&self, response: &Response) -> Result<Url, HubError> {
+        let token = self.token.as_ref().map(|(token, _)| token);
+        let given = response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let refused =
+            |to: String, why: &str| HubError::Redirect { what: self.subject.what.clone(), to, why: why.to_owned() };
+        let nowhere = |why| refused(format!("`{}`", shown(&before_query(given), token)), why);
+        if given.is_empty() {
+            return Err(refused("nowhere".to_owned(), "the answer names no Location"));
+        }
+        if given.len() > LOCATION_BYTES_MAX {
+            return Err(nowhere("it is longer than 16 KiB"));
+        }
+        let target = std::str::from_utf8(given).ok().and_then(|given| self.next.join(given).ok());
+        let mut target = target.ok_or_else(|| nowhere("it is not a URL"))?;
+        target.set_fragment(None);
+        let wrong = |why| refused(shown_url(&target, token), why);
+        let Some(host) = target.host().filter(|_| matches!(target.scheme(), "http" | "https")) else {
+            return Err(nowhere("only http and https are"));
+        };
+        if self.next.scheme() == "https" && target.scheme() == "http" {
+            return Err(wrong("it leads from https to http"));
+        }
+        if !target.username().is_empty() || target.password().is_some() {
+            return Err(wrong("it holds a user name or password"));
+        }
+        if let Some(why) = wrong_with_target(&self.client.config.endpoint, &host).await {
+            return Err(wrong(why));
+        }
+        if target == self.next || self.visited.contains(&target) {
+            return Err(wrong("it leads round in a circle"));
+        }
+        if self.visited.len() >= REDIRECTS_MAX {
+            return Err(wrong("there were 8 redirects before it"));
+        }
+        Ok(target)
+    }
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn what(&self) -> String {
+        self.subject.what.clone()
+    }
+
+    pub(crate) fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// A header as it may be shown.
+    pub(crate) fn shown_header(&self, name: &HeaderName) -> Option<String> {
+        let value = self.response.headers().get(name)?;
+        Some(self.shown(&String::from_utf8_lossy(value.as_bytes())))
+    }
+
+    pub(crate) fn shown(&self, text: &str) -> String {
+        shown(text, self.token.as_ref().map(|(token, _)| token))
+    }
+
+    /// Refuses what is encoded, and pages for people.
+    pub(crate) fn plain(self, is_html_expected: bool) -> Result<Self, HubError> {
+        let text = |name: &HeaderName| {
+            let value = self.response.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+            String::from_utf8_lossy(value).trim().to_ascii_lowercase()
+        };
+        if !matches!(text(&CONTENT_ENCODING).as_str(), "" | "identity") {
+            let encoding = self.shown_header(&CONTENT_ENCODING).unwrap_or_default();
+            return Err(HubError::Encoded { what: self.what(), encoding });
+        }
+        let kind = text(&CONTENT_TYPE);
+        if !is_html_expected && (kind.starts_with("text/html") || kind.starts_with("application/xhtml")) {
+            return Err(HubError::Html { what: self.what(), origin: self.origin() });
+        }
+        Ok(self)
+    }
+
+    /// The error that this answer is.
+    pub(crate) async fn refusal(mut self) -> HubError {
+        let body =
+            timeout(REFUSAL_TIMEOUT, read_up_to(&mut self.response, REFUSAL_BYTES_MAX)).await.unwrap_or_default();
+        let headers = self.response.headers();
+        let header = |name: &str| {
+            headers
+                .get(name)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .filter(|it| !it.is_empty())
+        };
+        let message = header("x-error-message").or_else(|| error_of(&body)).unwrap_or_default();
+        let code = header("x-error-code").unwrap_or_default();
+        let status = self.status().as_u16();
+        let has_token = self.token.is_some();
+        let evidence = Evidence { status, code: &code, message: &message, has_token, is_endpoint: self.is_endpoint };
+        HubError::Refused(Box::new(Refusal {
+            kind: evidence.kind(),
+            status,
+            what: self.what(),
+            origin: self.origin(),
+            page: self.subject.page.clone(),
+            message: Some(self.shown(&message)).filter(|it| !it.is_empty()),
+            request_id: header("x-request-id").map(|id| self.shown(&id)),
+            retry_after: asked_pause(headers, SystemTime::now()),
+            token: self.token.map(|(_, from)| from),
+        }))
+    }
+}
+
+fn refuse_offline(client: &Client, subject: &Subject) -> Result<(), HubError> {
+    match &client.config.offline {
+        None => Ok(()),
+        Some(why) => Err(HubError::Offline { what: subject.what.clone(), why: why.clone() }),
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// A target that is not a URL, without what may be a signature.
+fn before_query(given: &[u8]) -> String {
+    let end = given.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(given.len());
+    String::from_utf8_lossy(&given[..end.min(LOCATION_BYTES_MAX)]).into_owned()
+}
+
+/// Reads the few bytes that come with a redirect, so that the connection serves the next request as well.
+async fn drain(mut response: Response) {
+    const BYTES_MAX: usize = 16 * 1024;
+    const TIMEOUT: Duration = Duration::from_millis(250);
+    if response.content_length().is_some_and(|length| length <= BYTES_MAX as u64) {
+        let _ = timeout(TIMEOUT, read_up_to(&mut response, BYTES_MAX)).await;
+    }
+}
+
+/// The beginning of a body, or what came of it.
+async fn read_up_to(response: &mut Response, bytes_max: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let fits = chunk.len().min(bytes_max - body.len());
+        body.extend_from_slice(&chunk[..fits]);
+        if body.len() == bytes_max {
+            break;
+        }
+    }
+    body
+}
+
+/// `{"error": "…"}`, as the Hub and its mirrors write it.
+fn error_of(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        error: String,
+    }
+    serde_json::from_slice::<Said>(body).ok().map(|said| said.error)
+}
