@@ -141,7 +141,7 @@ impl<'a> Journey<'a> {
     }
 
     /// Follows redirects to an answer of the endpoint, or to the first address that is not the endpoint's.
-    pub(crate) async fn to_the_border(&mut self) -> Result<Option<Answer<'a>>, HubError> {
+    pub(crate) async fn until_abroad(&mut self) -> Result<Option<Answer<'a>>, HubError> {
         while !self.has_left {
             if let Some(answer) = self.step().await? {
                 return Ok(Some(answer));
@@ -236,7 +236,7 @@ impl<'a> Journey<'a> {
     }
 }
 
-impl<'a> Answer<'a> {
+impl Answer<'_> {
     pub(crate) fn what(&self) -> String {
         self.subject.what.clone()
     }

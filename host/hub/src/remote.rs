@@ -34,7 +34,7 @@ impl RemoteFile {
     pub async fn read(&self, range: Range<u64>, whole: u64) -> Result<Body, HubError> {
         let known = self.storage.lock().await.clone();
         if let Some(known) = &known {
-            match self.from_storage(known.clone(), &range, whole).await {
+            match self.ask_storage(known.clone(), &range, whole).await {
                 Err(error) if outdates(&error) => {
                     tracing::debug!(what = self.subject.what, error = %error, "asking the hub for a fresh address");
                     self.forget(known).await;
@@ -46,12 +46,12 @@ impl RemoteFile {
         let fresh = match storage.clone() {
             // Another part asked meanwhile.
             Some(fresh) => fresh,
-            None => match self.from_hub(storage, &range, whole).await? {
+            None => match self.ask_hub(storage, &range, whole).await? {
                 Found::Here(body) => return Ok(*body),
                 Found::Elsewhere(fresh) => fresh,
             },
         };
-        let read = self.from_storage(fresh.clone(), &range, whole).await;
+        let read = self.ask_storage(fresh.clone(), &range, whole).await;
         if read.as_ref().is_err_and(outdates) {
             self.forget(&fresh).await;
         }
@@ -59,20 +59,20 @@ impl RemoteFile {
     }
 
     /// Asks the hub itself, which answers or says where the bytes are.
-    async fn from_hub(
+    async fn ask_hub(
         &self,
         mut storage: MutexGuard<'_, Option<Url>>,
         range: &Range<u64>,
         whole: u64,
     ) -> Result<Found, HubError> {
         let mut journey = Journey::to_hub(&self.client, &self.subject, self.url.clone(), asked(range))?;
-        match journey.to_the_border().await? {
+        match journey.until_abroad().await? {
             Some(answer) => Ok(Found::Here(Box::new(self.body(answer, range, whole).await?))),
             None => Ok(Found::Elsewhere(storage.insert(journey.next().clone()).clone())),
         }
     }
 
-    async fn from_storage(&self, url: Url, range: &Range<u64>, whole: u64) -> Result<Body, HubError> {
+    async fn ask_storage(&self, url: Url, range: &Range<u64>, whole: u64) -> Result<Body, HubError> {
         let journey = Journey::to_storage(&self.client, &self.subject, url, asked(range))?;
         self.body(journey.finish().await?, range, whole).await
     }

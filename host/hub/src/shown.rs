@@ -8,8 +8,11 @@ use crate::token::Token;
 /// A server's text for people and logs.
 pub(crate) fn shown(text: &str, token: Option<&Token>) -> String {
     // First what could split the token, then the token, then the length: no order else leaves no trace of it.
-    let text: String =
-        text.chars().map(|char| if char.is_whitespace() { ' ' } else { char }).filter(is_visible).collect();
+    let text: String = text
+        .chars()
+        .map(|char| if char.is_whitespace() { ' ' } else { char })
+        .filter(|&char| is_visible(char))
+        .collect();
     let text = token.map_or_else(|| text.clone(), |token| token.redacted(&text));
     let text = text.trim();
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
@@ -25,7 +28,7 @@ pub(crate) fn shown_url(url: &Url, token: Option<&Token>) -> String {
 }
 
 /// Not a control character, and not one of those that turn the direction of what follows or hide it.
-fn is_visible(char: &char) -> bool {
+fn is_visible(char: char) -> bool {
     !char.is_control()
         && !matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
