@@ -1,0 +1,228 @@
+//! Who may work on a revision directory, and who is using it.
+//!
+//! Open-file-description locks on byte ranges: they belong to the opened file and not to the process, end with it however
+//! it ends, and file systems that are shared by machines (NFS, GPFS, Lustre) carry them between machines where `flock` is
+//! often a local matter. Nothing depends on them: without a lock two pulls may both fetch what one could have, and each
+//! still verifies what it has and puts it in place by renaming.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use cap_std::fs::OpenOptions;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::StoreError;
+use crate::layout::{Folder, Layout, Place, Stamp};
+use crate::limits::{LOCK_LOG_INTERVAL, LOCK_POLL};
+
+/// Held while a directory is written.
+const WRITER: &str = "lock";
+/// Held, shared, while files of a directory are loaded or served. When it was last taken is its modification time.
+const IN_USE: &str = "in-use";
+
+/// The right to write to a revision directory, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct WriterLock {
+    /// Absent where the file system has no locks.
+    file: Option<File>,
+}
+
+impl WriterLock {
+    /// Whether no other process can be writing. Without it, part files are not shared between pulls.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
+/// A claim on a revision directory by a process that loads or serves its files: `remove` and `prune` leave it alone.
+/// It ends when this is dropped, and with the process.
+#[derive(Debug)]
+pub struct Lease {
+    /// Absent where nothing can be written or locked: a read-only volume is not pruned either.
+    file: Option<File>,
+}
+
+/// What became of a try for a lock.
+#[derive(Debug)]
+enum Tried {
+    Taken(File),
+    Held,
+    /// There are no locks here, or the directory takes no files.
+    Impossible(StoreError),
+}
+
+/// Takes the writer's lock of a revision directory, which is created if need be, and waits for whoever holds it.
+/// Returns the directory anew: while we waited, it may have been removed and made again.
+pub(crate) async fn writer(layout: &Layout, place: &Place) -> Result<(Place, WriterLock), StoreError> {
+    let since = Instant::now();
+    let mut said = Instant::now();
+    loop {
+        let (layout, place) = (layout.clone(), place.clone());
+        let tried = blocking(move || {
+            let place = layout.created(&place.repository, &place.revision)?;
+            let tried = try_writer(&place);
+            Ok((place, tried))
+        });
+        let (place, tried) = tried.await?;
+        match tried {
+            Tried::Taken(file) => return Ok((place, WriterLock { file: Some(file) })),
+            Tried::Impossible(why) => {
+                warn_once(&place.path, &why);
+                return Ok((place, WriterLock { file: None }));
+            }
+            Tried::Held => {}
+        }
+        if said.elapsed() >= LOCK_LOG_INTERVAL {
+            said = Instant::now();
+            let waited_s = since.elapsed().as_secs();
+            tracing::info!(directory = %place.path.display(), waited_s, "waiting for another process to finish with this model");
+        }
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
+/// Takes the writer's lock if nobody has it.
+pub(crate) fn writer_now(place: &Place) -> Option<WriterLock> {
+    match try_writer(place) {
+        Tried::Taken(file) => Some(WriterLock { file: Some(file) }),
+        Tried::Impossible(why) => {
+            warn_once(&place.path, &why);
+            Some(WriterLock { file: None })
+        }
+        Tried::Held => None,
+    }
+}
+
+/// Says that a directory is in use from now on; nothing where it is being removed. On a volume that takes no locks the
+/// claim is empty: what cannot be written is not pruned either.
+pub(crate) fn lease(place: &Place) -> Option<Lease> {
+    let none = |why: StoreError| {
+        tracing::debug!(directory = %place.path.display(), error = %why, "cannot mark the model as in use");
+        Some(Lease { file: None })
+    };
+    let folder = match place.ours_created("") {
+        Ok(folder) => folder,
+        Err(why) => return none(why),
+    };
+    match try_lock(&folder, IN_USE, libc::F_RDLCK) {
+        Tried::Taken(file) => {
+            // The stamp by which `prune` knows what was not used for longest.
+            if let Err(error) = file.set_modified(SystemTime::now()) {
+                tracing::debug!(directory = %place.path.display(), %error, "cannot note when the model was used");
+            }
+            Some(Lease { file: Some(file) })
+        }
+        Tried::Held => None,
+        Tried::Impossible(why) => none(why),
+    }
+}
+
+/// Holds off new users while a directory is removed; nothing where somebody uses it.
+pub(crate) fn unused(place: &Place) -> Option<Lease> {
+    let Ok(folder) = place.ours_created("") else { return Some(Lease { file: None }) };
+    match try_lock(&folder, IN_USE, libc::F_WRLCK) {
+        Tried::Taken(file) => Some(Lease { file: Some(file) }),
+        Tried::Impossible(_) => Some(Lease { file: None }),
+        Tried::Held => None,
+    }
+}
+
+/// Whether a process has a lease, and when one was last taken. Writes nothing.
+pub(crate) fn use_of(place: &Place) -> (bool, Option<SystemTime>) {
+    let Ok(Some(folder)) = place.ours() else { return (false, None) };
+    let Ok(file) = folder.dir.open(IN_USE) else { return (false, None) };
+    let file = file.into_std();
+    let last = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let mut range = whole_file(libc::F_WRLCK);
+    let asked = fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut range));
+    (asked.is_ok() && i32::from(range.l_type) != libc::F_UNLCK, last)
+}
+
+fn try_writer(place: &Place) -> Tried {
+    match place.ours_created("") {
+        Ok(folder) => try_lock(&folder, WRITER, libc::F_WRLCK),
+        Err(why) => Tried::Impossible(why),
+    }
+}
+
+/// Locks the file `name`, and makes sure that it is still the file of that name.
+fn try_lock(folder: &Folder, name: &str, kind: i32) -> Tried {
+    let path = folder.path.join(name);
+    let opened = folder.dir.open_with(name, OpenOptions::new().read(true).write(true).create(true));
+    let file = match opened {
+        Ok(file) => file.into_std(),
+        Err(source) => return Tried::Impossible(StoreError::io("open", &path, source)),
+    };
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
+        Ok(_) => {}
+        Err(Errno::EAGAIN | Errno::EACCES) => return Tried::Held,
+        Err(errno) => return Tried::Impossible(StoreError::io("lock", &path, errno.into())),
+    }
+    // Whoever removes the directory renames it first: then this is the lock of what is being deleted.
+    if is_at(&file, &path) { Tried::Taken(file) } else { Tried::Held }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::symlink_metadata(path)) else { return false };
+    Stamp::of(&ours).inode == Stamp::of(&there).inode
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock {
+        // The constants are 0, 1 and 2; the field is a short.
+        l_type: i16::try_from(kind).unwrap_or_default(),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+/// Says once per process that there are no locks: each pull would repeat it.
+fn warn_once(directory: &Path, why: &StoreError) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            directory = %directory.display(),
+            error = %why,
+            "cannot lock the model's directory: several processes may fetch the same files, each verifies its own"
+        );
+    }
+}
+
+/// Work on the disk, off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime shuts down.
+            Err(_) => Err(StoreError::Stopped),
+        },
+    }
+}
+
+/// The `flock` that `hf` holds on `<path>.lock` while it works on a file; taken while we replace that file. `hf` makes the
+/// lock's file, and we make none: where there is none, no `hf` is at work. It is waited for a little and never required.
+pub(crate) fn of_hf(path: PathBuf) -> Option<File> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).ok()?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(std::fs::TryLockError::Error(_)) => return None,
+            Err(std::fs::TryLockError::WouldBlock) if since.elapsed() >= crate::limits::HF_LOCK_WAIT => {
+                tracing::info!(lock = %path.display(), "`hf` is at work on this file; replacing it all the same, whole");
+                return None;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+        }
+    }
+}
