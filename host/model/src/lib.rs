@@ -6,6 +6,7 @@
 mod limits;
 mod reference;
 mod selection;
+mod shard;
 
 pub mod gguf;
 

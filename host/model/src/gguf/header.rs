@@ -1,24 +1,23 @@
 //! What a GGUF says of itself.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::limits::{
-    ALIGNMENT_MAX, ARRAY_LENGTH_MAX, DIMENSIONS_MAX, METADATA_BYTES_MAX, METADATA_COUNT_MAX, NAME_BYTES_MAX,
-    STRING_BYTES_MAX, TENSOR_COUNT_MAX,
-};
+use super::limits::METADATA_BYTES_MAX;
+use super::parse;
 use super::read::{GgufError, Reader};
-use super::tensor;
+use super::tensor::Tensor;
 
 /// The facts in a GGUF header.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// Version of the format: 2 or 3.
     pub version: u32,
-    /// Metadata by key. Of arrays only the length is kept.
+    /// Metadata by key.
     pub metadata: BTreeMap<String, Value>,
+    /// The tensors, in the order of the file.
+    pub tensors: Vec<Tensor>,
     /// How many tensors there are.
     pub tensor_count: u64,
     /// Bytes of all tensors together.
@@ -40,61 +39,33 @@ pub enum Value {
     Bool(bool),
     /// A text.
     Text(String),
-    /// An array of this many elements.
-    Array(u64),
+    /// An array; its elements are kept only where they are few whole numbers.
+    Array(Array),
+}
+
+/// What is kept of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Array {
+    /// How many elements it has.
+    pub length: u64,
+    /// The elements, where they are whole numbers or truth values and at most 1,024: facts by layer.
+    pub numbers: Option<Vec<i64>>,
+    /// The type number of its elements.
+    pub(super) kind: u32,
+    /// Where in the file its elements start.
+    pub(super) offset: u64,
 }
 
 impl Header {
     /// Reads and checks the header of the file at `path`.
     pub fn read(path: &Path) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        let facts = file.metadata().map_err(io)?;
-        if facts.is_dir() {
-            return Err(io(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
-        }
-        let position_max = METADATA_BYTES_MAX;
-        Self::parse(Reader::new(BufReader::with_capacity(1 << 16, file), path.to_owned(), facts.len(), position_max))
+        let (file, length) = super::read::open(path)?;
+        Self::read_from(BufReader::with_capacity(1 << 16, file), path, length)
     }
 
-    fn parse<R: Read>(mut reader: Reader<R>) -> Result<Self, GgufError> {
-        let version = check_magic(&mut reader)?;
-        let tensor_count = reader.count("the number of tensors", TENSOR_COUNT_MAX)?;
-        let metadata_count = reader.count("the number of metadata keys", METADATA_COUNT_MAX)?;
-
-        let mut metadata = BTreeMap::new();
-        for _ in 0..metadata_count {
-            let key = reader.string("a metadata key", NAME_BYTES_MAX)?;
-            let kind = reader.u32("a metadata type")?;
-            let value = read_value(&mut reader, &key, kind)?;
-            if metadata.insert(key.clone(), value).is_some() {
-                return Err(GgufError::Invalid(format!("the metadata key `{key}` stands twice")));
-            }
-        }
-
-        let mut extents = Vec::new();
-        for _ in 0..tensor_count {
-            extents.push(read_tensor(&mut reader)?);
-        }
-
-        let file_bytes = reader.length();
-        let alignment = alignment(&metadata)?;
-        let data_start = reader.position().next_multiple_of(alignment);
-        let mut tensor_bytes = 0_u64;
-        for Extent { name, offset, bytes } in extents {
-            if offset % alignment != 0 {
-                return Err(GgufError::Invalid(format!(
-                    "tensor `{name}` starts at {offset}, off the boundary of {alignment} bytes"
-                )));
-            }
-            let needed = data_start.saturating_add(offset).saturating_add(bytes);
-            if needed > file_bytes {
-                let what = format!("tensor `{name}`");
-                return Err(GgufError::Truncated { what, needed, found: file_bytes });
-            }
-            tensor_bytes = tensor_bytes.saturating_add(bytes);
-        }
-        Ok(Self { version, metadata, tensor_count, tensor_bytes, file_bytes })
+    /// Reads and checks a header from `source`, the first of `length` bytes of what is called `path` in errors.
+    pub fn read_from(source: impl Read, path: &Path, length: u64) -> Result<Self, GgufError> {
+        parse::header(Reader::new(source, path.to_owned(), length, METADATA_BYTES_MAX))
     }
 
     /// A text of the metadata.
@@ -116,6 +87,34 @@ impl Header {
         }
     }
 
+    /// The array of the metadata, if it is one.
+    #[must_use]
+    pub fn array(&self, key: &str) -> Option<&Array> {
+        match self.metadata.get(key) {
+            Some(Value::Array(array)) => Some(array),
+            _ => None,
+        }
+    }
+
+    /// A whole number of the architecture: `<architecture>.<key>`.
+    #[must_use]
+    pub fn fact(&self, key: &str) -> Option<u64> {
+        self.number(&format!("{}.{key}", self.architecture()?))
+    }
+
+    /// A fact that the header may state once for all layers or layer by layer; `layers` values, where each is a whole
+    /// number. An array that is too short ends in its last value, as one that is longer is cut off.
+    #[must_use]
+    pub fn facts_by_layer(&self, key: &str, layers: usize) -> Option<Vec<u64>> {
+        if let Some(fact) = self.fact(key) {
+            return Some(vec![fact; layers]);
+        }
+        let numbers = self.array(&format!("{}.{key}", self.architecture()?))?.numbers.as_ref()?;
+        let last = *numbers.last()?;
+        let all = numbers.iter().copied().chain(std::iter::repeat(last)).take(layers);
+        all.map(|number| u64::try_from(number).ok()).collect()
+    }
+
     /// `general.architecture`, such as `llama`.
     #[must_use]
     pub fn architecture(&self) -> Option<&str> {
@@ -125,7 +124,7 @@ impl Header {
     /// Tokens that the model was trained for: `<architecture>.context_length`.
     #[must_use]
     pub fn context_length(&self) -> Option<u64> {
-        self.number(&format!("{}.context_length", self.architecture()?))
+        self.fact("context_length")
     }
 
     /// Bytes of the KV cache for one sequence of `context_length` tokens in 16-bit floats: for every layer and token a
@@ -133,16 +132,15 @@ impl Header {
     #[must_use]
     pub fn kv_cache_bytes(&self, context_length: u32) -> Option<u64> {
         let architecture = self.architecture()?;
-        let fact = |key: &str| self.number(&format!("{architecture}.{key}"));
-        let heads = fact("attention.head_count")?;
+        let heads = self.fact("attention.head_count")?;
         let heads_kv = match self.metadata.get(&format!("{architecture}.attention.head_count_kv")) {
             None => heads,
-            Some(_) => fact("attention.head_count_kv")?,
+            Some(_) => self.fact("attention.head_count_kv")?,
         };
-        let head_width = fact("embedding_length")?.checked_div(heads)?;
-        let key = fact("attention.key_length").unwrap_or(head_width);
-        let value = fact("attention.value_length").unwrap_or(head_width);
-        let values_per_token = fact("block_count")?.checked_mul(heads_kv)?.checked_mul(key.checked_add(value)?)?;
+        let head_width = self.fact("embedding_length")?.checked_div(heads)?;
+        let key = self.fact("attention.key_length").unwrap_or(head_width);
+        let value = self.fact("attention.value_length").unwrap_or(head_width);
+        let values_per_token = self.fact("block_count")?.checked_mul(heads_kv)?.checked_mul(key.checked_add(value)?)?;
         values_per_token.checked_mul(2)?.checked_mul(u64::from(context_length))
     }
 
@@ -150,117 +148,6 @@ impl Header {
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
         self.text("tokenizer.chat_template")
-    }
-}
-
-struct Extent {
-    name: String,
-    offset: u64,
-    bytes: u64,
-}
-
-fn check_magic<R: Read>(reader: &mut Reader<R>) -> Result<u32, GgufError> {
-    if reader.length() < 4 {
-        return Err(GgufError::NotGguf { found: format!("{} bytes in all", reader.length()) });
-    }
-    let magic = reader.magic()?;
-    if &magic != b"GGUF" {
-        let printable = magic.iter().all(|byte| (b' '..=b'~').contains(byte));
-        let found = if printable {
-            format!("{:?}", String::from_utf8_lossy(&magic))
-        } else {
-            format!("the bytes {magic:02x?}")
-        };
-        return Err(GgufError::NotGguf { found });
-    }
-    match reader.u32("the version")? {
-        version @ (2 | 3) => Ok(version),
-        found => Err(GgufError::Version { found }),
-    }
-}
-
-const TYPE_STRING: u32 = 8;
-const TYPE_ARRAY: u32 = 9;
-
-/// Bytes of a value of fixed size, by GGUF type number.
-fn fixed_size(kind: u32) -> Option<u64> {
-    match kind {
-        0 | 1 | 7 => Some(1),
-        2 | 3 => Some(2),
-        4..=6 => Some(4),
-        10..=12 => Some(8),
-        _ => None,
-    }
-}
-
-fn read_value<R: Read>(reader: &mut Reader<R>, key: &str, kind: u32) -> Result<Value, GgufError> {
-    let what = format!("the value of `{key}`");
-    Ok(match kind {
-        0 => Value::Unsigned(reader.u8(&what)?.into()),
-        1 => Value::Signed(reader.u8(&what)?.cast_signed().into()),
-        2 => Value::Unsigned(reader.u16(&what)?.into()),
-        3 => Value::Signed(reader.u16(&what)?.cast_signed().into()),
-        4 => Value::Unsigned(reader.u32(&what)?.into()),
-        5 => Value::Signed(reader.u32(&what)?.cast_signed().into()),
-        6 => Value::Float(f32::from_bits(reader.u32(&what)?).into()),
-        7 => Value::Bool(reader.u8(&what)? != 0),
-        TYPE_STRING => Value::Text(reader.string(&what, STRING_BYTES_MAX)?),
-        TYPE_ARRAY => Value::Array(skip_array(reader, &what)?),
-        10 => Value::Unsigned(reader.u64(&what)?),
-        11 => Value::Signed(reader.u64(&what)?.cast_signed()),
-        12 => Value::Float(f64::from_bits(reader.u64(&what)?)),
-        _ => return Err(GgufError::Invalid(format!("{what} has the unknown type number {kind}"))),
-    })
-}
-
-fn skip_array<R: Read>(reader: &mut Reader<R>, what: &str) -> Result<u64, GgufError> {
-    let kind = reader.u32(what)?;
-    let length = reader.count(&format!("the length of {what}"), ARRAY_LENGTH_MAX)?;
-    if let Some(size) = fixed_size(kind) {
-        reader.skip(what, length * size)?;
-    } else if kind == TYPE_STRING {
-        for _ in 0..length {
-            let bytes = reader.count(what, STRING_BYTES_MAX)?;
-            reader.skip(what, bytes)?;
-        }
-    } else {
-        // llama.cpp reads no arrays of arrays either, and nesting is how a small file asks for deep recursion.
-        return Err(GgufError::Invalid(format!("{what} is an array of type number {kind}")));
-    }
-    Ok(length)
-}
-
-fn read_tensor<R: Read>(reader: &mut Reader<R>) -> Result<Extent, GgufError> {
-    let name = reader.string("a tensor's name", NAME_BYTES_MAX)?;
-    let dimension_count = reader.u32("a tensor's number of dimensions")?;
-    if dimension_count > DIMENSIONS_MAX {
-        return Err(GgufError::Limit {
-            what: format!("the number of dimensions of tensor `{name}`"),
-            found: dimension_count.into(),
-            limit: DIMENSIONS_MAX.into(),
-        });
-    }
-    let mut dimensions = Vec::new();
-    for _ in 0..dimension_count {
-        dimensions.push(reader.u64("a tensor's dimension")?);
-    }
-    let kind = reader.u32("a tensor's type")?;
-    let offset = reader.u64("a tensor's offset")?;
-    let bytes = tensor::size_bytes(kind, &dimensions)
-        .map_err(|wrong| GgufError::Invalid(format!("tensor `{name}` {wrong}")))?;
-    Ok(Extent { name, offset, bytes })
-}
-
-fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
-    let alignment = match metadata.get("general.alignment") {
-        None => return Ok(32),
-        Some(Value::Unsigned(alignment)) => *alignment,
-        Some(_) => 0,
-    };
-    if alignment.is_power_of_two() && alignment <= ALIGNMENT_MAX {
-        Ok(alignment)
-    } else {
-        Err(GgufError::Invalid(format!("the alignment is not a power of two up to {ALIGNMENT_MAX}: {alignment}")))
     }
 }
 

@@ -6,8 +6,17 @@
 
 mod header;
 mod limits;
+mod model;
+mod parse;
 mod read;
 mod tensor;
+mod vocabulary;
 
-pub use header::{Header, Value};
+#[cfg(test)]
+pub(crate) mod written;
+
+pub use header::{Array, Header, Value};
+pub use model::Model;
 pub use read::GgufError;
+pub use tensor::{Tensor, TensorType};
+pub use vocabulary::{TokenKind, Vocabulary};

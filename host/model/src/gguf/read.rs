@@ -1,7 +1,8 @@
 //! Reading numbers and strings from a file that may be lying.
 
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a file is not a GGUF that can be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +50,41 @@ pub enum GgufError {
         /// The most that is accepted.
         limit: u64,
     },
+    /// A shard of a split model that is missing or damaged.
+    #[error("the model is split, and its shard {path} cannot be used", path = path.display())]
+    Shard {
+        /// The shard.
+        path: PathBuf,
+        /// Why.
+        source: Box<GgufError>,
+    },
+    /// A shard under a name that does not lead to the others.
+    #[error(
+        "the file is one of {count} shards of a model, and its name is not NAME-00001-of-{count:05}.gguf or the like; \
+         name it as it was published, with the others beside it"
+    )]
+    ShardName {
+        /// How many shards there are.
+        count: u64,
+    },
     /// Something that the format does not allow.
     #[error("{0}; the file is damaged or hostile")]
     Invalid(String),
+}
+
+/// Opens a file, and says how long it is. What is no file is refused before it is opened: a pipe would never be.
+pub(super) fn open(path: &Path) -> Result<(File, u64), GgufError> {
+    let io = |source| GgufError::Io { path: path.to_owned(), source };
+    let facts = std::fs::metadata(path).map_err(io)?;
+    if facts.is_dir() {
+        return Err(io(io::ErrorKind::IsADirectory.into()));
+    }
+    if !facts.is_file() {
+        return Err(io(io::Error::other("it is no regular file")));
+    }
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    Ok((file, length))
 }
 
 /// A reader that knows where it is, how long the file is, and how much metadata it may still take.
@@ -66,6 +99,11 @@ pub(super) struct Reader<R> {
 impl<R: Read> Reader<R> {
     pub(super) fn new(inner: R, path: PathBuf, length: u64, position_max: u64) -> Self {
         Self { inner, path, position: 0, length, position_max }
+    }
+
+    /// A reader of what starts at `position` of the file.
+    pub(super) fn at(inner: R, path: PathBuf, length: u64, position: u64, position_max: u64) -> Self {
+        Self { inner, path, position, length, position_max }
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -130,11 +168,22 @@ impl<R: Read> Reader<R> {
     }
 
     pub(super) fn string(&mut self, what: &str, limit: u64) -> Result<String, GgufError> {
+        let bytes = self.bytes(what, limit)?;
+        String::from_utf8(bytes).map_err(|_| GgufError::Invalid(format!("{what} is not UTF-8")))
+    }
+
+    /// A text in which what is not UTF-8 is replaced.
+    pub(super) fn text(&mut self, what: &str, limit: u64) -> Result<String, GgufError> {
+        let bytes = self.bytes(what, limit)?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    fn bytes(&mut self, what: &str, limit: u64) -> Result<Vec<u8>, GgufError> {
         let length = self.count(what, limit)?;
         self.claim(what, length)?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         self.inner.read_exact(&mut bytes).map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
-        String::from_utf8(bytes).map_err(|_| GgufError::Invalid(format!("{what} is not UTF-8")))
+        Ok(bytes)
     }
 
     pub(super) fn skip(&mut self, what: &str, bytes: u64) -> Result<(), GgufError> {

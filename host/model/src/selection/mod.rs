@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use error::{Choices, SelectionError};
 
 use crate::limits::SHARDS_MAX;
+use crate::shard::{self, Shard};
 use crate::{FileChoice, RepositoryPath};
-use name::Shard;
 
 /// What is chosen when no quantisation is asked for, best first: about 4.5 bits per weight, where a model is small and still
 /// itself; then its near relatives; then larger and better ones; then smaller and worse ones. A name with the prefix
@@ -181,9 +181,7 @@ impl Candidate<'_> {
         }
         let missing: Vec<u32> = (1..=self.count).filter(|number| !self.files.contains_key(number)).collect();
         if !missing.is_empty() {
-            let extension = "gguf";
-            let names =
-                missing.iter().map(|number| format!("{}-{number:05}-of-{:05}.{extension}", self.stem, self.count));
+            let names = missing.iter().map(|&number| shard::name(self.stem, number, self.count));
             return Err(SelectionError::Incomplete { count: self.count, missing: Choices::new(names) });
         }
         let files = (1..=self.count).filter_map(|number| self.files.get(&number)).map(|&path| path.clone()).collect();

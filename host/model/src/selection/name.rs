@@ -5,19 +5,11 @@
 //! of the folder it is in (`Q4_K_M/model-00001-of-00002.gguf`).
 
 use crate::RepositoryPath;
+use crate::shard::{self, Shard};
 
 /// Words that belong to the quantisation behind them: Unsloth's dynamic ones (`UD-`), mradermacher's
 /// importance-weighted ones (`i1-`, elsewhere `I-`), ubergarm's small ones (`smol-`).
 const PREFIXES: &[&str] = &["UD", "I1", "I", "SMOL"];
-
-/// One file of several that hold a model together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shard {
-    /// Counted from 1.
-    pub(super) number: u32,
-    /// How many there are.
-    pub(super) count: u32,
-}
 
 /// Whether the file holds a model by itself or as a shard: llama.cpp's `gguf_filename_is_model`, except that draft heads
 /// are also known in other letters when their mark comes first.
@@ -43,26 +35,13 @@ pub(super) fn other_weights<'a>(file_names: impl Iterator<Item = &'a str>) -> Op
     found
 }
 
-/// The path without shard number and extension, and the shard that the name says it is. The form is llama.cpp's
-/// `%s-%05d-of-%05d.gguf`, to the letter.
+/// The path without shard number and extension, and the shard that the name says it is.
 pub(super) fn split(path: &RepositoryPath) -> (&str, Option<Shard>) {
     let path = path.as_str();
-    if let Some(found) = path.strip_suffix(".gguf").and_then(shard) {
-        return found;
+    match shard::split(path) {
+        Some((stem, shard)) => (stem, Some(shard)),
+        None => (without_extension(path).unwrap_or(path), None),
     }
-    (without_extension(path).unwrap_or(path), None)
-}
-
-fn shard(stem: &str) -> Option<(&str, Option<Shard>)> {
-    let (rest, count) = stem.rsplit_once("-of-")?;
-    let (rest, number) = rest.rsplit_once('-')?;
-    let number_of = |digits: &str| {
-        let is_number = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse::<u32>().ok().filter(|_| is_number)
-    };
-    let shard = Shard { number: number_of(number)?, count: number_of(count)? };
-    // Numbers that count nothing are part of an ordinary name.
-    (shard.count > 0 && shard.number > 0 && shard.number <= shard.count).then_some((rest, Some(shard)))
 }
 
 fn without_extension(name: &str) -> Option<&str> {
