@@ -223,3 +223,52 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, code: &str, message: &str, expected: [RefusalKind; 2]) {
+        for (has_token, expected) in [false, true].into_iter().zip(expected) {
+            let evidence = Evidence { status, code, message, has_token, is_endpoint: true };
+            assert_eq!(evidence.kind(), expected, "{status} {code} {message} {has_token}");
+        }
+    }
+
+    // R25
+    #[test]
+    fn a_refusal_is_read_from_status_code_and_token() {
+        use RefusalKind as Is;
+        // Without a token, and with one.
+        check(401, "", "Invalid username or password.", [Is::Anonymous, Is::Token]);
+        check(401, "GatedRepo", "Please log in.", [Is::GatedLogin, Is::GatedLogin]);
+        check(403, "GatedRepo", "not in the authorized list", [Is::GatedAccess, Is::GatedAccess]);
+        check(403, "", "Access to this resource is disabled.", [Is::Disabled, Is::Disabled]);
+        check(403, "DisabledRepo", "", [Is::Disabled, Is::Disabled]);
+        check(403, "", "fine-grained", [Is::Forbidden, Is::Scope]);
+        check(404, "RepoNotFound", "", [Is::RepositoryMissing, Is::RepositoryMissing]);
+        check(401, "RepoNotFound", "", [Is::RepositoryMissing, Is::RepositoryMissing]);
+        check(404, "RevisionNotFound", "", [Is::RevisionMissing, Is::RevisionMissing]);
+        check(404, "EntryNotFound", "", [Is::FileMissing, Is::FileMissing]);
+        check(404, "", "", [Is::Missing, Is::Missing]);
+        check(429, "GatedRepo", "", [Is::TooMany, Is::TooMany]);
+        check(400, "", "", [Is::Unexpected, Is::Unexpected]);
+        check(304, "", "", [Is::Unexpected, Is::Unexpected]);
+        for status in [408, 425, 500, 502, 503, 504, 599] {
+            check(status, "", "", [Is::Server, Is::Server]);
+        }
+    }
+
+    #[test]
+    fn a_storage_knows_no_names_and_tokens() {
+        let kind = |status| {
+            let evidence = Evidence { status, code: "RepoNotFound", message: "", has_token: false, is_endpoint: false };
+            evidence.kind()
+        };
+        for status in [400, 401, 403, 404, 410] {
+            assert_eq!(kind(status), RefusalKind::Storage, "{status}");
+        }
+        assert_eq!(kind(429), RefusalKind::TooMany);
+        assert_eq!(kind(503), RefusalKind::Server);
+    }
+}

@@ -168,3 +168,103 @@ fn text_of(path: &Path) -> io::Result<String> {
     // Without the decoder's own error, which says what it found and where.
     String::from_utf8(text).map_err(|_| wrong("it is not text"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CANARY: &str = "hf_canary";
+
+    fn read(tokens: &Tokens) -> Option<(String, String)> {
+        let found = tokens.read().expect("readable");
+        found.map(|(token, from)| (token.0, from.to_string()))
+    }
+
+    fn found(value: &str, from: &str) -> Option<(String, String)> {
+        Some((value.to_owned(), from.to_owned()))
+    }
+
+    fn value(given: &str, name: &'static str) -> Tokens {
+        Tokens::none().value(given, TokenSource::Environment(name)).expect("sound")
+    }
+
+    // R4
+    #[test]
+    fn the_first_place_that_holds_a_token_wins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("empty"), " \n").expect("written");
+        fs::write(path("token"), "hf_file\r\n").expect("written");
+        let tokens = Tokens::none()
+            .value(" \t", TokenSource::Config("hf_token in a.toml".to_owned()))
+            .expect("empty")
+            .file(path("missing"))
+            .file(path("token").join("below a file"))
+            .file(path("empty"));
+        assert_eq!(read(&tokens), None);
+        let tokens = tokens.file(path("token")).value("hf_last", TokenSource::Environment("HF_TOKEN")).expect("sound");
+        assert_eq!(read(&tokens), found("hf_file", &format!("the file {}", path("token").display())));
+        assert_eq!(read(&value(" hf_env\n", "HF_TOKEN").file(path("token"))), found("hf_env", "HF_TOKEN"));
+    }
+
+    // R3: a rotated secret is noticed
+    #[test]
+    fn a_file_is_read_at_every_use() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let tokens = Tokens::none().file(&path);
+        assert_eq!(read(&tokens), None);
+        for turn in ["hf_one", "hf_two"] {
+            fs::write(&path, turn).expect("written");
+            assert_eq!(read(&tokens).map(|(token, _)| token).as_deref(), Some(turn));
+        }
+    }
+
+    // R5
+    #[test]
+    fn a_file_that_was_named_must_hold_a_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let refusal = |path: &Path| {
+            let error = Tokens::none().required_file(path).value("hf_other", TokenSource::Environment("HF_TOKEN"));
+            let error = error.expect("sound").read().expect_err("no token in it");
+            format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
+        };
+        assert!(refusal(&path).contains("cannot read a token from"), "{}", refusal(&path));
+        fs::write(&path, "\n").expect("written");
+        assert!(refusal(&path).ends_with("the file is empty"), "{}", refusal(&path));
+        fs::write(&path, vec![b'x'; 16 * 1024 + 1]).expect("written");
+        assert!(refusal(&path).ends_with("it is larger than 16 KiB, which no token is"), "{}", refusal(&path));
+        assert!(refusal(folder.path()).ends_with("it is not a regular file"), "{}", refusal(folder.path()));
+        fs::write(&path, [0xff, 0xfe]).expect("written");
+        assert!(refusal(&path).ends_with("it is not text"), "{}", refusal(&path));
+    }
+
+    // R3
+    #[test]
+    fn what_no_header_can_carry_is_refused_without_being_shown() {
+        for (given, why) in [
+            ("hf_canary\nX: y", "a line break"),
+            ("hf_canary hf_canary", "a space"),
+            ("hf_canary\0", "a control character"),
+            ("hf_canary\u{7f}", "a control character"),
+            ("hf_canaryé", "a character outside ASCII"),
+        ] {
+            let error = Tokens::none().value(given, TokenSource::Environment("HF_TOKEN")).expect_err("unsound");
+            let expected = format!("cannot use the token from HF_TOKEN: it holds {why}, which no token does");
+            assert_eq!(error.to_string(), expected);
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    // R3
+    #[test]
+    fn a_token_is_shown_by_nothing() {
+        let tokens = value(CANARY, "HF_TOKEN");
+        let (token, from) = tokens.read().expect("readable").expect("a token");
+        let header = token.header().expect("a header");
+        assert_eq!(header.to_str().expect("text"), "Bearer hf_canary");
+        let shown = format!("{tokens:?} {tokens:#?} {token:?} {from:?} {from} {header:?}");
+        assert!(shown.contains("Token(…)") && !shown.contains("canary"), "{shown}");
+    }
+}
