@@ -220,8 +220,9 @@ impl Shelf {
         sha
     }
 
-    /// The commit that a revision means: a branch, a tag, or a full commit.
+    /// The commit that a revision means: a branch, a tag, or a full commit. `HEAD` is the default branch, as in git.
     pub(crate) fn commit(&self, revision: &str) -> Option<&Commit> {
+        let revision = if revision == "HEAD" { "main" } else { revision };
         let sha = self.heads.get(revision).map_or(revision, String::as_str);
         self.commits.get(sha)
     }

@@ -205,6 +205,7 @@ fn revisions_are_branches_pull_requests_and_commits_that_stay() {
     let after = hub.move_branch("acme/tiny", "main", Tree::new().file("README.md", "# moved", Kind::Git));
     assert_ne!(before, after);
     assert_eq!(get(&api(&hub, "/revision/main")).json()["sha"], after);
+    assert_eq!(get(&api(&hub, "/revision/HEAD")).json()["sha"], after, "what the JavaScript client asks for");
     assert_eq!(paths(&get(&api(&hub, &format!("/tree/{before}"))).json()).len(), 5, "the old commit is still there");
     let refs = get(&api(&hub, "/refs")).json();
     assert_eq!(refs["branches"][0], json!({"name": "main", "ref": "refs/heads/main", "targetCommit": after}));
