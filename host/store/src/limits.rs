@@ -69,7 +69,7 @@ pub(crate) const FLUSH_BYTES: u64 = 64 << 20;
 pub(crate) const RECORD_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of a record: one range per request at work and a few more, of 40 each. A file that was interrupted at the worst
 /// places a thousand times still fits.
-pub(crate) const RECORD_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Names looked at in the folder of parts.
 pub(crate) const PARTS_SEEN_MAX: usize = 10_000;
 /// Longest wait for the lock of a part file whose writer seems to be alive. A download that was dropped lets go within

@@ -33,6 +33,8 @@ use self::fetch::{Failure, Worker};
 use self::follow::{Digests, follow};
 use self::part::{Leftover, Part, survey};
 use self::ranges::Ranges;
+#[cfg(test)]
+use self::record::{Record, boot};
 use crate::Progress;
 use crate::layout::Stamp;
 use crate::limits::{
@@ -105,7 +107,7 @@ pub(crate) async fn download(
     let disk = |landed| move |failure| TransferError::disk(path, landed, *size, failure);
     let (part, mut landed, mut durable) = claim(parts, wanted).await.map_err(disk(0))?;
     progress.resumed(landed.bytes());
-    if let Err(failure) = reserve(&part, landed.bytes() == 0).await {
+    if let Err(failure) = reserve(&part, &landed, &durable).await {
         return Err(disk(landed.bytes())(failure));
     }
     let mut mode = Mode::Chunks;
@@ -195,9 +197,15 @@ async fn copy(leftover: Leftover, part: Arc<Part>, parts: &Dir) -> Result<(Arc<P
     Ok((part, copied))
 }
 
-async fn reserve(part: &Arc<Part>, is_empty: bool) -> Result<(), DiskFailure> {
-    let reserving = Arc::clone(part);
-    blocking(move || reserving.reserve()).await.map_err(|source| {
+/// Takes the space that the file needs, and what its record needs, which must be writable when the disk is full.
+async fn reserve(part: &Arc<Part>, landed: &Ranges, durable: &Ranges) -> Result<(), DiskFailure> {
+    let (reserving, landed, durable) = (Arc::clone(part), landed.clone(), durable.clone());
+    let is_empty = landed.bytes() == 0;
+    let reserved = blocking(move || {
+        reserving.record(reserving.epoch(), landed, durable);
+        reserving.reserve()
+    });
+    reserved.await.map_err(|source| {
         if is_empty {
             part.discard();
         }
@@ -284,7 +292,8 @@ async fn stage(part: Arc<Part>, wanted: &Wanted, digests: Digests) -> Result<Sta
     Ok(Staged { part, path: wanted.path.clone(), stamp, sha256, git_sha1 })
 }
 
-/// Records what is there when a download ends, by an error or because nobody waits for it any more.
+/// Records what is there when a download ends, by an error or because nobody waits for it any more. A part with nothing
+/// in it goes, as it would only hold space.
 struct Keeper<'a> {
     part: &'a Part,
     board: &'a Board,
@@ -294,7 +303,11 @@ struct Keeper<'a> {
 impl Drop for Keeper<'_> {
     fn drop(&mut self) {
         let (landed, durable) = self.board.snapshot();
-        self.part.record(self.epoch, landed, durable);
+        if landed.bytes() == 0 && self.board.size() > 0 {
+            self.part.discard();
+        } else {
+            self.part.record(self.epoch, landed, durable);
+        }
     }
 }
 

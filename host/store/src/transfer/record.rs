@@ -4,6 +4,7 @@
 //! checked at the end.
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
@@ -38,7 +39,7 @@ impl Record {
             return None;
         }
         let mut text = Vec::new();
-        file.take(RECORD_BYTES_MAX).read_to_end(&mut text).ok()?;
+        file.take(RECORD_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
         let record: Self = serde_json::from_slice(&text).ok()?;
         let is_sound = record.landed.end() <= record.size && record.durable.end() <= record.size;
         is_sound.then_some(record)
@@ -47,14 +48,34 @@ impl Record {
     /// Puts the record under this name, whole or not at all. It is not flushed: were it lost or torn with the power, the
     /// part would be fetched again.
     pub(super) fn write(&self, dir: &Dir, name: &str) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
         let temporary = format!("{name}.tmp");
         // Left by a writer that was killed: its part is ours now, and so is this name.
         let _ = dir.remove_file(&temporary);
         let mut options = OpenOptions::new();
-        let mut file = dir.open_with(&temporary, options.write(true).create_new(true))?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        dir.rename(&temporary, dir, name)
+        let written = dir.open_with(&temporary, options.write(true).create_new(true)).and_then(|mut file| {
+            file.write_all(&text)?;
+            dir.rename(&temporary, dir, name)
+        });
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let _ = dir.remove_file(&temporary);
+                overwrite(dir, name, text)
+            }
+            written => written,
+        }
     }
+}
+
+/// Writes a record over the one before, in the block that it has already: on a full disk there is no other, and what
+/// landed until then is worth keeping. A kill in between leaves no record, which costs no more than that.
+fn overwrite(dir: &Dir, name: &str, mut text: Vec<u8>) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = dir.open_with(name, options.write(true).custom_flags(O_NOFOLLOW | O_NONBLOCK))?.into_std();
+    // Spaces behind a JSON text are part of it.
+    let before = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    text.resize(text.len().max(before.min(RECORD_BYTES_MAX as usize)), b' ');
+    file.write_all_at(&text, 0)
 }
 
 /// Which run of which kernel this is, if it can be told.
