@@ -3,13 +3,16 @@
 //! Nothing here trusts a file. A GGUF header is read in safe Rust with every count and length capped, so that a
 //! truncated or hostile file is refused with a sentence instead of being handed to C++.
 
+mod footprint;
 mod limits;
 mod reference;
 mod selection;
 mod shard;
 
 pub mod gguf;
+pub mod memory;
 
+pub use footprint::{Basis, Footprint, Workload};
 pub use reference::{
     Commit, FileChoice, HubReference, ModelReference, ReferenceError, RepositoryId, RepositoryPath, Revision,
 };

@@ -1,6 +1,24 @@
-//! Every limit of this crate that is not one of the GGUF header's (`gguf/limits.rs`), with its reason.
+//! Every limit and measured constant of this crate that is not one of the GGUF header's (`gguf/limits.rs`).
 
 /// Shards of one model. The largest models on the Hub have some 200 files of 5 GB.
 pub(crate) const SHARDS_MAX: u32 = 4_096;
 /// Choices that an error lists: what one still reads. Repositories with 30 quantisations exist.
 pub(crate) const CHOICES_SHOWN_MAX: usize = 32;
+/// Layers that are looked at: `LLAMA_MAX_LAYERS`.
+pub(crate) const LAYERS_MAX: usize = 512;
+/// Tokens to a multiple of which llama.cpp rounds up a sequence's context (`llama-context.cpp`).
+pub(crate) const CELLS_PADDING: u64 = 256;
+/// Likewise for the part that layers with a window keep (`llama-kv-cache-iswa.cpp`).
+pub(crate) const WINDOW_CELLS_PADDING: u64 = 256;
+/// Bytes of the process without a model: 20 MB of code and 8 MB of threads, plugins and allocator, measured.
+pub(crate) const PROCESS_BYTES: u64 = 28_000_000;
+/// Bytes that llama.cpp and the host keep for a token or a merge: two maps and two texts each, measured.
+pub(crate) const PROCESS_BYTES_PER_TOKEN: u64 = 210;
+/// Bytes of a candidate of a sampler: `llama_token_data`.
+pub(crate) const SAMPLER_BYTES_PER_TOKEN: u64 = 12;
+/// Percent of a footprint that are asked for on top of it: what its formulas leave out.
+pub(crate) const MARGIN_PERCENT: u64 = 5;
+/// Likewise where the KV cache is an estimate.
+pub(crate) const MARGIN_PERCENT_ESTIMATED: u64 = 25;
+/// Bytes of that margin at the least: requests under way and their plugins, whatever the model.
+pub(crate) const MARGIN_BYTES_MIN: u64 = 32_000_000;

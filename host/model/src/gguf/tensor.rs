@@ -120,7 +120,7 @@ impl TensorType {
     }
 
     /// The type with ggml's number for it.
-    pub(super) fn of(number: u32) -> Option<Self> {
+    pub(crate) fn of(number: u32) -> Option<Self> {
         TYPES.iter().find(|kind| kind.0.number == number).copied()
     }
 

@@ -46,7 +46,7 @@ impl Written {
 
     pub(crate) fn numbers(self, key: &str, values: &[i32]) -> Self {
         let mut this = self.array(key, 5, values.len());
-        values.iter().for_each(|value| this.values.extend(value.to_le_bytes()));
+        this.values.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         this
     }
 
@@ -58,7 +58,9 @@ impl Written {
 
     pub(crate) fn texts(self, key: &str, values: &[&str]) -> Self {
         let mut this = self.array(key, TYPE_STRING, values.len());
-        values.iter().for_each(|value| string(&mut this.values, value));
+        for value in values {
+            string(&mut this.values, value);
+        }
         this
     }
 
@@ -69,7 +71,7 @@ impl Written {
         let bytes = super::TensorType::of(kind).expect("a type").size_bytes(padded).expect("a shape");
         string(&mut self.tensors, name);
         self.tensors.extend(u32::try_from(dimensions.len()).expect("few").to_le_bytes());
-        dimensions.iter().for_each(|dimension| self.tensors.extend(dimension.to_le_bytes()));
+        self.tensors.extend(dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));
         self.tensors.extend(kind.to_le_bytes());
         self.tensors.extend(self.data_bytes.to_le_bytes());
         self.tensor_count += 1;

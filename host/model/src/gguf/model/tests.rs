@@ -22,10 +22,10 @@ fn save(shards: &[Written]) -> (tempfile::TempDir, Vec<PathBuf>) {
 }
 
 fn check_refused(shards: &[Written], expected: &str) {
-    let (_folder, paths) = save(shards);
+    let (folder, paths) = save(shards);
     let error = Model::open(&paths[0]).expect_err("no whole model");
     let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-    let shown = format!("{error}{source}").replace(&_folder.path().display().to_string(), "");
+    let shown = format!("{error}{source}").replace(&folder.path().display().to_string(), "");
     assert_eq!(shown, expected);
 }
 

@@ -1,0 +1,341 @@
+//! The facts that a footprint depends on, as llama.cpp reads them (`llama-model.cpp: load_hparams`, `models/*.cpp`).
+
+use crate::gguf::Header;
+use crate::limits::LAYERS_MAX;
+
+/// What the size of a KV cache rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The header says all of it, and llama.cpp computes it the same way.
+    Stated,
+    /// Part of it is an estimate, on the high side where it can be.
+    Estimated {
+        /// Why, as the end of a sentence.
+        because: &'static str,
+    },
+}
+
+/// One layer's memory, in values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Layer {
+    /// Of a token's key.
+    pub(super) key_width: u64,
+    /// Of a token's value.
+    pub(super) value_width: u64,
+    /// Of a sequence, however long it is.
+    pub(super) state_width: u64,
+    /// Whether it looks back no further than the window.
+    pub(super) is_windowed: bool,
+}
+
+/// Widths are in values per token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) embedding: u64,
+    pub(super) layers: Vec<Layer>,
+    /// Tokens that windowed layers look back.
+    pub(super) window: u64,
+    pub(super) attention_width: u64,
+    pub(super) feed_forward_width: u64,
+    /// What each token brings along for all layers, where a model has such (Gemma 3n and 4).
+    pub(super) input_width: u64,
+    pub(super) vocabulary: u64,
+    pub(super) merges: u64,
+    pub(super) basis: Basis,
+}
+
+/// `(architecture, every n-th layer sees all, whether the first of them does, window where the header says none)`: the
+/// calls of `load_swa_pattern` in `models/*.cpp`. Others have windows only where the header lists them layer by layer; a
+/// `sliding_window` alone, as Mistral's files have, is not heeded there.
+const WINDOWED: &[(&str, usize, bool, u64)] = &[
+    ("afmoe", 4, false, 0),
+    ("cohere2", 4, false, 0),
+    ("cohere2moe", 4, true, 0),
+    ("exaone-moe", 4, false, 128),
+    ("exaone4", 4, false, 4096),
+    ("gemma2", 2, false, 4096),
+    ("gemma3", 6, false, 0),
+    ("gemma3n", 5, false, 0),
+    ("gpt-oss", 2, false, 0),
+    ("laguna", 4, true, 0),
+    ("llama4", 4, false, 8192),
+    ("mellum", 4, false, 0),
+    ("muse-glimmer", 4, false, 0),
+    ("olmo2", 4, false, 0),
+    ("plamo3", 8, false, 0),
+    ("smallthinker", 4, true, 0),
+];
+
+/// Architectures that remember nothing of what they read: `create_memory` gives them none.
+const WITHOUT_MEMORY: &[&str] = &[
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "gemma-embedding",
+    "dream",
+    "llada",
+    "llada-moe",
+    "t5encoder",
+];
+
+/// Every layer is recurrent: `llm_arch_is_recurrent`.
+const RECURRENT: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"];
+
+/// Some layers are recurrent: `llm_arch_is_hybrid`.
+const HYBRID: &[&str] = &[
+    "jamba",
+    "falcon-h1",
+    "plamo2",
+    "granitehybrid",
+    "lfm2",
+    "lfm2moe",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "qwen3next",
+    "kimi-linear",
+    "bailingmoe3",
+    "kimi-k3",
+    "glm5-next",
+    "qwen35",
+    "qwen35moe",
+    "qwen4exp",
+    "deepseek4",
+    "minimax-01",
+];
+
+impl Shape {
+    pub(super) fn of(header: &Header) -> Self {
+        let architecture = header.architecture().unwrap_or_default();
+        let mut basis = Basis::Stated;
+        let layer_count = layer_count(header, &mut basis);
+        let by_layer = |key| header.facts_by_layer(key, layer_count);
+        let most = |all: &[u64]| all.iter().copied().max().unwrap_or(0);
+
+        let embedding = header.fact("embedding_length").unwrap_or_else(|| first_row(header, "token_embd.weight"));
+        let heads = by_layer("attention.head_count").unwrap_or_default();
+        let heads_kv = by_layer("attention.head_count_kv").unwrap_or_else(|| heads.clone());
+        let head = embedding.checked_div(heads.first().copied().unwrap_or(0)).unwrap_or(embedding);
+        let key = header.fact("attention.key_length").unwrap_or(head);
+        let value = header.fact("attention.value_length").unwrap_or(head);
+
+        let shape = Layers {
+            header,
+            architecture,
+            heads_kv: if heads_kv.len() == layer_count { heads_kv } else { vec![1; layer_count] },
+            key,
+            value,
+        };
+        let layers = shape.all(&mut basis);
+        let key_width = layers.iter().map(|layer| layer.key_width).max().unwrap_or(0);
+        let attention_width = most(&heads).saturating_mul(key.max(value)).saturating_add(key_width).saturating_mul(2);
+        Self {
+            embedding,
+            window: shape
+                .window()
+                .map_or(0, |(_, _, window)| window)
+                .max(header.fact("attention.sliding_window").unwrap_or(0)),
+            attention_width,
+            feed_forward_width: feed_forward_width(
+                header,
+                embedding,
+                most(&by_layer("feed_forward_length").unwrap_or_default()),
+            ),
+            input_width: header
+                .fact("embedding_length_per_layer_input")
+                .unwrap_or(0)
+                .saturating_mul(layer_count as u64),
+            vocabulary: vocabulary(header),
+            merges: header.array("tokenizer.ggml.merges").map_or(0, |merges| merges.length),
+            layers,
+            basis,
+        }
+    }
+}
+
+/// What the layers are made of.
+struct Layers<'a> {
+    header: &'a Header,
+    architecture: &'a str,
+    heads_kv: Vec<u64>,
+    key: u64,
+    value: u64,
+}
+
+impl Layers<'_> {
+    fn all(&self, basis: &mut Basis) -> Vec<Layer> {
+        let count = self.heads_kv.len();
+        if WITHOUT_MEMORY.contains(&self.architecture) {
+            return vec![Layer::default(); count];
+        }
+        let windowed = self.windowed();
+        let remembering = self.remembering();
+        let recurrent = self.recurrent(basis);
+        // MLA: what is kept of a token is one compressed vector, from which keys and values are made.
+        let is_compressed = self.header.fact("attention.key_length_mla").is_some()
+            && self.header.fact("attention.value_length_mla").is_some();
+        let index = self.header.fact("attention.indexer.key_length").unwrap_or(0);
+        if index > 0 {
+            *basis = Basis::Estimated { because: "the index of its sparse attention is counted for every layer" };
+        }
+        let key_windowed = self.header.fact("attention.key_length_swa").unwrap_or(self.key);
+        let value_windowed = self.header.fact("attention.value_length_swa").unwrap_or(self.value);
+
+        let layer = |(at, &heads): (usize, &u64)| {
+            let is_windowed = windowed[at];
+            let mut layer = Layer { is_windowed, ..Layer::default() };
+            if recurrent[at].is_recurrent {
+                layer.state_width = self.state_width();
+            }
+            if recurrent[at].attends && at < remembering {
+                let (key, value) = if is_windowed { (key_windowed, value_windowed) } else { (self.key, self.value) };
+                layer.key_width = heads.saturating_mul(key).saturating_add(index);
+                layer.value_width = if is_compressed { 0 } else { heads.saturating_mul(value) };
+            }
+            layer
+        };
+        self.heads_kv.iter().enumerate().map(layer).collect()
+    }
+
+    /// Period, whether its first layer sees all, and window, where the architecture has them by rule.
+    fn window(&self) -> Option<(usize, bool, u64)> {
+        let &(name, period, all_first, usual) = WINDOWED.iter().find(|(name, ..)| *name == self.architecture)?;
+        // Only the largest EXAONE 4 has windows, and Llama 4 and SmallThinker have theirs whatever the header says.
+        if name == "exaone4" && self.heads_kv.len() != 64 {
+            return None;
+        }
+        let stated = self.header.fact("attention.sliding_window");
+        let window = match (name, stated) {
+            (_, Some(0)) => return None,
+            ("llama4", _) => 8192,
+            ("smallthinker", Some(_)) => 4096,
+            (_, stated) => stated.unwrap_or(usual),
+        };
+        (window > 0).then_some((period, all_first, window))
+    }
+
+    fn windowed(&self) -> Vec<bool> {
+        let count = self.heads_kv.len();
+        let window = self.window();
+        let stated = self.header.fact("attention.sliding_window").unwrap_or(0) > 0;
+        if (window.is_some() || stated)
+            && let Some(listed) = self.header.array(&format!("{}.attention.sliding_window_pattern", self.architecture))
+            && let Some(numbers) = &listed.numbers
+        {
+            return numbers.iter().map(|&number| number != 0).chain(std::iter::repeat(false)).take(count).collect();
+        }
+        if matches!(self.architecture, "lfm2" | "lfm2moe") && stated {
+            return self.heads_kv.iter().map(|&heads| heads > 0).collect();
+        }
+        let Some((usual, all_first, _)) = window else { return vec![false; count] };
+        let period =
+            self.header.fact("attention.sliding_window_pattern").and_then(|period| usize::try_from(period).ok());
+        let period = period.unwrap_or(usual);
+        let sees_all = |at: usize| period != 0 && at % period == if all_first { 0 } else { period - 1 };
+        (0..count).map(|at| !sees_all(at)).collect()
+    }
+
+    /// The layers from the first on that keep keys and values; the others use theirs.
+    fn remembering(&self) -> usize {
+        let count = self.heads_kv.len();
+        if self.architecture == "gemma3n" {
+            return count.min(20);
+        }
+        let shared = self.header.fact("attention.shared_kv_layers").unwrap_or(0);
+        count.saturating_sub(usize::try_from(shared).unwrap_or(count))
+    }
+
+    fn recurrent(&self, basis: &mut Basis) -> Vec<Kind> {
+        let count = self.heads_kv.len();
+        let one = |is_recurrent| Kind { is_recurrent, attends: !is_recurrent };
+        if RECURRENT.contains(&self.architecture) {
+            return vec![one(true); count];
+        }
+        if !HYBRID.contains(&self.architecture) {
+            return vec![one(false); count];
+        }
+        let by_layer = |key| self.header.facts_by_layer(key, count);
+        if let Some(listed) = by_layer("attention.recurrent_layers") {
+            return listed.iter().map(|&is| one(is != 0)).collect();
+        }
+        if self.architecture.starts_with("qwen") || self.architecture == "minimax-01" {
+            let usual = if self.architecture == "minimax-01" { 8 } else { 4 };
+            let every = self.header.fact("full_attention_interval").filter(|&every| every > 0).unwrap_or(usual);
+            return (1..=count as u64).map(|number| one(number % every != 0)).collect();
+        }
+        if self.heads_kv.contains(&0) {
+            return self.heads_kv.iter().map(|&heads| one(heads == 0)).collect();
+        }
+        if self.architecture != "falcon-h1" {
+            *basis =
+                Basis::Estimated { because: "which of its layers are recurrent is not known; each is counted as both" };
+        }
+        vec![Kind { is_recurrent: true, attends: true }; count]
+    }
+
+    /// `llama-hparams.cpp: n_embd_r + n_embd_s`.
+    fn state_width(&self) -> u64 {
+        let fact = |key| self.header.fact(key).unwrap_or(0);
+        let embedding = fact("embedding_length");
+        let heads = self.header.facts_by_layer("attention.head_count", 1).map_or(0, |heads| heads[0]);
+        let product = |factors: &[u64]| factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor));
+        if let Some(head) = self.header.fact("wkv.head_size") {
+            let shifts = self.header.fact("token_shift_count").unwrap_or(2);
+            return product(&[embedding, shifts]).saturating_add(product(&[embedding, head]));
+        }
+        if let Some(kept) = self.header.fact("shortconv.l_cache") {
+            return product(&[embedding, kept.saturating_sub(1)]);
+        }
+        let kernel = fact("ssm.conv_kernel");
+        if let Some(head) = self.header.fact("kda.head_dim") {
+            let kept = if kernel > 0 { kernel - 1 } else { 3 };
+            return product(&[3, kept, heads, head]).saturating_add(product(&[head, head, heads]));
+        }
+        let (inner, state) = (fact("ssm.inner_size"), fact("ssm.state_size"));
+        let convolved = inner.saturating_add(product(&[2, fact("ssm.group_count"), state]));
+        product(&[kernel.saturating_sub(1), convolved]).saturating_add(product(&[state, inner]))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Kind {
+    is_recurrent: bool,
+    attends: bool,
+}
+
+fn layer_count(header: &Header, basis: &mut Basis) -> usize {
+    let stated = header.fact("block_count").or_else(|| {
+        *basis = Basis::Estimated { because: "the header does not say how many layers there are" };
+        header.tensors.iter().filter_map(crate::gguf::Tensor::block).max().map(|last| u64::from(last) + 1)
+    });
+    usize::try_from(stated.unwrap_or(0)).unwrap_or(LAYERS_MAX).min(LAYERS_MAX)
+}
+
+fn feed_forward_width(header: &Header, embedding: u64, dense: u64) -> u64 {
+    let used = header.fact("expert_used_count").unwrap_or(0);
+    let dense_width = dense.saturating_mul(3);
+    if used == 0 {
+        return dense_width;
+    }
+    let expert = header.facts_by_layer("expert_feed_forward_length", 1).map_or(dense, |widths| widths[0]);
+    let of_one = expert.saturating_mul(3).saturating_add(embedding);
+    let shared = header.fact("expert_shared_feed_forward_length").unwrap_or(0).saturating_mul(3);
+    let experts = used.saturating_mul(of_one).saturating_add(shared);
+    let has_dense_layers = header.fact("leading_dense_block_count").unwrap_or(0) > 0;
+    if has_dense_layers { experts.max(dense_width) } else { experts }
+}
+
+fn vocabulary(header: &Header) -> u64 {
+    match header.array("tokenizer.ggml.tokens") {
+        Some(tokens) => tokens.length,
+        None => header.fact("vocab_size").unwrap_or(0),
+    }
+}
+
+fn first_row(header: &Header, name: &str) -> u64 {
+    header.tensors.iter().find(|tensor| tensor.name == name).map_or(0, |tensor| tensor.dimensions[0])
+}

@@ -1,0 +1,130 @@
+use super::*;
+use crate::gguf::written::Written;
+
+const GB: u64 = 1_000_000_000;
+
+/// 16 layers of 8 KV heads of 128 values: 64 KiB per token; a matrix of 1 GB of weights.
+fn header() -> Header {
+    Written::of("llama")
+        .number("llama.block_count", 16)
+        .number("llama.embedding_length", 2048)
+        .number("llama.feed_forward_length", 8192)
+        .number("llama.attention.head_count", 16)
+        .number("llama.attention.head_count_kv", 8)
+        .tensor("output.weight", 1, &[2048, 244_141])
+        .header()
+}
+
+fn ram(have_bytes: u64) -> Budget {
+    Budget { memory: Memory::Ram, have_bytes }
+}
+
+fn cgroup(have_bytes: u64) -> Budget {
+    let limit_file = "/sys/fs/cgroup/memory.max".into();
+    Budget { memory: Memory::Cgroup { limit_file, limit_bytes: 2 * GB }, have_bytes }
+}
+
+fn device(name: &str, have_bytes: u64) -> Budget {
+    Budget { memory: Memory::Device { name: name.to_owned() }, have_bytes }
+}
+
+fn refusal(workload: &Workload, budgets: &[Budget]) -> NotEnough {
+    *check(&header(), workload, budgets).expect_err("too large")
+}
+
+/// Without the margin this would need 1,639 MB, with it 1,721.
+const WORKLOAD: fn() -> Workload = || Workload::new(4096, 2);
+
+// R19
+#[test]
+fn what_fits_is_told_what_it_takes() {
+    let footprint = check(&header(), &WORKLOAD(), &[ram(8 * GB), cgroup(2 * GB)]).expect("room");
+    assert_eq!(footprint.weights_bytes, 2048 * 244_141 * 2);
+    assert_eq!(footprint.kv_bytes, 65_536 * 4096 * 2);
+    assert!(check(&header(), &WORKLOAD(), &[]).is_ok());
+}
+
+#[test]
+fn the_margin_is_asked_for_and_not_a_byte_more() {
+    let footprint = check(&header(), &WORKLOAD(), &[]).expect("no budget");
+    let need = footprint.total_bytes() + margin_bytes(&footprint);
+    assert!(margin_bytes(&footprint) >= footprint.total_bytes() / 100 * 5);
+    assert!(check(&header(), &WORKLOAD(), &[ram(need)]).is_ok());
+    assert_eq!(refusal(&WORKLOAD(), &[ram(need - 1)]).need_bytes, need);
+}
+
+// R26
+#[test]
+fn a_refusal_names_both_numbers_the_memory_and_the_ways_out() {
+    assert_eq!(
+        refusal(&WORKLOAD(), &[ram(8 * GB), cgroup(3 * GB / 2)]).to_string(),
+        "the model needs 1.7 GB and 1.5 GB are left of the cgroup's limit of 2.0 GB (/sys/fs/cgroup/memory.max) (weights 1.0 GB, \
+         KV cache of 2 x 4096 tokens 536.9 MB, compute buffers 38.0 MB, process 28.0 MB, margin 80.1 MB); set \
+         `context_length` to 2560 or less, or set `max_concurrency` to 1 or less, or choose a smaller quantisation of the \
+         model, or raise the limit"
+    );
+    assert_eq!(
+        refusal(&Workload::new(4096, 1), &[ram(GB / 2)]).ways_out(),
+        ["choose a smaller model or quantisation", "free memory or use a larger machine"]
+    );
+}
+
+#[test]
+fn the_smallest_memory_is_the_one_that_is_named() {
+    assert_eq!(refusal(&WORKLOAD(), &[ram(GB), cgroup(GB / 2)]).have_bytes, GB / 2);
+    assert_eq!(refusal(&WORKLOAD(), &[ram(GB / 2), cgroup(GB)]).memory, Memory::Ram);
+    // One that suffices is no reason, however small.
+    assert_eq!(
+        refusal(&WORKLOAD(), &[device("GPU 0", GB), ram(GB / 2)]).memory,
+        Memory::Device { name: "GPU 0".to_owned() }
+    );
+}
+
+#[test]
+fn the_largest_settings_that_fit_are_found() {
+    let header = header();
+    for have_bytes in [GB + GB / 8, GB + GB / 4, GB + GB / 2] {
+        let found = refusal(&Workload::new(65_536, 8), &[ram(have_bytes)]);
+        for (setting, most) in [("context", found.context_length_max), ("sequences", found.sequences_max)] {
+            let workload = |number| match setting {
+                "context" => Workload::new(number, 8),
+                _ => Workload::new(65_536, number),
+            };
+            match most {
+                Some(most) => {
+                    assert!(check(&header, &workload(most), &[ram(have_bytes)]).is_ok(), "{setting} {most}");
+                    assert!(check(&header, &workload(most + 1), &[ram(have_bytes)]).is_err(), "{setting} {most}");
+                }
+                None => assert!(check(&header, &workload(1), &[ram(have_bytes)]).is_err(), "{setting}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_hold_the_model_together_and_ram_the_process() {
+    let two = [device("GPU 0", GB), device("GPU 1", GB), ram(GB / 10)];
+    assert!(check(&header(), &WORKLOAD(), &two).is_ok());
+    let small = [device("GPU 0", GB / 2), device("GPU 1", GB / 2), ram(GB / 10)];
+    let refusal = refusal(&WORKLOAD(), &small);
+    assert_eq!(refusal.have_bytes, GB / 2 * 2);
+    let shown = refusal.to_string();
+    assert!(shown.contains("1.0 GB are left of the memory of GPU 0 and GPU 1"), "{shown}");
+    assert!(shown.ends_with("use the CPU, or more or larger GPUs"), "{shown}");
+    // A process needs room as well.
+    assert!(check(&header(), &WORKLOAD(), &[device("GPU 0", 8 * GB), ram(GB / 100)]).is_err());
+}
+
+#[test]
+fn an_estimate_asks_for_more_and_says_so() {
+    let jamba = Written::of("jamba")
+        .number("jamba.block_count", 16)
+        .number("jamba.embedding_length", 2048)
+        .number("jamba.attention.head_count", 16)
+        .number("jamba.attention.head_count_kv", 8)
+        .header();
+    let error = check(&jamba, &Workload::new(8192, 1), &[ram(GB / 2)]).expect_err("too large");
+    assert!(error.margin_bytes >= error.footprint.total_bytes() / 4 - 100);
+    let shown = error.to_string();
+    assert!(shown.contains("; the KV cache is an estimate: which of its layers"), "{shown}");
+}
