@@ -8,14 +8,16 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::answer::Answer;
 use crate::endpoint::same_origin;
 use crate::error::HubError;
-use crate::http::{Answer, Client, Journey, Subject};
+use crate::http::{Client, Journey, Subject};
 use crate::limits::{ANSWER_TIMEOUT, LISTING_BYTES_MAX, PAGES_MAX, REVISION_BYTES_MAX};
 use crate::link;
 use crate::listing::{Draft, Hostile, Listing};
 use crate::obstacle;
-use crate::shown::shown;
+use crate::shown::{shown, shown_url};
+use crate::token::Token;
 
 /// What a revision is at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,27 +68,27 @@ pub(crate) async fn listing(
     let (org, model) = (repository.org(), repository.model());
     let mut url = client.config.endpoint.at(["api", "models", org, model, "tree", commit.as_str()]);
     url.set_query(Some("recursive=true"));
-    let hostile = |Hostile { entry, why }: Hostile| HubError::Listing {
-        what: subject.what.clone(),
-        entry: shown(&entry, None),
-        why: shown(&why, None),
-    };
     let (mut draft, mut bytes_left, mut visited) = (Draft::default(), LISTING_BYTES_MAX, BTreeSet::new());
     for _ in 0..PAGES_MAX {
         let page = within(client, subject, url, bytes_left).await?;
         bytes_left -= page.json.len();
         if let Err(error) = draft.page(&page.json) {
-            return Err(draft.hostile.map_or_else(|| page.nonsense(&error.to_string()), hostile));
+            return Err(match draft.hostile {
+                Some(hostile) => page.hostile(&hostile),
+                None => page.nonsense(&error.to_string()),
+            });
         }
-        let Some(next) = page.next()? else { return draft.finish(commit.clone()).map_err(hostile) };
+        let Some(next) = page.next()? else {
+            return draft.finish(commit.clone()).map_err(|hostile| page.hostile(&hostile));
+        };
         visited.insert(page.url.clone());
         if visited.contains(&next) {
             return Err(page.nonsense("its pages lead round in a circle"));
         }
         url = next;
     }
-    let why = format!("the listing has more than {PAGES_MAX} pages");
-    Err(hostile(Hostile { entry: String::new(), why }))
+    let (what, why) = (subject.what.clone(), format!("the listing has more than {PAGES_MAX} pages"));
+    Err(HubError::Answer { what, origin: url.origin().ascii_serialization(), why })
 }
 
 /// A success's JSON, not yet parsed.
@@ -96,6 +98,8 @@ struct Page {
     /// The next page, as the answer writes it.
     next: Option<String>,
     what: String,
+    /// The token that was sent, which the answer may echo.
+    token: Option<Token>,
 }
 
 /// Asks for JSON, with a limit on the time for everything, redirects and body.
@@ -114,7 +118,7 @@ async fn page(client: &Client, subject: &Subject, url: Url, bytes_max: usize) ->
     let json = body(&mut answer, bytes_max, client.config.timeouts.idle).await?;
     let links = answer.response.headers().get_all("link");
     let next = link::next(links.iter().filter_map(|link| link.to_str().ok())).map(str::to_owned);
-    Ok(Page { json, next, what: answer.what(), url: answer.url })
+    Ok(Page { json, next, what: answer.what(), token: answer.token().cloned(), url: answer.url })
 }
 
 async fn body(answer: &mut Answer<'_>, bytes_max: usize, idle: Duration) -> Result<Vec<u8>, HubError> {
@@ -140,8 +144,13 @@ impl Page {
         HubError::Answer {
             what: self.what.clone(),
             origin: self.url.origin().ascii_serialization(),
-            why: shown(why, None),
+            why: shown(why, self.token.as_ref()),
         }
+    }
+
+    fn hostile(&self, Hostile { entry, why }: &Hostile) -> HubError {
+        let shown = |text| shown(text, self.token.as_ref());
+        HubError::Listing { what: self.what.clone(), entry: shown(entry), why: shown(why) }
     }
 
     /// The next page, if there is one: of the same listing, or it is not asked for. A token would go wherever this
@@ -151,7 +160,7 @@ impl Page {
         let next = self.url.join(given).map_err(|_| self.nonsense("the address of its next page is not a URL"))?;
         let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
         if !same_origin(&self.url, &next) || path(&self.url) != path(&next) || !next.username().is_empty() {
-            let to = crate::shown::shown_url(&next, None);
+            let to = shown_url(&next, self.token.as_ref());
             let why = "the next page of a listing is at the same address as the first".to_owned();
             return Err(HubError::Redirect { what: self.what.clone(), to, why });
         }

@@ -112,7 +112,7 @@ mod tests {
         delay_min: Duration::from_millis(10),
         delay_max: Duration::from_millis(60),
         retries_max: 9,
-        asked_max: Duration::from_secs(300),
+        asked_max: Duration::from_mins(5),
     };
 
     fn refusal(kind: RefusalKind, retry_after: Option<Duration>) -> HubError {
@@ -122,6 +122,7 @@ mod tests {
             what: String::new(),
             origin: String::new(),
             page: String::new(),
+            is_endpoint: true,
             token: None,
             message: None,
             request_id: None,

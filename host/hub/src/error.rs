@@ -192,7 +192,7 @@ pub enum HubError {
         why: String,
     },
     /// A listing that no honest hub sends. Nothing of it is used.
-    #[error("the files of {what} are refused as a whole, because of `{entry}`: {why}")]
+    #[error("{what} is refused as a whole, because of `{entry}`: {why}")]
     Listing {
         /// What was wanted.
         what: String,

@@ -3,23 +3,20 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, LOCATION, RANGE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Client as Connections, Response, redirect};
 use tokio::time::timeout;
 use url::Url;
 
 use crate::address::{Resolver, is_loopback, wrong_with_target};
-use crate::backoff::asked_pause;
+use crate::answer::{Answer, read_up_to};
 use crate::config::HubConfig;
 use crate::error::HubError;
-use crate::limits::{
-    LOCATION_BYTES_MAX, POOL_IDLE_TIMEOUT, REDIRECTS_MAX, REFUSAL_BYTES_MAX, REFUSAL_TIMEOUT, WARNINGS_MAX,
-};
+use crate::limits::{LOCATION_BYTES_MAX, POOL_IDLE_TIMEOUT, REDIRECTS_MAX, WARNINGS_MAX};
 use crate::obstacle;
-use crate::refusal::{Evidence, Refusal};
 use crate::shown::{shown, shown_url};
 use crate::token::{Token, TokenSource};
 
@@ -90,16 +87,6 @@ pub(crate) struct Journey<'a> {
     has_left: bool,
 }
 
-/// An answer that is no redirect.
-pub(crate) struct Answer<'a> {
-    pub(crate) response: Response,
-    pub(crate) url: Url,
-    pub(crate) client: &'a Client,
-    pub(crate) subject: &'a Subject,
-    token: Option<(Token, TokenSource)>,
-    is_endpoint: bool,
-}
-
 impl<'a> Journey<'a> {
     /// A request to the hub, with its token.
     pub(crate) fn to_hub(
@@ -120,7 +107,8 @@ impl<'a> Journey<'a> {
         Ok(Self { client, subject, range, token, next: url, visited: Vec::new(), has_left })
     }
 
-    /// A request to where the hub sent us before, without a token.
+    /// A request to where the hub sent us before. The token is not sent; it is known only so that it is not shown, should
+    /// the hub have told it to others.
     pub(crate) fn to_storage(
         client: &'a Client,
         subject: &'a Subject,
@@ -128,7 +116,8 @@ impl<'a> Journey<'a> {
         range: Option<Range<u64>>,
     ) -> Result<Self, HubError> {
         refuse_offline(client, subject)?;
-        Ok(Self { client, subject, range, token: None, next: url, visited: Vec::new(), has_left: true })
+        let token = client.config.tokens.read().ok().flatten();
+        Ok(Self { client, subject, range, token, next: url, visited: Vec::new(), has_left: true })
     }
 
     /// Follows redirects to an answer.
@@ -170,7 +159,7 @@ impl<'a> Journey<'a> {
             return Ok(None);
         }
         let Self { client, subject, .. } = *self;
-        let token = self.token.take().filter(|_| !self.has_left);
+        let token = self.token.take();
         Ok(Some(Answer { response, url: self.next.clone(), client, subject, token, is_endpoint: !self.has_left }))
     }
 
@@ -214,6 +203,10 @@ impl<'a> Journey<'a> {
         let mut target = target.ok_or_else(|| nowhere("it is not a URL"))?;
         target.set_fragment(None);
         let wrong = |why| refused(shown_url(&target, token), why);
+        // What a hub echoes into an address would reach its host, resolvers and logs.
+        if token.is_some_and(|token| token.is_in(&percent_decoded(target.as_str()))) {
+            return Err(wrong("it holds the token"));
+        }
         let Some(host) = target.host().filter(|_| matches!(target.scheme(), "http" | "https")) else {
             return Err(nowhere("only http and https are"));
         };
@@ -236,76 +229,6 @@ impl<'a> Journey<'a> {
     }
 }
 
-impl Answer<'_> {
-    pub(crate) fn what(&self) -> String {
-        self.subject.what.clone()
-    }
-
-    pub(crate) fn origin(&self) -> String {
-        self.url.origin().ascii_serialization()
-    }
-
-    pub(crate) fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    /// A header as it may be shown.
-    pub(crate) fn shown_header(&self, name: &HeaderName) -> Option<String> {
-        let value = self.response.headers().get(name)?;
-        Some(self.shown(&String::from_utf8_lossy(value.as_bytes())))
-    }
-
-    pub(crate) fn shown(&self, text: &str) -> String {
-        shown(text, self.token.as_ref().map(|(token, _)| token))
-    }
-
-    /// Refuses what is encoded, and pages for people.
-    pub(crate) fn plain(self, is_html_expected: bool) -> Result<Self, HubError> {
-        let text = |name: &HeaderName| {
-            let value = self.response.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-            String::from_utf8_lossy(value).trim().to_ascii_lowercase()
-        };
-        if !matches!(text(&CONTENT_ENCODING).as_str(), "" | "identity") {
-            let encoding = self.shown_header(&CONTENT_ENCODING).unwrap_or_default();
-            return Err(HubError::Encoded { what: self.what(), encoding });
-        }
-        let kind = text(&CONTENT_TYPE);
-        if !is_html_expected && (kind.starts_with("text/html") || kind.starts_with("application/xhtml")) {
-            return Err(HubError::Html { what: self.what(), origin: self.origin() });
-        }
-        Ok(self)
-    }
-
-    /// The error that this answer is.
-    pub(crate) async fn refusal(mut self) -> HubError {
-        let body =
-            timeout(REFUSAL_TIMEOUT, read_up_to(&mut self.response, REFUSAL_BYTES_MAX)).await.unwrap_or_default();
-        let headers = self.response.headers();
-        let header = |name: &str| {
-            headers
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-                .filter(|it| !it.is_empty())
-        };
-        let message = header("x-error-message").or_else(|| error_of(&body)).unwrap_or_default();
-        let code = header("x-error-code").unwrap_or_default();
-        let status = self.status().as_u16();
-        let has_token = self.token.is_some();
-        let evidence = Evidence { status, code: &code, message: &message, has_token, is_endpoint: self.is_endpoint };
-        HubError::Refused(Box::new(Refusal {
-            kind: evidence.kind(),
-            status,
-            what: self.what(),
-            origin: self.origin(),
-            page: self.subject.page.clone(),
-            message: Some(self.shown(&message)).filter(|it| !it.is_empty()),
-            request_id: header("x-request-id").map(|id| self.shown(&id)),
-            retry_after: asked_pause(headers, SystemTime::now()),
-            token: self.token.map(|(_, from)| from),
-        }))
-    }
-}
-
 fn refuse_offline(client: &Client, subject: &Subject) -> Result<(), HubError> {
     match &client.config.offline {
         None => Ok(()),
@@ -323,6 +246,18 @@ fn before_query(given: &[u8]) -> String {
     String::from_utf8_lossy(&given[..end.min(LOCATION_BYTES_MAX)]).into_owned()
 }
 
+/// A URL with its escapes undone, to look for something in it.
+fn percent_decoded(url: &str) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let (bytes, mut decoded, mut at) = (url.as_bytes(), Vec::with_capacity(url.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let escape = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))).filter(|_| *byte == b'%');
+        decoded.push(escape.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).unwrap_or(*byte));
+        at += if escape.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 /// Reads the few bytes that come with a redirect, so that the connection serves the next request as well.
 async fn drain(mut response: Response) {
     const BYTES_MAX: usize = 16 * 1024;
@@ -330,26 +265,4 @@ async fn drain(mut response: Response) {
     if response.content_length().is_some_and(|length| length <= BYTES_MAX as u64) {
         let _ = timeout(TIMEOUT, read_up_to(&mut response, BYTES_MAX)).await;
     }
-}
-
-/// The beginning of a body, or what came of it.
-async fn read_up_to(response: &mut Response, bytes_max: usize) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let fits = chunk.len().min(bytes_max - body.len());
-        body.extend_from_slice(&chunk[..fits]);
-        if body.len() == bytes_max {
-            break;
-        }
-    }
-    body
-}
-
-/// `{"error": "…"}`, as the Hub and its mirrors write it.
-fn error_of(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Said {
-        error: String,
-    }
-    serde_json::from_slice::<Said>(body).ok().map(|said| said.error)
 }

@@ -6,6 +6,7 @@
 //! to check, against the digests in the [`Listing`].
 
 mod address;
+mod answer;
 mod api;
 mod backoff;
 mod body;

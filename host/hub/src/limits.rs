@@ -58,7 +58,11 @@ pub(crate) const SHOWN_CHARS_MAX: usize = 300;
 /// Different `X-HF-Warning` that are logged; a hub cannot fill the log with them.
 pub(crate) const WARNINGS_MAX: usize = 16;
 
-// ---- files of this machine ----
+// ---- secrets and files of this machine ----
+
+/// Bytes of a token from which on a redirect that holds it is refused. Shorter ones, such as a mirror's `test`, are no
+/// secrets and stand in ordinary addresses.
+pub(crate) const SECRET_BYTES_MIN: usize = 8;
 
 /// Bytes of a token file: tokens have some 40, `OAuth` tokens a few kilobytes.
 pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 16 * 1024;

@@ -155,7 +155,7 @@ fn json_nested_to_any_depth_costs_no_stack() {
     let objects = format!("[{{\"new\":{}", "{\"a\":".repeat(1_000_000));
     for page in [deep(1_000_000), within("\"new\""), within("\"size\""), within("\"lfs\""), within("\"path\""), objects]
     {
-        assert!(Draft::default().page(page.as_bytes()).is_err(), "{:.60}", page);
+        assert!(Draft::default().page(page.as_bytes()).is_err(), "{page:.60}");
     }
 }
 

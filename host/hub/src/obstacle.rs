@@ -29,7 +29,8 @@ pub(crate) fn is_early_end(error: &reqwest::Error) -> bool {
 
 /// An error and those below it, as one line.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let texts: Vec<_> = layers(error).map(ToString::to_string).collect();
+    let mut texts: Vec<_> = layers(error).map(ToString::to_string).collect();
+    texts.dedup();
     texts.join(": ")
 }
 
@@ -41,14 +42,13 @@ fn obstacle(error: &reqwest::Error) -> Obstacle {
                 ResolveError::LinkOnly(_) => Obstacle::ForbiddenAddress,
             };
         }
-        let Some(error) = as_io(layer) else { continue };
-        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        if let Some(tls) = layer.downcast_ref::<rustls::Error>() {
             let is_distrust = matches!(tls, rustls::Error::InvalidCertificate(_));
             return if is_distrust { Obstacle::Certificate } else { Obstacle::Tls };
         }
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => return Obstacle::ConnectionRefused,
-            io::ErrorKind::TimedOut => return Obstacle::Slow,
+        match as_io(layer).map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return Obstacle::ConnectionRefused,
+            Some(io::ErrorKind::TimedOut) => return Obstacle::Slow,
             _ => {}
         }
     }
@@ -70,5 +70,9 @@ fn as_io<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
 }
 
 fn layers<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| match as_io(error).and_then(io::Error::get_ref) {
+        // The source of an I/O error is that of the error in it: the one in it would be left out.
+        Some(inner) => Some(inner),
+        None => error.source(),
+    })
 }

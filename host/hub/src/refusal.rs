@@ -19,6 +19,8 @@ pub struct Refusal {
     pub(crate) origin: String,
     /// The repository's page at the endpoint, where a licence is accepted.
     pub(crate) page: String,
+    /// Whether it is the endpoint, which knows accounts, and not a storage.
+    pub(crate) is_endpoint: bool,
     /// Where the token came from, if one was sent.
     pub(crate) token: Option<TokenSource>,
     /// What the server says, made safe to show.
@@ -195,7 +197,11 @@ impl Refusal {
             RefusalKind::TooMany => {
                 write!(f, "{origin} counts too many requests and refuses {what} for now ({status})")?;
                 self.retry_after.map_or(Ok(()), |it| write!(f, "; it asks to wait {} s", it.as_secs()))?;
-                if self.token.is_some() { Ok(()) } else { f.write_str("; with hf_token set, the quota is larger") }
+                if self.token.is_some() || !self.is_endpoint {
+                    Ok(())
+                } else {
+                    f.write_str("; with hf_token set, the quota is larger")
+                }
             }
             RefusalKind::Server => write!(f, "{origin} failed to answer for {what} ({status}); try again later"),
             RefusalKind::Storage => write!(

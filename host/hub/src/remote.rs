@@ -7,9 +7,10 @@ use http::StatusCode;
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
+use crate::answer::Answer;
 use crate::body::{Body, wrong_range};
 use crate::error::HubError;
-use crate::http::{Answer, Client, Journey, Subject};
+use crate::http::{Client, Journey, Subject};
 
 /// A file of a repository at a commit. Clones share what one of them found out: the hub sends the first reader to a
 /// storage with a signed address, and all further parts ask there, until the storage no longer takes the signature.

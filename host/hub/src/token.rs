@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use http::HeaderValue;
 
 use crate::error::HubError;
-use crate::limits::TOKEN_FILE_BYTES_MAX;
+use crate::limits::{SECRET_BYTES_MIN, TOKEN_FILE_BYTES_MAX};
 
 /// An access token of the hub. It is shown nowhere: neither `Debug` nor an error has it, and the header that carries it
 /// is marked as sensitive.
@@ -68,7 +68,19 @@ impl Token {
 
     /// A text without this token, should a server have echoed it.
     pub(crate) fn redacted(&self, text: &str) -> String {
-        text.replace(&self.0, "(token)")
+        let (lower, secret) = (text.to_ascii_lowercase(), self.0.to_ascii_lowercase());
+        let (mut redacted, mut end) = (String::with_capacity(text.len()), 0);
+        for (start, found) in lower.match_indices(&secret) {
+            redacted.push_str(&text[end..start]);
+            redacted.push_str("(token)");
+            end = start + found.len();
+        }
+        redacted + &text[end..]
+    }
+
+    /// Whether a text holds this token, in any case: a host's name is written in lower case.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        self.0.len() >= SECRET_BYTES_MIN && text.to_ascii_lowercase().contains(&self.0.to_ascii_lowercase())
     }
 }
 
@@ -180,8 +192,8 @@ mod tests {
         found.map(|(token, from)| (token.0, from.to_string()))
     }
 
-    fn found(value: &str, from: &str) -> Option<(String, String)> {
-        Some((value.to_owned(), from.to_owned()))
+    fn found(value: &str, from: &str) -> (String, String) {
+        (value.to_owned(), from.to_owned())
     }
 
     fn value(given: &str, name: &'static str) -> Tokens {
@@ -203,8 +215,8 @@ mod tests {
             .file(path("empty"));
         assert_eq!(read(&tokens), None);
         let tokens = tokens.file(path("token")).value("hf_last", TokenSource::Environment("HF_TOKEN")).expect("sound");
-        assert_eq!(read(&tokens), found("hf_file", &format!("the file {}", path("token").display())));
-        assert_eq!(read(&value(" hf_env\n", "HF_TOKEN").file(path("token"))), found("hf_env", "HF_TOKEN"));
+        assert_eq!(read(&tokens), Some(found("hf_file", &format!("the file {}", path("token").display()))));
+        assert_eq!(read(&value(" hf_env\n", "HF_TOKEN").file(path("token"))), Some(found("hf_env", "HF_TOKEN")));
     }
 
     // R3: a rotated secret is noticed

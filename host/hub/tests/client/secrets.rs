@@ -66,7 +66,7 @@ async fn a_token_is_in_no_log_and_no_error_even_when_the_server_echoes_it() {
     read_weights(&client, &hub).await.expect("whole");
     let readme = file(&client, &hub, README);
     let body = readme.read(0..7, 7).await.expect("a body");
-    shown.push_str(&format!("{body:?} {readme:?}"));
+    shown = format!("{shown} {body:?} {readme:?}");
 
     let echo = format!("Bearer {TOKEN}");
     let echoes = |fault: Fault| {
@@ -106,7 +106,9 @@ async fn a_token_is_in_no_log_and_no_error_even_when_the_server_echoes_it() {
         errors.extend(read_weights(&client, &hub).await.err());
         errors.extend(read(&file(&client, &hub, README), 0..7, 7).await.err());
         assert!(!errors.is_empty());
-        errors.iter().for_each(|error| shown.push_str(&everything(error)));
+        for error in &errors {
+            shown.push_str(&everything(error));
+        }
     }
 
     let log = log.text();
@@ -115,11 +117,9 @@ async fn a_token_is_in_no_log_and_no_error_even_when_the_server_echoes_it() {
     }
     for (text, place) in [(&log, "log"), (&shown, "errors")] {
         for secret in [TOKEN, "canary"] {
-            let line = text.lines().find(|line| line.contains(secret));
+            let line = text.lines().find(|line| line.to_ascii_lowercase().contains(&secret.to_ascii_lowercase()));
             assert_eq!(line, None, "in the {place}");
         }
-        // URLs are written in lower case where a host is.
-        assert!(!text.contains(&TOKEN.to_ascii_lowercase()), "in the {place}");
         assert!(text.contains("(token)"), "the {place} shows that something was taken out");
     }
 }
@@ -177,11 +177,11 @@ async fn without_a_token_no_header_is_sent() {
 async fn what_the_hub_wants_people_to_know_is_logged_once() {
     let log = Log::start();
     let hub = builder().start();
-    hub.fault(Fault::new(Match::hub("")).header("X-HF-Warning", "topic; upgrade\u{1b}[31m soon"));
+    hub.fault(Fault::new(Match::hub("")).header("X-HF-Warning", "topic; upgrade\u{e9} soon"));
     let client = anonymous(&hub);
     for _ in 0..3 {
         client.resolve(&repository(ID), &revision("main")).await.expect("resolved");
     }
     let warned: Vec<_> = log.text().lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect();
-    assert!(matches!(&warned[..], [one] if one.contains("the hub says: topic; upgrade[31m soon")), "{warned:?}");
+    assert!(matches!(&warned[..], [one] if one.contains("the hub says: topic; upgradeé soon")), "{warned:?}");
 }

@@ -104,7 +104,7 @@ pub(crate) fn everything(error: &HubError) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        text.push_str(&format!(" {error} {error:?}"));
+        text = format!("{text} {error} {error:?}");
         source = error.source();
     }
     text
