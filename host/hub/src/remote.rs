@@ -45,8 +45,11 @@ impl RemoteFile {
         }
         let storage = self.storage.lock().await;
         let fresh = match storage.clone() {
-            // Another part asked meanwhile.
-            Some(fresh) => fresh,
+            // Another part asked meanwhile. It is let go of here: what follows waits for a server, and may forget again.
+            Some(fresh) => {
+                drop(storage);
+                fresh
+            }
             None => match self.ask_hub(storage, &range, whole).await? {
                 Found::Here(body) => return Ok(*body),
                 Found::Elsewhere(fresh) => fresh,

@@ -97,6 +97,24 @@ async fn an_expired_address_is_renewed_once_for_all_parts() {
 }
 
 #[tokio::test]
+async fn a_fresh_address_that_is_refused_as_well_holds_up_no_part() {
+    let hub = builder().start();
+    let file = file(&anonymous(&hub), &hub, WEIGHTS);
+    read(&file, 0..10, WEIGHTS_BYTES).await.expect("a part");
+    hub.fault(Fault::new(Match::cdn("")).status(403));
+    let parts = (0..6).map(|part| {
+        let file = file.clone();
+        tokio::spawn(async move { read(&file, part * 10..part * 10 + 10, WEIGHTS_BYTES).await })
+    });
+    for part in parts.collect::<Vec<_>>() {
+        let error = part.await.expect("no panic").expect_err("refused");
+        assert_eq!(error.refusal().map(hub::Refusal::kind), Some(RefusalKind::Storage));
+    }
+    hub.clear_faults();
+    read(&file, 0..10, WEIGHTS_BYTES).await.expect("a part");
+}
+
+#[tokio::test]
 async fn a_storage_that_refuses_a_fresh_address_is_an_error_worth_a_retry() {
     for status in [400, 401, 403, 404, 410] {
         let hub = builder().start();
