@@ -60,6 +60,9 @@ pub(crate) const RANGE_FAILURES_MAX: u32 = 2;
 pub(crate) const SLOT_REGAINED_AFTER_CHUNKS: u32 = 8;
 /// Bytes that lie ready before they are hashed: 5 ms of work.
 pub(crate) const FOLLOW_STEP_BYTES: u64 = 8 << 20;
+/// Bytes that may lie ready to be hashed before writing waits: some dozens of milliseconds of work, so that little is left
+/// when the last byte has come.
+pub(crate) const FOLLOW_LAG_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read back for hashing at once: few enough to be still in the second-level cache.
 pub(crate) const FOLLOW_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes that land before they are flushed. The disk is kept busy, and after a loss of power little more than this is

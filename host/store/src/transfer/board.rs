@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep_until};
 use super::TransferLimits;
 use super::ranges::Ranges;
 use crate::Progress;
-use crate::limits::{RANGE_FAILURES_MAX, RETRIES_PER_CHUNK, RETRIES_TOTAL_MIN, SLOT_REGAINED_AFTER_CHUNKS};
+use crate::limits::{
+    FOLLOW_LAG_BYTES_MAX, RANGE_FAILURES_MAX, RETRIES_PER_CHUNK, RETRIES_TOTAL_MIN, SLOT_REGAINED_AFTER_CHUNKS,
+};
 
 /// How a file is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +32,13 @@ pub(super) struct Board {
     size: u64,
     chunk_bytes: u64,
     retries_max: u64,
+    /// Up to where the file was there when this download began.
+    resumed: u64,
     inner: Mutex<Inner>,
-    /// Rung whenever bytes have landed.
-    landed: Notify,
+    /// Rung whenever bytes have landed or were hashed.
+    moved: Notify,
+    /// One write at a time. File systems lock the file while they write to it, and writers that wait for that spin.
+    pub(super) pen: Arc<Semaphore>,
     /// How many requests may run at once.
     slots: Semaphore,
 }
@@ -43,6 +49,8 @@ struct Inner {
     landed: Ranges,
     /// Of `landed`, what was flushed to the disk.
     durable: Ranges,
+    /// Up to where the file was hashed.
+    hashed: u64,
     /// What no worker has taken yet, in ascending order.
     unclaimed: VecDeque<Range<u64>>,
     attempts: u64,
@@ -64,11 +72,13 @@ impl Board {
         Self {
             size,
             chunk_bytes,
+            resumed: landed.frontier(),
             retries_max: RETRIES_TOTAL_MIN.max(size.div_ceil(chunk_bytes).saturating_mul(RETRIES_PER_CHUNK)),
             inner: Mutex::new(Inner {
                 mode,
                 landed,
                 durable,
+                hashed: 0,
                 unclaimed,
                 attempts: 0,
                 failures: 0,
@@ -77,7 +87,8 @@ impl Board {
                 chunks_in_a_row: 0,
                 pause_until: None,
             }),
-            landed: Notify::new(),
+            moved: Notify::new(),
+            pen: Arc::new(Semaphore::new(1)),
             slots: Semaphore::new(slots),
         }
     }
@@ -147,7 +158,23 @@ impl Board {
         progress.received(length);
         // One stream repeats what chunks had fetched before.
         progress.discarded(length - added);
-        self.landed.notify_waiters();
+        self.moved.notify_waiters();
+    }
+
+    /// The file was hashed up to here.
+    pub(super) fn hashed(&self, to: u64) {
+        self.inner().hashed = to;
+        self.moved.notify_waiters();
+    }
+
+    /// Waits while hashing lags behind. The digest is needed in the end, so nothing is lost by it, and what is hashed is
+    /// still in a cache. What an earlier download had left is hashed while this one runs, however long that takes.
+    pub(super) async fn hashing_keeps_up(&self) {
+        self.when(|inner| {
+            let lag = inner.landed.frontier().saturating_sub(inner.hashed);
+            (lag <= FOLLOW_LAG_BYTES_MAX || inner.hashed < self.resumed).then_some(())
+        })
+        .await;
     }
 
     /// Bytes of the file were flushed.
@@ -169,17 +196,21 @@ impl Board {
         self.inner().landed.bytes()
     }
 
-    /// Waits until `ready` finds enough, and returns what it found.
-    pub(super) async fn when<T>(&self, ready: impl Fn(&Ranges) -> Option<T>) -> T {
-        let mut rung = std::pin::pin!(self.landed.notified());
+    /// Waits until `ready` finds enough of the file there, and returns what it found.
+    pub(super) async fn when_landed<T>(&self, ready: impl Fn(&Ranges) -> Option<T>) -> T {
+        self.when(|inner| ready(&inner.landed)).await
+    }
+
+    async fn when<T>(&self, ready: impl Fn(&Inner) -> Option<T>) -> T {
+        let mut rung = std::pin::pin!(self.moved.notified());
         loop {
             // Enabled before looking, so that nothing lands unseen in between.
             rung.as_mut().enable();
-            if let Some(found) = ready(&self.inner().landed) {
+            if let Some(found) = ready(&self.inner()) {
                 return found;
             }
             rung.as_mut().await;
-            rung.set(self.landed.notified());
+            rung.set(self.moved.notified());
         }
     }
 

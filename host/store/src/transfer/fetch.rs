@@ -173,11 +173,16 @@ impl<'a> Writer<'a> {
     /// Starts to write what is gathered, once the write before it has ended.
     async fn flush(&mut self) -> Result<(), DiskFailure> {
         let spare = self.settle().await?;
+        self.worker.board.hashing_keeps_up().await;
+        let pen = Arc::clone(&self.worker.board.pen).acquire_owned().await;
         let pieces = std::mem::replace(&mut self.gathered, spare);
         let range = self.at..self.at + self.gathered_bytes as u64;
         (self.at, self.gathered_bytes) = (range.end, 0);
         let (file, start) = (Arc::clone(self.worker.file), range.start);
-        let task = tokio::task::spawn_blocking(move || write_all(&file, pieces, start));
+        let task = tokio::task::spawn_blocking(move || {
+            let _pen = pen;
+            write_all(&file, pieces, start)
+        });
         self.writing = Some(Writing { range, task });
         Ok(())
     }

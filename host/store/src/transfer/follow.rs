@@ -47,12 +47,13 @@ pub(super) async fn follow(file: &Arc<File>, board: &Board, wanted: Content) -> 
     while hasher.hashed < size {
         let from = hasher.hashed;
         let ready = |frontier: u64| frontier == size || frontier - from >= FOLLOW_STEP_BYTES;
-        let frontier = board.when(|landed| Some(landed.frontier()).filter(|frontier| ready(*frontier))).await;
+        let frontier = board.when_landed(|landed| Some(landed.frontier()).filter(|frontier| ready(*frontier))).await;
         // Not all that is there at once: whoever drops this waits for no more than a step.
         let to = frontier.min(from + FOLLOW_STEP_BYTES);
         let file = Arc::clone(file);
         let stepped = tokio::task::spawn_blocking(move || hasher.step(&file, to)).await;
         hasher = stepped.map_err(io::Error::other).flatten().map_err(DiskFailure::when("read back"))?;
+        board.hashed(hasher.hashed);
     }
     Ok(hasher.finish())
 }

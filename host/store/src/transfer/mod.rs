@@ -265,7 +265,7 @@ async fn flush(part: &Arc<Part>, board: &Board) -> DiskFailure {
     let mut flushed = board.bytes();
     loop {
         let enough = |landed: &Ranges| (landed.bytes() >= flushed + FLUSH_BYTES).then(|| landed.clone());
-        let landed = board.when(enough).await;
+        let landed = board.when_landed(enough).await;
         let file = Arc::clone(&part.file);
         if let Err(source) = blocking(move || file.sync_data()).await {
             return DiskFailure { attempted: "flush", source };

@@ -24,6 +24,7 @@ use cap_std::fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::ranges::Ranges;
 use super::record::{Record, boot};
@@ -161,11 +162,27 @@ impl Part {
             return Ok(());
         }
         let length = i64::try_from(self.size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let volume = fstatfs(&self.file)?;
+        if volume.filesystem_type() == TMPFS_MAGIC {
+            // Memory has no places, and to reserve it takes as long as to write it: looking must do.
+            return self.fits(volume.blocks_available(), volume.block_size());
+        }
         // Not posix_fallocate: where a file system has no such call, the C library would write to every block.
         match fallocate(self.file.as_fd(), FallocateFlags::empty(), 0, length) {
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => self.file.set_len(self.size),
             reserved => reserved.map_err(io::Error::from),
         }
+    }
+
+    fn fits(&self, blocks: u64, block_bytes: i64) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let free = blocks.saturating_mul(u64::try_from(block_bytes).unwrap_or(0));
+        let held = self.file.metadata()?.blocks().saturating_mul(512);
+        if free.saturating_add(held) < self.size {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.set_len(self.size)
     }
 
     /// What a record is about: it is void once the epoch has ended.

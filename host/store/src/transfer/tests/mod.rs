@@ -20,6 +20,7 @@ use test_hub::{Content as Bytes, Kind, Mirror, Origin, Repo, TestHub};
 
 use super::*;
 use crate::Snapshot;
+use crate::limits::FOLLOW_LAG_BYTES_MAX;
 
 const CHUNK: u64 = 16 * 1024;
 /// Not a multiple of anything.
@@ -212,4 +213,38 @@ async fn a_mirror_that_redirects_nowhere_gives_ranges() {
     let scene = Scene::new(TEN_CHUNKS, Kind::Lfs, Some(Mirror::artifactory()));
     scene.complete().await;
     assert_eq!(scene.hub.file_requests().iter().filter(|seen| seen.status == 206).count(), 10, "{}", scene.log());
+}
+
+#[tokio::test]
+async fn a_file_larger_than_every_threshold_comes_whole() {
+    let size = FLUSH_BYTES + FOLLOW_LAG_BYTES_MAX + 12_345;
+    let mut scene = scene(size);
+    scene.limits = TransferLimits { chunk_bytes: CHUNK_BYTES_DEFAULT, ..LIMITS };
+    scene.complete().await;
+    assert_eq!((scene.seen().bytes_received, scene.seen().retries), (size, 0));
+}
+
+#[tokio::test]
+async fn writing_waits_for_hashing_but_not_for_what_an_earlier_download_left() {
+    let waits =
+        async |board: &Board| tokio::time::timeout(Duration::from_millis(10), board.hashing_keeps_up()).await.is_err();
+    let size = 10 * FOLLOW_LAG_BYTES_MAX;
+    let mut resumed = Ranges::default();
+    resumed.insert(0..2 * FOLLOW_LAG_BYTES_MAX);
+    let progress = Progress::default();
+
+    let fresh = Board::new(size, Ranges::default(), Ranges::default(), Mode::Chunks, &LIMITS);
+    fresh.land(size / 2..size, &progress);
+    assert!(!waits(&fresh).await, "nothing is ready to be hashed");
+    fresh.land(0..FOLLOW_LAG_BYTES_MAX + 1, &progress);
+    assert!(waits(&fresh).await);
+    fresh.hashed(1);
+    assert!(!waits(&fresh).await);
+
+    let resumed = Board::new(size, resumed.clone(), resumed, Mode::Chunks, &LIMITS);
+    assert!(!waits(&resumed).await);
+    resumed.land(2 * FOLLOW_LAG_BYTES_MAX..4 * FOLLOW_LAG_BYTES_MAX, &progress);
+    assert!(!waits(&resumed).await, "the network does not wait for what lay on the disk");
+    resumed.hashed(2 * FOLLOW_LAG_BYTES_MAX);
+    assert!(waits(&resumed).await);
 }
