@@ -121,10 +121,10 @@ pub enum StoreError {
     #[error("cannot get {reference}")]
     Hub {
         /// What was wanted.
-        reference: HubReference,
+        reference: Box<HubReference>,
         /// Why not.
         #[source]
-        source: hub::HubError,
+        source: Box<hub::HubError>,
     },
     /// The commit that a directory holds is no longer on the hub.
     #[error(
@@ -133,14 +133,14 @@ pub enum StoreError {
     )]
     CommitGone {
         /// What was wanted.
-        reference: HubReference,
+        reference: Box<HubReference>,
         /// The recorded commit.
         commit: model::Commit,
         /// Where it is recorded.
         directory: PathBuf,
         /// What the hub said.
         #[source]
-        source: hub::HubError,
+        source: Box<hub::HubError>,
     },
     /// The hub could not be asked, and what is here does not suffice.
     #[error(
@@ -149,31 +149,29 @@ pub enum StoreError {
     )]
     Incomplete {
         /// What was wanted.
-        reference: HubReference,
+        reference: Box<HubReference>,
         /// Where it was looked for.
         directory: PathBuf,
         /// What is missing.
         why: String,
         /// Why the hub cannot be asked.
         #[source]
-        source: hub::HubError,
+        source: Box<hub::HubError>,
     },
     /// The repository does not have what was asked for, or not only once.
     #[error("cannot choose a file of {reference}")]
     Selection {
         /// What was wanted.
-        reference: HubReference,
+        reference: Box<HubReference>,
         /// Why not.
         source: SelectionError,
     },
     /// A file's bytes could not be fetched.
-    #[error("cannot fetch {path} of {reference}")]
+    #[error("cannot fetch {reference}")]
     Transfer {
         /// What was wanted.
-        reference: HubReference,
-        /// Which of its files.
-        path: model::RepositoryPath,
-        /// Why not.
+        reference: Box<HubReference>,
+        /// Which file of it, how far it is, and why not.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -187,7 +185,7 @@ pub enum StoreError {
     #[error("{reference} is not in {}; `outrigger list` shows what is", .models_dir.display())]
     NotHere {
         /// What was named.
-        reference: HubReference,
+        reference: Box<HubReference>,
         /// Where it was looked for.
         models_dir: PathBuf,
     },
@@ -221,6 +219,28 @@ impl StoreError {
             io::ErrorKind::QuotaExceeded => Self::Quota { path, source },
             _ => Self::Io { attempt, path, source },
         }
+    }
+
+    /// A full disk, with what is left of it.
+    pub(crate) fn full(directory: &Path, remaining_bytes: u64, source: io::Error) -> Self {
+        let available_bytes = crate::space::available(directory).unwrap_or(0);
+        Self::DiskFull { directory: directory.to_owned(), available_bytes, remaining_bytes, source }
+    }
+
+    /// What the hub said, where it is the cause.
+    #[must_use]
+    pub fn hub(&self) -> Option<&hub::HubError> {
+        if let Self::Hub { source, .. } | Self::CommitGone { source, .. } | Self::Incomplete { source, .. } = self {
+            return Some(source);
+        }
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            cause = error.source();
+        }
+        None
     }
 
     /// Whether nothing can be written where this happened, so that records have to go unwritten.

@@ -7,11 +7,12 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use cap_std::fs::OpenOptions;
+use model::HubReference;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -58,13 +59,13 @@ enum Tried {
 
 /// Takes the writer's lock of a revision directory, which is created if need be, and waits for whoever holds it.
 /// Returns the directory anew: while we waited, it may have been removed and made again.
-pub(crate) async fn writer(layout: &Layout, place: &Place) -> Result<(Place, WriterLock), StoreError> {
+pub(crate) async fn writer(layout: &Layout, reference: &HubReference) -> Result<(Place, WriterLock), StoreError> {
     let since = Instant::now();
     let mut said = Instant::now();
     loop {
-        let (layout, place) = (layout.clone(), place.clone());
+        let (layout, HubReference { repository, revision, .. }) = (layout.clone(), reference.clone());
         let tried = blocking(move || {
-            let place = layout.created(&place.repository, &place.revision)?;
+            let place = layout.created(&repository, &revision)?;
             let tried = try_writer(&place);
             Ok((place, tried))
         });
@@ -211,8 +212,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// The `flock` that `hf` holds on `<path>.lock` while it works on a file; taken while we replace that file. `hf` makes the
 /// lock's file, and we make none: where there is none, no `hf` is at work. It is waited for a little and never required.
-pub(crate) fn of_hf(path: PathBuf) -> Option<File> {
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).ok()?;
+pub(crate) fn of_hf(path: &Path) -> Option<File> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).ok()?;
     let since = Instant::now();
     loop {
         match file.try_lock() {

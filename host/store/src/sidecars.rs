@@ -18,7 +18,7 @@ use model::{Commit, RepositoryPath};
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::layout::Place;
+use crate::layout::{Place, Stamp};
 use crate::limits::{LISTING_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::manifest::read_capped;
 use crate::verify::Content;
@@ -38,6 +38,15 @@ pub(crate) struct Metadata {
     pub(crate) content: Content,
     /// When, in seconds since 1970.
     pub(crate) written_at: f64,
+}
+
+impl Metadata {
+    /// Whether it was written after the file: the rule of `hf`, with its second of tolerance. What a clock that was set
+    /// back makes of it decides only whether a digest is compared with this note or with another record.
+    #[expect(clippy::cast_precision_loss, reason = "a quarter of a microsecond, where a second is tolerated")]
+    pub(crate) fn is_current(&self, stamp: Stamp) -> bool {
+        stamp.mtime_ns as f64 / 1e9 - 1.0 <= self.written_at
+    }
 }
 
 /// `trees/<commit>.json`, as it is written.

@@ -46,22 +46,26 @@ impl std::fmt::Display for Content {
 }
 
 impl Content {
+    /// Whether both are of the same kind of digest, and so can be compared.
+    pub(crate) fn is_same_kind(self, other: Self) -> bool {
+        matches!((self, other), (Self::Sha256(_), Self::Sha256(_)) | (Self::GitSha1(_), Self::GitSha1(_)))
+    }
+
     /// The digest that 64 or 40 digits are.
     pub(crate) fn parse(given: &str) -> Option<Self> {
         Sha256::parse(given).map(Self::Sha256).or_else(|| GitSha1::parse(given).map(Self::GitSha1))
     }
 }
 
-/// What a file turned out to be.
+/// What bytes turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hashed {
+pub(crate) struct Digests {
     pub(crate) sha256: Sha256,
     /// Of a file that is in git itself; nobody asks it of the large ones, and it costs as much as the other.
     pub(crate) git_sha1: Option<GitSha1>,
-    pub(crate) stamp: Stamp,
 }
 
-impl Hashed {
+impl Digests {
     pub(crate) fn is(&self, content: Content) -> bool {
         match content {
             Content::Sha256(digest) => self.sha256 == digest,
@@ -69,10 +73,17 @@ impl Hashed {
         }
     }
 
-    /// What it is, in the terms in which it was expected.
+    /// What they are, in the terms in which it was expected.
     pub(crate) fn content(&self) -> Content {
         self.git_sha1.map_or(Content::Sha256(self.sha256), Content::GitSha1)
     }
+}
+
+/// What a file turned out to be, and which file it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hashed {
+    pub(crate) digests: Digests,
+    pub(crate) stamp: Stamp,
 }
 
 /// The digests of bytes that come one piece after the other: always ours, and git's where that is what is known.
@@ -99,8 +110,9 @@ impl Hasher {
         }
     }
 
-    pub(crate) fn finish(self) -> (Sha256, Option<GitSha1>) {
-        (Sha256(self.sha256.finalize().into()), self.git_sha1.map(|it| GitSha1(it.finalize().into())))
+    pub(crate) fn finish(self) -> Digests {
+        let git_sha1 = self.git_sha1.map(|it| GitSha1(it.finalize().into()));
+        Digests { sha256: Sha256(self.sha256.finalize().into()), git_sha1 }
     }
 }
 
@@ -165,8 +177,7 @@ pub(crate) fn hash(
     if length != before.size || stamp()? != before {
         return Err(StoreError::Unsteady { path: path.to_owned() });
     }
-    let (sha256, git_sha1) = hasher.finish();
-    Ok(Hashed { sha256, git_sha1, stamp: before })
+    Ok(Hashed { digests: hasher.finish(), stamp: before })
 }
 
 #[cfg(test)]
@@ -178,14 +189,14 @@ mod tests {
 
     const GIT: Content = Content::GitSha1(GitSha1([0; 20]));
 
-    fn hash_of(content: &[u8], expected: Content) -> Hashed {
+    fn hash_of(content: &[u8], expected: Content) -> Digests {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(content).expect("written");
         let progress = Progress::default();
         let file = fs::File::open(file.path()).expect("the file");
         let hashed = hash(&file, Path::new("x"), expected, &progress, &Stop::default()).expect("hashed");
         assert_eq!(progress.snapshot().bytes_hashed, content.len() as u64);
-        hashed
+        hashed.digests
     }
 
     /// The figures are those of `git hash-object --stdin` and `sha256sum`.
@@ -203,7 +214,7 @@ mod tests {
         let expected = Content::Sha256(Sha256([0; 32]));
         let mut hasher = Hasher::new(content.len() as u64, expected);
         hasher.update(&content);
-        assert_eq!(hash_of(&content, expected).sha256, hasher.finish().0);
+        assert_eq!(hash_of(&content, expected).sha256, hasher.finish().sha256);
     }
 
     #[test]
