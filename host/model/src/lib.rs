@@ -3,17 +3,21 @@
 //! Nothing here trusts a file. A GGUF header is read in safe Rust with every count and length capped, so that a
 //! truncated or hostile file is refused with a sentence instead of being handed to C++.
 
+mod facts;
 mod footprint;
 mod limits;
 mod reference;
 mod selection;
 mod shard;
+mod tokenizer;
 
 pub mod gguf;
 pub mod memory;
 
+pub use facts::{Facts, TemplateFacts, TypeShare};
 pub use footprint::{Basis, Footprint, Workload};
 pub use reference::{
     Commit, FileChoice, HubReference, ModelReference, ReferenceError, RepositoryId, RepositoryPath, Revision,
 };
 pub use selection::{Choices, Chosen, PREFERENCE, Selection, SelectionError, select};
+pub use tokenizer::{Difference, Tokenizer, TokenizerError};

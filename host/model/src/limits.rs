@@ -22,3 +22,7 @@ pub(crate) const MARGIN_PERCENT: u64 = 5;
 pub(crate) const MARGIN_PERCENT_ESTIMATED: u64 = 25;
 /// Bytes of that margin at the least: requests under way and their plugins, whatever the model.
 pub(crate) const MARGIN_BYTES_MIN: u64 = 32_000_000;
+/// Bytes of a `tokenizer.json`. Gemma's, with 262,144 tokens and their merges, has 33 MB.
+pub(crate) const TOKENIZER_BYTES_MAX: u64 = 96 << 20;
+/// Characters of a token's text in an error: what one recognises it by.
+pub(crate) const TOKEN_SHOWN_CHARS_MAX: usize = 60;
