@@ -11,12 +11,15 @@ mod examine;
 mod knowledge;
 mod layout;
 mod limits;
+mod list;
 mod local;
 mod lock;
 mod manifest;
 mod presence;
 mod progress;
 mod pull;
+mod recheck;
+mod remove;
 mod settle;
 mod sidecars;
 mod sources;
@@ -26,17 +29,21 @@ mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use hub::Hub;
 use model::HubReference;
 
 pub use error::StoreError;
 pub use limits::{ORPHAN_AGE, TOKENIZER_BYTES_MAX};
+pub use list::{FileState, StoredFile, StoredRevision};
 pub use local::{LocalModel, Warning};
 pub use lock::Lease;
 pub use presence::Presence;
 pub use progress::{Phase, Progress, Snapshot};
 pub use pull::PullOptions;
+pub use recheck::{Outcome, Verdict};
+pub use remove::{Removed, RemovedWhat};
 pub use verify::{Content, Verified};
 
 use crate::layout::Layout;
@@ -80,5 +87,28 @@ impl Store {
         let pulled = pull.run().await;
         progress.enter(Phase::Done);
         pulled
+    }
+
+    /// Everything that is here, by name. Nothing is hashed.
+    pub fn list(&self) -> Result<Vec<StoredRevision>, StoreError> {
+        list::list(&self.layout)
+    }
+
+    /// Hashes every file again, of one revision directory or of all, whatever is recorded of it. What turns out damaged is
+    /// not loaded from then on, and the next pull replaces it. Takes as long as reading everything takes.
+    pub fn verify(&self, reference: Option<&HubReference>, progress: &Progress) -> Result<Vec<Verdict>, StoreError> {
+        recheck::verify(&self.layout, reference, progress)
+    }
+
+    /// Removes what a reference names: its revision directory or, where others are beside it, the one quantisation or file
+    /// that it names. What a process uses, or fetches, is removed by force only.
+    pub fn remove(&self, reference: &HubReference, is_forced: bool) -> Result<Removed, StoreError> {
+        remove::remove(&self.layout, reference, is_forced)
+    }
+
+    /// Makes the store smaller than `size_bytes_max`. What was not used for longest goes first, and nothing that is in use.
+    /// Unfinished downloads and files set aside that are older than [`ORPHAN_AGE`] go in any case.
+    pub fn prune(&self, size_bytes_max: u64) -> Result<Vec<Removed>, StoreError> {
+        remove::prune(&self.layout, size_bytes_max, SystemTime::now())
     }
 }

@@ -48,6 +48,14 @@ pub struct Lease {
     file: Option<File>,
 }
 
+impl Lease {
+    /// Whether other processes can see it. They cannot where the volume takes no locks.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
 /// What became of a try for a lock.
 #[derive(Debug)]
 enum Tried {

@@ -134,7 +134,12 @@ impl Pull {
             error if is_unanswered(&error) => {
                 let directory = self.layout.directory(&self.reference);
                 let why = "there is no such directory".to_owned();
-                StoreError::Incomplete { reference: self.named(), directory, why, source: error.into() }
+                StoreError::Incomplete {
+                    reference: self.reference.clone().into(),
+                    directory,
+                    why,
+                    source: error.into(),
+                }
             }
             error => self.refused(error),
         })?;
@@ -245,7 +250,7 @@ impl Pull {
             let is_gone = error.refusal().is_some_and(|it| it.kind() == hub::RefusalKind::RevisionMissing);
             return Err(match (&knowledge.commit, self.reference.revision.commit()) {
                 (Some(commit), None) if is_gone => StoreError::CommitGone {
-                    reference: self.named(),
+                    reference: self.reference.clone().into(),
                     commit: commit.clone(),
                     directory: place.path.clone(),
                     source: error.into(),
@@ -258,7 +263,7 @@ impl Pull {
         match adopted {
             Ok(model) => Ok(Learnt::Enough(Box::new(model))),
             Err(why) => {
-                let (reference, directory) = (self.named(), place.path.clone());
+                let (reference, directory) = (self.reference.clone().into(), place.path.clone());
                 Err(StoreError::Incomplete { reference, directory, why, source: error.into() })
             }
         }
@@ -317,14 +322,13 @@ impl Pull {
                 Some(source) => self.take(place, &item, source).await?,
                 None => None,
             };
-            let got = match taken {
-                Some(taken) => taken,
-                None => {
-                    let remote = self.hub.file(&self.reference.repository, commit, &item.path);
-                    let wanted = Wanted { path: item.path.clone(), size: item.size, content: item.content };
-                    let fetched = transfer::download(&remote, &wanted, &parts, &limits, &self.progress).await;
-                    Ready::Fetched(fetched.map_err(|error| self.unfetched(place, error))?)
-                }
+            let got = if let Some(taken) = taken {
+                taken
+            } else {
+                let remote = self.hub.file(&self.reference.repository, commit, &item.path);
+                let wanted = Wanted { path: item.path.clone(), size: item.size, content: item.content };
+                let fetched = transfer::download(&remote, &wanted, &parts, &limits, &self.progress).await;
+                Ready::Fetched(fetched.map_err(|error| self.unfetched(place, error))?)
             };
             self.progress.file_done();
             ready.insert(item.path, got);
@@ -399,20 +403,16 @@ impl Pull {
         .await
     }
 
-    fn named(&self) -> Box<HubReference> {
-        Box::new(self.reference.clone())
-    }
-
     fn refused(&self, source: HubError) -> StoreError {
-        StoreError::Hub { reference: self.named(), source: source.into() }
+        StoreError::Hub { reference: self.reference.clone().into(), source: source.into() }
     }
 
     fn unselectable(&self, source: model::SelectionError) -> StoreError {
-        StoreError::Selection { reference: self.named(), source }
+        StoreError::Selection { reference: self.reference.clone().into(), source }
     }
 
     fn unfetched(&self, place: &Place, error: TransferError) -> StoreError {
-        let reference = self.named();
+        let reference = self.reference.clone().into();
         match error {
             TransferError::NoSpace { landed, size, source, .. } => StoreError::full(&place.path, size - landed, source),
             TransferError::Hub { path, source: source @ HubError::Offline { .. }, .. } => {

@@ -4,7 +4,7 @@
 //! directory that any of them filled is verified without a network:
 //!
 //! - since 1.22: `trees/<commit>.json`, all files of the commit with their digests;
-//! - since 0.23: `download/<path>.metadata`, three lines: commit, ETag (SHA-256, or git's SHA-1), time of writing;
+//! - since 0.23: `download/<path>.metadata`, three lines: commit, `ETag` (SHA-256, or git's SHA-1), time of writing;
 //! - up to 0.22: files over 5 MB are links to `…/blobs/<ETag>` of the shared cache.
 //!
 //! We write what the newest one writes, and it then downloads nothing that we have.

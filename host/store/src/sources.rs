@@ -109,10 +109,8 @@ pub(crate) fn take(
     let name = format!("{}.{}", item.content, nonce());
     match source {
         Source::Sibling { place: other, path, sha256, stamp } => {
-            let from = match other.below(path.folder().split('/').filter(|it| !it.is_empty()), false) {
-                Ok(Some(from)) => from,
-                _ => return Ok(None),
-            };
+            let folders = path.folder().split('/').filter(|it| !it.is_empty());
+            let Ok(Some(from)) = other.below(folders, false) else { return Ok(None) };
             if from.dir.hard_link(path.file_name(), &folder.dir, &name).is_ok() {
                 progress.copied(item.size);
                 tracing::info!(file = %item.path, from = %other.absolute(path).display(), "the same file is in another revision");

@@ -1,0 +1,239 @@
+//! Taking models away: one by its name, or what was not used for longest.
+//!
+//! A directory is renamed into `.trash` first and deleted there, so that it is never half a model under its own name, and
+//! so that whoever waits for its lock notices that it is gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use model::{FileChoice, HubReference, RepositoryId, RepositoryPath, Revision};
+
+use crate::knowledge::Knowledge;
+use crate::layout::{Folder, Layout, Place, TRASH, nonce};
+use crate::limits::{ORPHAN_AGE, WALK_DEPTH_MAX, WALK_ENTRIES_MAX};
+use crate::list::{StoredRevision, list, places, size};
+use crate::sidecars::remove_metadata;
+use crate::{StoreError, lock};
+
+/// What was taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Whose it was.
+    pub repository: RepositoryId,
+    /// As of when.
+    pub revision: Revision,
+    /// Where it was.
+    pub directory: PathBuf,
+    /// What.
+    pub what: RemovedWhat,
+    /// Bytes that this gave back to the disk. A file that another revision has as well gives back none.
+    pub freed_bytes: u64,
+}
+
+/// How much of a revision directory was taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovedWhat {
+    /// The whole directory.
+    Directory,
+    /// These files of it.
+    Files(Vec<RepositoryPath>),
+    /// Unfinished downloads and files set aside that nobody came back to.
+    Orphans,
+}
+
+/// Removes what a reference names: the revision directory, or of several quantisations in it the one that is named.
+pub(crate) fn remove(layout: &Layout, reference: &HubReference, is_forced: bool) -> Result<Removed, StoreError> {
+    let not_here =
+        || StoreError::NotHere { reference: Box::new(reference.clone()), models_dir: layout.path().to_owned() };
+    let place = layout.existing(&reference.repository, &reference.revision)?.ok_or_else(not_here)?;
+    let files = match &reference.choice {
+        FileChoice::Preferred => None,
+        choice => {
+            // Of what is here, not of what the repository has: a name may fit only one of these.
+            let here = Knowledge { listing: None, ..Knowledge::read(&place) };
+            let files = here.wish(&place, choice).map_err(|_| not_here())?.selection.files;
+            let others = here.here.iter().any(|path| !files.contains(path));
+            others.then_some(files)
+        }
+    };
+    // A user or a pull in the middle of its work, each holds its lock for as long as it lives.
+    let in_use = || StoreError::InUse { directory: place.path.clone() };
+    let writer = lock::writer_now(&place);
+    let unused = lock::unused(&place);
+    if (writer.is_none() || unused.is_none()) && !is_forced {
+        return Err(in_use());
+    }
+    match files {
+        Some(files) => remove_files(layout, &place, files),
+        None => remove_directory(layout, &place),
+    }
+}
+
+fn remove_directory(layout: &Layout, place: &Place) -> Result<Removed, StoreError> {
+    let freed_bytes = unshared_bytes(&place.path);
+    let root = layout.root()?;
+    let gone = || StoreError::io("remove", &place.path, std::io::ErrorKind::NotFound.into());
+    let owner = root.step(place.repository.org(), false)?.ok_or_else(gone)?;
+    let model = owner.step(place.repository.model(), false)?.ok_or_else(gone)?;
+    discard(layout, &model, place.revision.as_str())?;
+    // Only what is empty goes.
+    if owner.dir.remove_dir(place.repository.model()).is_ok() {
+        let _ = root.dir.remove_dir(place.repository.org());
+    }
+    Ok(removed(place, RemovedWhat::Directory, freed_bytes))
+}
+
+fn remove_files(layout: &Layout, place: &Place, files: Vec<RepositoryPath>) -> Result<Removed, StoreError> {
+    let mut manifest = Knowledge::read(place).manifest;
+    manifest.files.retain(|path, _| !files.contains(path));
+    manifest.write(place)?;
+    let mut freed_bytes = 0_u64;
+    for path in &files {
+        let metadata = fs::symlink_metadata(place.absolute(path));
+        freed_bytes = freed_bytes.saturating_add(metadata.map_or(0, |it| if it.nlink() == 1 { it.len() } else { 0 }));
+        let folder = place.parent_created(path)?;
+        discard(layout, &folder, path.file_name())?;
+        remove_metadata(place, path);
+    }
+    Ok(removed(place, RemovedWhat::Files(files), freed_bytes))
+}
+
+fn removed(place: &Place, what: RemovedWhat, freed_bytes: u64) -> Removed {
+    let Place { repository, revision, path, .. } = place.clone();
+    Removed { repository, revision, directory: path, what, freed_bytes }
+}
+
+/// Renames `name` out of `folder` into the trash, and deletes it there.
+fn discard(layout: &Layout, folder: &Folder, name: &str) -> Result<(), StoreError> {
+    let path = folder.path.join(name);
+    let Some(trash) = layout.root()?.step(TRASH, true)? else { return Ok(()) };
+    let doomed = nonce();
+    folder.dir.rename(name, &trash.dir, &doomed).map_err(|source| StoreError::io("remove", &path, source))?;
+    folder.sync()?;
+    delete(&trash, &doomed).map_err(|source| StoreError::io("delete", trash.path.join(&doomed), source))?;
+    // Empty unless another process is at it.
+    let _ = layout.root()?.dir.remove_dir(TRASH);
+    Ok(())
+}
+
+/// Deletes what lies in the trash. Another process may be deleting the same.
+fn delete(trash: &Folder, name: &str) -> std::io::Result<()> {
+    let deleted = match trash.dir.symlink_metadata(name) {
+        Ok(metadata) if metadata.is_dir() => trash.dir.remove_dir_all(name),
+        Ok(_) => trash.dir.remove_file(name),
+        Err(error) => Err(error),
+    };
+    match deleted {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        deleted => deleted,
+    }
+}
+
+/// Bytes of the files that have no other name.
+fn unshared_bytes(directory: &Path) -> u64 {
+    let mut bytes = 0_u64;
+    let mut folders = vec![(directory.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() && depth < WALK_DEPTH_MAX => folders.push((entry.path(), depth + 1)),
+                Ok(metadata) if metadata.is_file() && metadata.nlink() == 1 => {
+                    bytes = bytes.saturating_add(metadata.len().min(metadata.blocks().saturating_mul(512)));
+                }
+                _ => {}
+            }
+        }
+    }
+    bytes
+}
+
+/// Makes the store smaller than `size_bytes_max`: first what nobody came back to for [`ORPHAN_AGE`], then whole revision
+/// directories, the one that was not used for longest first, and none that is in use.
+pub(crate) fn prune(layout: &Layout, size_bytes_max: u64, now: SystemTime) -> Result<Vec<Removed>, StoreError> {
+    empty_trash(layout)?;
+    let mut all = Vec::new();
+    for place in places(layout)? {
+        all.extend(remove_orphans(&place, now)?);
+    }
+    let mut candidates: Vec<StoredRevision> = list(layout)?.into_iter().filter(|it| !it.is_in_use).collect();
+    candidates.sort_by_key(|candidate| last_use(candidate, now));
+    for candidate in candidates {
+        if total_bytes(layout)? <= size_bytes_max {
+            break;
+        }
+        let (repository, revision) = (candidate.repository, candidate.revision);
+        let reference = HubReference { repository, revision, choice: FileChoice::Preferred };
+        match remove(layout, &reference, false) {
+            Ok(removed) => all.push(removed),
+            // Somebody took it up, or away, since it was listed.
+            Err(StoreError::InUse { .. } | StoreError::NotHere { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// When a revision was last used, or else last verified. A time that is yet to come, by a clock that was wrong, is now: a
+/// directory is not kept for ever on its account.
+fn last_use(revision: &StoredRevision, now: SystemTime) -> SystemTime {
+    let verified = revision.verified_at.map(|at| UNIX_EPOCH + Duration::from_secs(at));
+    revision.last_used.or(verified).unwrap_or(UNIX_EPOCH).min(now)
+}
+
+fn total_bytes(layout: &Layout) -> Result<u64, StoreError> {
+    let mut counted = BTreeSet::new();
+    let own = |place: &Place| {
+        let (size, shared) = size(&place.path, &mut counted);
+        size - shared
+    };
+    Ok(places(layout)?.iter().map(own).fold(0, u64::saturating_add))
+}
+
+/// Finishes what a process that was killed had begun to remove.
+fn empty_trash(layout: &Layout) -> Result<(), StoreError> {
+    let root = layout.root()?;
+    let Some(trash) = root.step(TRASH, false)? else { return Ok(()) };
+    for (name, _) in trash.entries(WALK_ENTRIES_MAX)? {
+        delete(&trash, &name).map_err(|source| StoreError::io("delete", trash.path.join(&name), source))?;
+    }
+    let _ = root.dir.remove_dir(TRASH);
+    Ok(())
+}
+
+/// Removes part files, copies and files set aside that are older than [`ORPHAN_AGE`]; nothing while a pull is at work.
+fn remove_orphans(place: &Place, now: SystemTime) -> Result<Option<Removed>, StoreError> {
+    let Ok(Some(ours)) = place.ours() else { return Ok(None) };
+    let Some(_writer) = lock::writer_now(place) else { return Ok(None) };
+    let mut freed_bytes = 0;
+    for name in ["parts", "staged", "rejected"] {
+        if let Some(folder) = ours.step(name, false)? {
+            freed_bytes += remove_old(&folder, now, 0)?;
+        }
+    }
+    Ok((freed_bytes > 0).then(|| removed(place, RemovedWhat::Orphans, freed_bytes)))
+}
+
+fn remove_old(folder: &Folder, now: SystemTime, depth: usize) -> Result<u64, StoreError> {
+    let mut freed_bytes = 0_u64;
+    for (name, kind) in folder.entries(WALK_ENTRIES_MAX)? {
+        if kind.is_dir() {
+            if let Some(below) = folder.step(&name, false)?.filter(|_| depth < WALK_DEPTH_MAX) {
+                freed_bytes = freed_bytes.saturating_add(remove_old(&below, now, depth + 1)?);
+            }
+            // Only what is empty goes.
+            let _ = folder.dir.remove_dir(&name);
+            continue;
+        }
+        let Ok(metadata) = fs::symlink_metadata(folder.path.join(&name)) else { continue };
+        // The last change of name or content: a file that is set aside keeps its own time of writing.
+        let changed_s = u64::try_from(metadata.ctime().max(metadata.mtime())).unwrap_or(0);
+        let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(changed_s));
+        if age.is_ok_and(|age| age >= ORPHAN_AGE) && folder.dir.remove_file(&name).is_ok() {
+            freed_bytes = freed_bytes.saturating_add(metadata.len().min(metadata.blocks().saturating_mul(512)));
+        }
+    }
+    Ok(freed_bytes)
+}
