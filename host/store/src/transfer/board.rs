@@ -125,7 +125,7 @@ impl Board {
 
     /// The server sent the whole file where a part of it was asked for: from now on there is one stream.
     pub(super) fn ranges_are_ignored(&self) {
-        self.become_whole(&mut self.inner());
+        self.inner().become_whole();
     }
 
     /// The server sent a range that it was not asked for. Once is an accident.
@@ -133,14 +133,8 @@ impl Board {
         let mut inner = self.inner();
         inner.range_failures += 1;
         if inner.range_failures >= RANGE_FAILURES_MAX {
-            self.become_whole(&mut inner);
+            inner.become_whole();
         }
-    }
-
-    fn become_whole(&self, inner: &mut Inner) {
-        // From here no worker gets another chunk. What they hold, they give up: it counts as missing again.
-        inner.mode = Mode::Whole;
-        inner.unclaimed.clear();
     }
 
     /// All that is missing as one claim, once every worker has given up its own.
@@ -273,6 +267,14 @@ impl Board {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it is held; were it otherwise, the assignments are each complete by themselves.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// From here no worker gets another chunk. What one of them gives up counts as missing again.
+    fn become_whole(&mut self) {
+        self.mode = Mode::Whole;
+        self.unclaimed.clear();
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use cap_std::fs::Dir;
 use futures::future::{self, Either};
 use futures::stream::{FuturesUnordered, TryStreamExt};
-use hub::{GitSha1, Patience, RemoteFile, Sha256};
+use hub::{Patience, RemoteFile, Sha256};
 use model::RepositoryPath;
 use tokio::time::{Instant, sleep};
 
@@ -79,12 +79,11 @@ pub(crate) struct Staged {
     pub(crate) stamp: Stamp,
     /// The digest of its bytes.
     pub(crate) sha256: Sha256,
-    /// Git's digest, where that is what was wanted.
-    pub(crate) git_sha1: Option<GitSha1>,
 }
 
 impl Staged {
     /// Renames the file to where it belongs. Flushing the folder is up to the caller, as several files may share one.
+    #[expect(clippy::result_large_err, reason = "once per file, and the same error as the download's")]
     pub(crate) fn publish(self, to: &Dir, name: &Path) -> Result<(), TransferError> {
         let path = self.path;
         match self.part.publish(to, name) {
@@ -288,8 +287,7 @@ async fn stage(part: Arc<Part>, wanted: &Wanted, digests: Digests) -> Result<Sta
         syncing.stamp()
     });
     let stamp = synced.await.map_err(DiskFailure::when("flush"))?;
-    let Digests { sha256, git_sha1 } = digests;
-    Ok(Staged { part, path: wanted.path.clone(), stamp, sha256, git_sha1 })
+    Ok(Staged { part, path: wanted.path.clone(), stamp, sha256: digests.sha256 })
 }
 
 /// Records what is there when a download ends, by an error or because nobody waits for it any more. A part with nothing

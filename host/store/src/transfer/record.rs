@@ -74,7 +74,7 @@ fn overwrite(dir: &Dir, name: &str, mut text: Vec<u8>) -> io::Result<()> {
     let file = dir.open_with(name, options.write(true).custom_flags(O_NOFOLLOW | O_NONBLOCK))?.into_std();
     // Spaces behind a JSON text are part of it.
     let before = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    text.resize(text.len().max(before.min(RECORD_BYTES_MAX as usize)), b' ');
+    text.resize(text.len().max(before.min(RECORD_BYTES_MAX)), b' ');
     file.write_all_at(&text, 0)
 }
 

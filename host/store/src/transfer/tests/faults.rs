@@ -116,7 +116,7 @@ async fn a_hub_that_asks_for_a_pause_longer_than_we_have_patience_is_an_error_th
     scene.hub.fault(cdn().too_many_requests(&Retry::Seconds(3_600)));
     let error = scene.download().await.expect_err("an hour");
     let TransferError::Hub { source, .. } = &error else { panic!("{}", chain(&error)) };
-    assert_eq!(source.retry_after(), Some(Duration::from_secs(3_600)));
+    assert_eq!(source.retry_after(), Some(Duration::from_hours(1)));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Downloads that end before their time, and those that go on where they ended.
 
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 
 use test_hub::{Fault, Match};
@@ -83,7 +84,6 @@ async fn a_part_with_wrong_bytes_costs_a_second_download_and_no_wrong_file() {
     let mut landed = Ranges::default();
     landed.insert(0..3 * CHUNK);
     let part = leave(&scene, &landed, &landed, boot());
-    use std::os::unix::fs::FileExt;
     part.write_all_at(b"not the hub's", CHUNK).expect("a part that can be written");
     drop(part);
     scene.complete().await;
@@ -148,8 +148,6 @@ async fn a_killed_process_loses_what_landed_since_the_last_record_and_no_more() 
 
 /// Leaves a part as an earlier download would have.
 pub(super) fn leave(scene: &Scene, landed: &Ranges, durable: &Ranges, boot: Option<String>) -> std::fs::File {
-    use std::os::unix::fs::FileExt;
-
     let (object, size) = (scene.wanted.content.to_string(), scene.wanted.size);
     let name = format!("{object}.00000000deadbeef.part");
     let mut options = cap_std::fs::OpenOptions::new();

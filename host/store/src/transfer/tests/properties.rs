@@ -103,7 +103,7 @@ proptest! {
         requests_max in 1..6_usize,
         events in prop::collection::vec(event(), 0..4),
     ) {
-        let limits = TransferLimits { chunk_bytes, requests_max, ..LIMITS };
+        let limits = TransferLimits { requests_max, chunk_bytes, ..LIMITS };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(run(size, limits, events));
     }
