@@ -123,15 +123,19 @@ impl HubReference {
     /// Parses `org/model[:QUANT | /path/file.gguf][@revision]`, with or without a prefix.
     pub fn parse(given: &str) -> Result<Self, ReferenceError> {
         let given = given.trim();
-        let bare = ["hf:", "huggingface:", "https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/"]
+        let bare = ["hf:", "huggingface:", "huggingface.co/", "hf.co/"]
             .into_iter()
             .find_map(|prefix| given.strip_prefix(prefix));
-        if bare.is_none() && is_path_like(given) {
+        let page = ["https://huggingface.co/", "https://hf.co/"].into_iter().find_map(|site| given.strip_prefix(site));
+        if bare.or(page).is_none() && is_path_like(given) {
             return Err(ReferenceError::Path { given: given.to_owned() });
         }
-        let (name, revision) = match bare.unwrap_or(given).rsplit_once('@') {
-            Some((name, revision)) => (name, Revision::parse(revision)?),
-            None => (bare.unwrap_or(given), Revision::main()),
+        if let Some(reference) = page.and_then(Self::of_page) {
+            return reference;
+        }
+        let (name, revision) = match split_revision(bare.or(page).unwrap_or(given)) {
+            (name, Some(revision)) => (name, Revision::parse(revision)?),
+            (name, None) => (name, Revision::main()),
         };
         let (name, quant) = match name.rsplit_once(':') {
             Some((name, quant)) => (name, Some(parts::quant(quant)?)),
@@ -148,6 +152,38 @@ impl HubReference {
         };
         Ok(Self { repository: RepositoryId::new(org, model)?, choice, revision })
     }
+
+    /// What a browser shows: `org/model/blob/REVISION/path.gguf`, `…/resolve/…` and `…/tree/REVISION`.
+    fn of_page(path: &str) -> Option<Result<Self, ReferenceError>> {
+        let path = path.split(['?', '#']).next().unwrap_or(path);
+        let mut segments = path.splitn(5, '/');
+        let (org, model) = (segments.next()?, segments.next()?);
+        let (kind, revision) = (segments.next()?, segments.next()?);
+        let choice = match (kind, segments.next()) {
+            ("blob" | "resolve", Some(file)) => parts::gguf_path(file).map(FileChoice::File),
+            ("tree", None | Some("")) => Ok(FileChoice::Preferred),
+            _ => return None,
+        };
+        let reference = || {
+            Ok(Self {
+                repository: RepositoryId::new(org, model)?,
+                choice: choice?,
+                revision: Revision::parse(revision)?,
+            })
+        };
+        Some(reference())
+    }
+}
+
+/// The name, and the revision behind `@`. A file may have an `@` in its path: what ends in `.gguf` behind a path that does
+/// not is the rest of that.
+fn split_revision(given: &str) -> (&str, Option<&str>) {
+    let is_gguf = |name: &str| name.to_ascii_lowercase().ends_with(".gguf");
+    match given.rsplit_once('@') {
+        Some((path, rest)) if is_gguf(rest) && !is_gguf(path) && path.matches('/').count() >= 2 => (given, None),
+        Some((name, revision)) => (name, Some(revision)),
+        None => (given, None),
+    }
 }
 
 impl fmt::Display for HubReference {
@@ -158,7 +194,9 @@ impl fmt::Display for HubReference {
             FileChoice::Quant(quant) => write!(f, ":{quant}")?,
             FileChoice::File(path) => write!(f, "/{path}")?,
         }
-        if self.revision == Revision::main() { Ok(()) } else { write!(f, "@{}", self.revision) }
+        // `main` goes without saying, unless the path has an `@` that would be taken for it.
+        let is_plain = !matches!(&self.choice, FileChoice::File(path) if path.as_str().contains('@'));
+        if is_plain && self.revision == Revision::main() { Ok(()) } else { write!(f, "@{}", self.revision) }
     }
 }
 
@@ -169,77 +207,7 @@ fn is_path_like(given: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod properties;
 
-    fn check(given: &str, expected: Result<&str, &str>) {
-        let parsed = ModelReference::parse(given).map(|reference| reference.to_string());
-        let parsed = parsed.map_err(|error| error.to_string());
-        assert_eq!(parsed.as_deref().map_err(String::as_str), expected, "{given}");
-        if let Ok(canonical) = parsed {
-            let again = ModelReference::parse(&canonical).expect("the canonical form");
-            assert_eq!(again, ModelReference::parse(given).expect("parsed above"), "{given}");
-        }
-    }
-
-    // R10
-    #[test]
-    fn files_are_named_by_path() {
-        check("file:/models/a.gguf", Ok("file:/models/a.gguf"));
-        check("file:a.gguf", Ok("file:a.gguf"));
-        check("file:///models/a.gguf", Ok("file:/models/a.gguf"));
-        check(" file:a b.gguf ", Ok("file:a b.gguf"));
-    }
-
-    // R10, R11
-    #[test]
-    fn every_spelling_has_one_canonical_form() {
-        for prefix in ["", "hf:", "huggingface:", "hf.co/", "huggingface.co/", "https://huggingface.co/"] {
-            check(&format!("{prefix}acme/tiny"), Ok("acme/tiny"));
-            check(&format!("{prefix}acme/tiny@main"), Ok("acme/tiny"));
-            check(&format!("{prefix}acme/tiny@latest"), Ok("acme/tiny"));
-            check(&format!("{prefix}acme/tiny:Q4_K_M@v1.0"), Ok("acme/tiny:Q4_K_M@v1.0"));
-            check(&format!("{prefix}acme/tiny/sub/a.gguf@v1"), Ok("acme/tiny/sub/a.gguf@v1"));
-        }
-        check("acme/tiny:q4_k_m", Ok("acme/tiny:Q4_K_M"));
-        check("acme/tiny.v2-GGUF", Ok("acme/tiny.v2-GGUF"));
-    }
-
-    #[test]
-    fn the_default_id_is_what_a_client_would_write() {
-        let id = |given| ModelReference::parse(given).expect("a reference").default_id();
-        assert_eq!(id("file:/m/SmolLM2.Q4_1.gguf"), "SmolLM2.Q4_1");
-        assert_eq!(id("hf:acme/tiny@v1"), "acme/tiny");
-        assert_eq!(id("acme/tiny:q8_0@v1"), "acme/tiny:Q8_0");
-        assert_eq!(id("acme/tiny/sub/a.gguf"), "acme/tiny");
-    }
-
-    #[test]
-    fn what_is_not_a_reference_is_answered_with_one() {
-        check(
-            "",
-            Err("the model reference is empty; write org/model of the Hugging Face Hub, or file:/path/to/model.gguf"),
-        );
-        check("file:", Err("`file:` names no path; write file:/path/to/model.gguf"));
-        check(
-            "models/a.gguf",
-            Err(
-                "`models/a.gguf` looks like a path; write file:models/a.gguf, or org/model for a model of the Hugging Face Hub",
-            ),
-        );
-        check(
-            "a",
-            Err("`a` is not a model reference; write org/model[:QUANT][@revision], or file:/path/to/model.gguf"),
-        );
-    }
-
-    // R12, R30
-    #[test]
-    fn revisions_that_are_no_directory_name_are_refused() {
-        let why = "a revision consists of letters, digits, `_`, `-` and inner `.`, at most 200; the commit's SHA is always safe";
-        for revision in ["", "..", "../x", "a/b", ".a", "a.", "-a", "a..b", "a b", "a\\b", "a\0b", "é"] {
-            let shown = format!("`{revision}` cannot be a revision: {why}");
-            check(&format!("acme/tiny@{revision}"), Err(&shown));
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
