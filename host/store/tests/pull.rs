@@ -112,7 +112,11 @@ async fn an_update_of_one_quantisation_makes_no_mixture_of_the_other() {
 async fn a_branch_that_moves_between_the_listing_and_the_file_changes_nothing() {
     let (test_hub, models) = (hub(), Models::new());
     let commit = test_hub.commit("acme/tiny", "main");
-    test_hub.fault(Fault::new(Match::hub_get("/tree/")).times(1).then_move_branch("acme/tiny", "main", files(50).tree()));
+    test_hub.fault(Fault::new(Match::hub_get("/tree/")).times(1).then_move_branch(
+        "acme/tiny",
+        "main",
+        files(50).tree(),
+    ));
     let model = models.pull(&client(&test_hub), "acme/tiny").await.expect("pulled");
     assert_ne!(test_hub.commit("acme/tiny", "main"), commit);
     assert_eq!(model.commit.as_ref().expect("a commit").as_str(), commit);

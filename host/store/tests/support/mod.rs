@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hub::{Endpoint, Hub, HubConfig, Patience, Timeouts, Tokens};
 use model::HubReference;
+use serde_json::json;
 use store::{LocalModel, Presence, Progress, PullOptions, Store, StoreError, Verified};
 use test_hub::{Content, Kind, Repo, TestHub, Tree};
 
@@ -177,6 +178,47 @@ pub fn assert_right(model: &LocalModel, files: &Files) {
 /// That a digest vouches for the model.
 pub fn assert_digest(model: &LocalModel) {
     assert!(matches!(model.verified, Verified::Digest { .. }), "{:?}", model.verified);
+}
+
+/// Puts files into a directory, as a person would.
+pub fn put(directory: &Path, files: &Files, paths: &[&str]) {
+    for path in paths {
+        let file = directory.join(path);
+        fs::create_dir_all(file.parent().expect("a parent")).expect("a folder");
+        fs::write(file, files.content(path)).expect("written");
+    }
+}
+
+/// Notes of `hf` since 0.23: `.cache/huggingface/download/<path>.metadata`.
+pub fn note(directory: &Path, files: &Files, commit: &str, paths: &[&str]) {
+    for path in paths {
+        let file = directory.join(".cache/huggingface/download").join(format!("{path}.metadata"));
+        fs::create_dir_all(file.parent().expect("a parent")).expect("a folder");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        fs::write(file, format!("{commit}\n{}\n{now}\n", files.etag(path))).expect("written");
+    }
+}
+
+/// The listing that `hf` keeps since 1.22: `.cache/huggingface/trees/<commit>.json`.
+pub fn list(directory: &Path, files: &Files, commit: &str) {
+    let entries = files.0.iter().map(|(path, (kind, content))| {
+        let digests = Content::from(content.clone());
+        let entry = match kind {
+            Kind::Git => json!({"size": content.len(), "blob_id": digests.git_sha1()}),
+            Kind::Lfs | Kind::Xet => json!({
+                "size": content.len(),
+                // Git's name of the pointer; nothing that verifies a file may take it for the file's.
+                "blob_id": "5".repeat(40),
+                "lfs_sha256": digests.sha256(),
+                "lfs_size": content.len(),
+            }),
+        };
+        (path.clone(), entry)
+    });
+    let trees = directory.join(".cache/huggingface/trees");
+    fs::create_dir_all(&trees).expect("a folder");
+    let tree = json!({"format_version": 1, "files": entries.collect::<serde_json::Map<_, _>>()});
+    fs::write(trees.join(format!("{commit}.json")), tree.to_string()).expect("written");
 }
 
 /// Everything below a folder, with what tells one state of it from another.
