@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
 # Sets up what the tests need, then runs all of them: format, lints, docs, guests, units and properties, end to end.
 #
-#   tests/run.sh            everything
+#   tests/run.sh            everything but the heavy suites
+#   tests/run.sh --full     everything; installs Hugging Face's clients of three generations and a mirror (PyPI, npm) first
 #   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 cd "$root"
+heavy=()
+if [ "${1:-}" = --full ]; then
+    shift
+    heavy=(--run-ignored all)
+fi
 
 setup_packages build-essential pkg-config cmake clang libclang-dev ccache python3 python3-venv
 setup_rust
@@ -31,6 +37,10 @@ if (($# == 0)); then
     say "plugins, natively"
     (cd plugins && cargo nextest run --workspace)
 fi
+if ((${#heavy[@]})); then
+    tests/peers/setup.sh
+    export OUTRIGGER_PEERS=$cache/peers
+fi
 say "the host: units, properties, end to end"
 cargo build --workspace --quiet
-cargo nextest run --workspace --profile "$profile" "$@"
+cargo nextest run --workspace --profile "$profile" "${heavy[@]}" "$@"

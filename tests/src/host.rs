@@ -44,11 +44,15 @@ pub fn python() -> PathBuf {
     made
 }
 
-/// A command that inherits nothing of ours that would configure it.
+/// A command that inherits nothing that would configure it: nothing of ours, and nothing of Hugging Face's tools.
 #[must_use]
 pub fn command() -> Command {
     let mut command = Command::new(binary());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OUTRIGGER_")) {
+    let configures = |name: &str| {
+        ["OUTRIGGER_", "HF_", "HUGGING_FACE_", "TRANSFORMERS_"].iter().any(|prefix| name.starts_with(prefix))
+            || name.to_ascii_lowercase().ends_with("_proxy")
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| configures(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
@@ -68,22 +72,23 @@ impl Host {
     #[must_use]
     pub fn serve(model: &Path, arguments: &[&str]) -> Self {
         let host = Self::spawn(model, arguments);
-        let deadline = Instant::now() + PATIENCE;
-        while host.get("/readyz").status != 200 {
-            assert!(Instant::now() < deadline, "not ready in {PATIENCE:?}; its log:\n{}", host.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        host.wait_until("it is ready", |host| host.get("/readyz").status == 200);
         host
     }
 
     /// Serves `model` and waits only until it listens.
     #[must_use]
     pub fn spawn(model: &Path, arguments: &[&str]) -> Self {
-        let mut child = command()
-            .arg("serve")
-            .arg(format!("--model=file:{}", model.display()))
+        let mut command = command();
+        command.arg("serve").arg(format!("--model=file:{}", model.display())).args(arguments);
+        Self::start(command)
+    }
+
+    /// Starts a `serve` with whatever it was given, and waits only until it listens.
+    #[must_use]
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
             .args(["--listen=127.0.0.1:0", "--log-format=json"])
-            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -16,6 +16,8 @@ fn help_teaches() {
     insta::assert_snapshot!("help", String::from_utf8_lossy(&command().arg("--help").output().expect("help").stdout));
     insta::assert_snapshot!("help-serve", help("serve"));
     insta::assert_snapshot!("help-run", help("run"));
+    insta::assert_snapshot!("help-pull", help("pull"));
+    insta::assert_snapshot!("help-inspect", help("inspect"));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Said, Settings};
+use crate::config::{Said, Settings, StoreSettings};
 
 /// A WebAssembly-pluggable inference sidecar: llama.cpp behind an OpenAI-compatible API on loopback, with sandboxed
 /// plugins between prompt and tokens.
@@ -12,9 +13,11 @@ use crate::config::{Said, Settings};
 #[command(name = "outrigger", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Start here:
-  outrigger run --model file:model.gguf \"Why is the sky blue?\"    one answer on the terminal
-  outrigger serve --model file:model.gguf --plugin redact         a server on 127.0.0.1:8484
+  outrigger pull bartowski/SmolLM2-135M-Instruct-GGUF               a model from the Hugging Face Hub
+  outrigger run --model REF \"Why is the sky blue?\"                 one answer on the terminal
+  outrigger serve --model REF --plugin redact                       a server on 127.0.0.1:8484
 
+A model REF is org/model[:QUANT][@revision] of the Hub, or file:PATH of a GGUF.
 Point any OpenAI client at http://127.0.0.1:8484/v1.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -29,6 +32,18 @@ pub(crate) enum Command {
     Run(Run),
     /// Ask a running server how it is: exit code 0 if well, 1 if not
     Probe(Probe),
+    /// Download a model, or bring it up to date
+    Pull(Pull),
+    /// List downloaded models
+    List(List),
+    /// Check every byte of downloaded models against their digests
+    Verify(Verify),
+    /// Delete a downloaded model
+    Remove(Remove),
+    /// Delete the models used longest ago until the rest fits a size
+    Prune(Prune),
+    /// Show what a model's file says of itself, and the memory that it needs
+    Inspect(Inspect),
 }
 
 const PRECEDENCE: &str = "\
@@ -88,6 +103,137 @@ pub(crate) struct SettingsArguments {
     pub(crate) said: Said,
 }
 
+/// What the commands around the model store may be told.
+#[expect(clippy::doc_markdown, reason = "the comments are the texts of --help, shown as they are")]
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
+    /// Configuration file (TOML); of its keys those about the model store count
+    #[arg(long, env = "OUTRIGGER_CONFIG", value_name = "FILE", help_heading = "Model store")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Folder of downloaded models, as <org>/<model>/<revision>/ [default: ~/.outrigger/models]
+    #[arg(long, env = "OUTRIGGER_MODELS_DIR", value_name = "DIR", help_heading = "Model store")]
+    pub(crate) models_dir: Option<PathBuf>,
+
+    /// Hub to download from [default: $HF_ENDPOINT or https://huggingface.co]
+    #[arg(long, env = "OUTRIGGER_HF_ENDPOINT", value_name = "URL", help_heading = "Model store")]
+    pub(crate) hf_endpoint: Option<String>,
+
+    /// Use no network [default: $HF_HUB_OFFLINE or false]
+    #[arg(long, env = "OUTRIGGER_OFFLINE", value_name = "BOOL", help_heading = "Model store")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) offline: Option<bool>,
+
+    /// File of further certificate authorities (PEM) to trust; may be given several times
+    #[arg(long = "ca-file", env = "OUTRIGGER_CA_FILES", value_name = "FILE", value_delimiter = ',')]
+    #[arg(help_heading = "Model store")]
+    pub(crate) ca_files: Option<Vec<PathBuf>>,
+
+    /// What to log on standard error, as LEVEL or TARGET=LEVEL,… [default: info, on a terminal warn]
+    #[arg(long, env = "OUTRIGGER_LOG", value_name = "FILTER", help_heading = "Log")]
+    pub(crate) log: Option<String>,
+}
+
+const TOKENS: &str = "\
+A token for private and gated models is taken from the configuration's `hf_token`, HF_TOKEN, HF_HUB_TOKEN,
+HUGGING_FACE_HUB_TOKEN, the file that HF_TOKEN_PATH names, or what the Hugging Face CLI stored (`hf auth login`).
+Proxies are taken from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.";
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  outrigger pull bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M
+  outrigger pull org/model/path/model-00001-of-00003.gguf@8c1f2f0e…   a file, all its shards, at a commit
+  outrigger pull org/model --update                                  what `main` is now
+
+An interrupted download goes on where it was; every file is checked against the hub's digest before it is used.
+{TOKENS}"))]
+pub(crate) struct Pull {
+    /// org/model[:QUANT | /path/file.gguf][@revision]
+    #[arg(value_name = "REF")]
+    pub(crate) model: String,
+
+    /// Ask the hub what the revision is now; without this, what was downloaded stays as it is
+    #[arg(long)]
+    pub(crate) update: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// One JSON object per model and line, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 1 when a file is not what it should be; `outrigger pull` then fetches it anew.")]
+pub(crate) struct Verify {
+    /// org/model[@revision] [default: all models]
+    #[arg(value_name = "REF")]
+    pub(crate) model: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// org/model[@revision]
+    #[arg(value_name = "REF")]
+    pub(crate) model: String,
+
+    /// Also when a running process uses it
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "What a running process uses is never deleted.")]
+pub(crate) struct Prune {
+    /// Size that all models together may have, such as 20GB or 20GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: ByteSize,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+}
+
+#[expect(clippy::doc_markdown, reason = "the comments are the texts of --help, shown as they are")]
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A downloaded model's REF, file:PATH, or the path of a GGUF
+    #[arg(value_name = "REF|PATH")]
+    pub(crate) model: String,
+
+    /// Tokens that one request may hold [default: what the model was trained for, at most 8192]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) context_length: Option<u32>,
+
+    /// Requests answered at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) max_concurrency: u32,
+
+    /// One JSON object, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print how many tokens a text has instead, by the repository's tokenizer.json; `-` reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) count: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
     /// What to ask
@@ -121,5 +267,14 @@ impl SettingsArguments {
     /// What was said in flags, environment and file, and what it means.
     pub(crate) fn resolve(self) -> anyhow::Result<Settings> {
         Settings::from_said(self.said.or_file(self.config.as_deref())?)
+    }
+}
+
+impl StoreArguments {
+    /// What was said in flags, environment and file about the model store, and what it means.
+    pub(crate) fn resolve(self) -> anyhow::Result<StoreSettings> {
+        let Self { config, models_dir, hf_endpoint, offline, ca_files, log } = self;
+        let said = Said { models_dir, hf_endpoint, offline, ca_files, log, ..Said::default() };
+        StoreSettings::from_said(&said.or_file(config.as_deref())?)
     }
 }

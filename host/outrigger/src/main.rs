@@ -3,9 +3,13 @@
 mod bundle;
 mod cli;
 mod config;
+mod inspect;
+mod models;
 mod probe;
+mod progress;
 mod run;
 mod serve;
+mod source;
 mod spin;
 mod wiring;
 
@@ -21,6 +25,12 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::serve(arguments),
         cli::Command::Run(arguments) => run::run(arguments),
         cli::Command::Probe(arguments) => probe::probe(&arguments),
+        cli::Command::Pull(arguments) => models::pull(arguments),
+        cli::Command::List(arguments) => models::list(arguments),
+        cli::Command::Verify(arguments) => models::verify(arguments),
+        cli::Command::Remove(arguments) => models::remove(arguments),
+        cli::Command::Prune(arguments) => models::prune(arguments),
+        cli::Command::Inspect(arguments) => inspect::inspect(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ use server::{AnswerEvent, Finished, Service};
 use crate::Failure;
 use crate::cli::Run;
 use crate::config::Settings;
+use crate::source::Source;
 use crate::wiring;
 
 /// Bytes of a prompt from standard input: what a request body may hold.
@@ -40,7 +41,8 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
 async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()> {
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(settings), metrics.clone());
-    service.ready(wiring::load(settings, &metrics.plugins)?);
+    let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
+    service.ready(wiring::load(settings, &located, &metrics.plugins)?);
 
     let call = Call {
         request_id: RequestId::new("run"),

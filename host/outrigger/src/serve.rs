@@ -1,10 +1,12 @@
-//! `outrigger serve`: listen first, load behind it, drain at the end.
+//! `outrigger serve`: listen first, download and load behind it, drain at the end.
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use server::{Drained, HttpConfig, Service};
+use telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -12,12 +14,17 @@ use tokio::sync::oneshot;
 use crate::Failure;
 use crate::cli::Serve;
 use crate::config::Settings;
+use crate::source::{Located, Source};
 use crate::wiring;
+
+/// After a model could not be had, before a request makes us try again: a hub that is down is not asked at every request.
+const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings } = arguments;
     let settings = settings.resolve().map_err(Failure::usage)?;
     telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+    settings.store.log_warnings();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
         .enable_all()
@@ -44,7 +51,6 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
 
     let metrics = wiring::metrics();
     let service = Arc::new(Service::new(wiring::service_config(&settings), metrics.clone()));
-    service.loading(format!("loading {}", settings.model_id));
     let drain = settings.drain;
     let http =
         HttpConfig { hosts_allowed: settings.allowed_hosts.clone(), drain_grace: drain, ..HttpConfig::default() };
@@ -53,18 +59,14 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, Arc::clone(&service), http, async {
         let _ = stopped.await;
     }));
-    let mut load = tokio::task::spawn_blocking(move || wiring::load(&settings, &metrics.plugins));
     let mut signals = Signals::new()?;
 
-    let is_loaded = tokio::select! {
-        loaded = &mut load => {
-            service.ready(loaded.context("loading panicked")??);
-            tracing::info!(address = %address, "ready");
-            true
-        }
-        () = signals.next() => false,
+    let loaded = tokio::select! {
+        loaded = bring_model(settings, &service, &metrics) => Some(loaded?),
+        () = signals.next() => None,
     };
-    if is_loaded {
+    if loaded.is_some() {
+        tracing::info!(address = %address, "ready");
         signals.next().await;
     }
     tracing::info!("draining: running answers may finish; a second signal ends at once");
@@ -73,8 +75,8 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
         drained = server => drained.context("the server panicked")?,
         () = signals.next() => leave(1, "ended by a second signal; answers were cut off"),
     };
-    if !is_loaded {
-        // C++ is still reading the model on another thread; the destructors of a normal exit would pull its ground away.
+    if loaded.is_none() {
+        // C++ may be still reading the model on another thread; the destructors of a normal exit would pull its ground away.
         leave(0, "ended before the model was loaded");
     }
     match drained {
@@ -84,6 +86,47 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the service ready: at once, or, for a model that must be downloaded first, when the first request wants it (R29).
+/// What is returned is to be held for as long as the model is served.
+async fn bring_model(settings: Settings, service: &Service, metrics: &Metrics) -> anyhow::Result<Located> {
+    let settings = Arc::new(settings);
+    let source = Source::new(&settings.model, &settings.store)?;
+    if settings.initial_load || !source.is_missing()? {
+        return load(&source, &settings, service, metrics).await;
+    }
+    service.on_first_use();
+    tracing::info!(
+        model = settings.model_id,
+        "ready; the model will be downloaded at its first use (initial_load = false)"
+    );
+    loop {
+        service.wanted().await;
+        match load(&source, &settings, service, metrics).await {
+            Ok(located) => return Ok(located),
+            Err(error) => {
+                tracing::error!("{error:#}");
+                service.failed(format!("{error:#}"));
+                tokio::time::sleep(RELOAD_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn load(
+    source: &Source,
+    settings: &Arc<Settings>,
+    service: &Service,
+    metrics: &Metrics,
+) -> anyhow::Result<Located> {
+    let located = source.locate(&metrics.downloads, |progress| service.loading(progress)).await?;
+    service.loading(format!("{}: loading", settings.model_id));
+    let (settings, plugins) = (Arc::clone(settings), metrics.plugins.clone());
+    let load = move || wiring::load(&settings, &located, &plugins).map(|serving| (serving, located));
+    let (serving, located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
+    service.ready(serving);
+    Ok(located)
 }
 
 /// Ends the process without destructors of any kind.

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use inference::{Engine as _, Pipeline, Stage};
-use model::ModelReference;
-use model::gguf::Header;
+use inference::{Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use model::gguf::{self, Header};
+use model::{Tokenizer, Workload, memory};
 use plugin::{LoadedPlugin, ModelContext, Modify, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
 use server::{ServiceConfig, Serving};
 use telemetry::{Metrics, PluginMetrics};
 
 use crate::bundle;
 use crate::config::{PluginLimits, PluginTable, Settings};
+use crate::source::Located;
 
 /// What the service is told of the settings.
 pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
     ServiceConfig {
+        model_id: Some(settings.model_id.clone()),
         max_concurrency: settings.max_concurrency,
         queue_max: settings.queue_max,
         queue_wait_max: settings.queue_wait,
@@ -32,12 +34,9 @@ pub(crate) fn metrics() -> Metrics {
 }
 
 /// Loads the model and the plugins. Takes as long as reading the model does.
-pub(crate) fn load(settings: &Settings, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
+pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
     let started = Instant::now();
-    let ModelReference::File(path) = &settings.model else {
-        bail!("`{}` is a model of the Hub, which cannot be served yet", settings.model)
-    };
-    let engine = load_model(settings, path)?;
+    let engine = load_model(settings, located)?;
     let card = engine.card();
     tracing::info!(
         model = card.id,
@@ -51,20 +50,29 @@ pub(crate) fn load(settings: &Settings, metrics: &PluginMetrics) -> anyhow::Resu
     if card.chat_template.is_none() {
         tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
     }
+    located.check_unchanged()?;
     let pipeline = load_plugins(settings, &engine, metrics)?;
     Ok(Serving { engine: Arc::new(engine), pipeline })
 }
 
-fn load_model(settings: &Settings, path: &Path) -> anyhow::Result<engine::EngineHandle> {
+fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::EngineHandle> {
     check_processor()?;
+    let path = &located.path;
     // Before llama.cpp sees the file: its answer to a damaged one may be to end the process.
-    let header = Header::read(path).with_context(|| format!("cannot use the model {}", path.display()))?;
-    tracing::debug!(tensors = header.tensor_count, bytes = header.tensor_bytes, "the model's header is sound");
-    check_context(settings, &header).with_context(|| format!("cannot serve the model {}", path.display()))?;
+    let facts = gguf::Model::open(path).with_context(|| format!("cannot use the model {}", path.display()))?;
+    tracing::debug!(
+        tensors = facts.header.tensor_count,
+        bytes = facts.header.tensor_bytes,
+        "the model's header is sound"
+    );
+    check_memory(settings, &facts.header).with_context(|| format!("cannot serve the model {}", path.display()))?;
+    // Whichever shard was named, llama.cpp wants the first and finds the others itself.
+    let first = facts.shards.first().unwrap_or(path);
     let options = llama::LoadOptions {
         context_length: settings.context_length,
         threads: settings.threads,
-        ..llama::LoadOptions::new(path, &settings.model_id)
+        revision: located.revision.clone(),
+        ..llama::LoadOptions::new(first, &settings.model_id)
     };
     let model = llama::Model::load(&options)?;
     let config = engine::Config {
@@ -74,37 +82,70 @@ fn load_model(settings: &Settings, path: &Path) -> anyhow::Result<engine::Engine
         ..engine::Config::default()
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
+    if let Some(tokenizer) = &located.tokenizer {
+        match tokenizer_difference(tokenizer, first, &facts.header, &*vocabulary) {
+            Ok(None) => tracing::debug!("the repository's tokenizer.json and the model have the same tokens"),
+            Ok(Some(difference)) => tracing::warn!(
+                tokenizer = %tokenizer.display(),
+                "the repository's tokenizer.json is not the model's: {difference}; the model's own tokens are used"
+            ),
+            Err(error) => tracing::warn!("cannot compare the repository's tokenizer.json with the model: {error:#}"),
+        }
+    }
     Ok(engine::start(card, vocabulary, config, move |shape| model.decoder(shape))?)
 }
 
-/// A context that the model was not made for, or that memory does not hold, is refused before llama.cpp asks for it.
-fn check_context(settings: &Settings, header: &Header) -> anyhow::Result<()> {
-    let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
-    let context_length = settings.context_length.unwrap_or_else(|| trained.min(llama::CONTEXT_LENGTH_DEFAULT));
-    if context_length > trained {
-        bail!("`context_length` is {context_length}, and the model was trained for {trained} tokens; ask for no more");
+/// The first thing that a `tokenizer.json` and the model do not agree on: a token, or how a text is cut. A repackaged
+/// model whose tokens were changed answers worse, or takes a user's text for a control token.
+fn tokenizer_difference(
+    tokenizer: &Path,
+    weights: &Path,
+    header: &Header,
+    vocabulary: &dyn Vocabulary,
+) -> anyhow::Result<Option<String>> {
+    /// Words, numbers, indentation, an accent, an ideograph and an emoji: what tokenizers are known to cut differently.
+    const PROBE: &str = "Hello, world! It's 2026:\n    naïve 世界 🙂 1234567";
+    let tokenizer = Tokenizer::open(tokenizer)?;
+    let Some(written) = gguf::Vocabulary::read(weights, header)? else { return Ok(None) };
+    if let Some(difference) = tokenizer.first_difference(&written) {
+        return Ok(Some(difference.to_string()));
     }
-    let slots = settings.max_concurrency.get();
-    let need = header.kv_cache_bytes(context_length).map(|bytes| bytes.saturating_mul(slots as u64));
-    if let (Some(need), Some(have)) = (need, available_memory_bytes())
-        && need > have
-    {
-        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-        bail!(
-            "the KV cache of {slots} requests with {context_length} tokens each needs {:.1} GB, and {:.1} GB of memory \
-             are free; lower `context_length` or `max_concurrency`",
-            gigabytes(need),
-            gigabytes(have)
-        );
-    }
+    let cut = tokenizer.encode(PROBE)?;
+    let cut_by_model: Vec<u32> =
+        vocabulary.tokenize(PROBE, SpecialTokens::Literal).into_iter().map(|token| token.0).collect();
+    Ok((cut != cut_by_model).then(|| {
+        format!("it cuts {PROBE:?} into {} tokens, and the model into {} others", cut.len(), cut_by_model.len())
+    }))
+}
+
+/// A context that the model was not made for, or that memory does not hold together with the weights, is refused before
+/// llama.cpp asks for it (R19, R26).
+fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<()> {
+    let context_length = context_length(settings.context_length, header)?;
+    let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
+    let budgets = memory::available();
+    let footprint = memory::check(header, &Workload::new(context_length, slots), &budgets)?;
+    tracing::info!(
+        weights_bytes = footprint.weights_bytes,
+        kv_bytes = footprint.kv_bytes,
+        compute_bytes = footprint.compute_bytes,
+        total_bytes = footprint.total_bytes(),
+        available_bytes = budgets.iter().map(|budget| budget.have_bytes).min(),
+        "the model fits in memory"
+    );
     Ok(())
 }
 
-/// `MemAvailable` of /proc/meminfo: what can be used without swapping.
-fn available_memory_bytes() -> Option<u64> {
-    let facts = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = facts.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+/// Tokens that one request may hold: what was asked for, else what the model was trained for, up to the default.
+pub(crate) fn context_length(asked: Option<u32>, header: &Header) -> anyhow::Result<u32> {
+    let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
+    match asked {
+        None => Ok(trained.min(llama::CONTEXT_LENGTH_DEFAULT)),
+        Some(asked) if asked > trained => {
+            bail!("`context_length` is {asked}, and the model was trained for {trained} tokens; ask for no more")
+        }
+        Some(asked) => Ok(asked),
+    }
 }
 
 /// llama.cpp is compiled for these (`host/llama`); without them it would end by an illegal instruction.

@@ -4,8 +4,12 @@
 
 mod plugins;
 mod said;
+mod secret;
 mod settings;
+mod store;
 
 pub(crate) use plugins::{PluginLimits, PluginTable};
 pub(crate) use said::Said;
+pub(crate) use secret::SecretText;
 pub(crate) use settings::Settings;
+pub(crate) use store::StoreSettings;

@@ -10,18 +10,21 @@ use clap::Args;
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
-use super::PluginTable;
+use super::{PluginTable, SecretText};
 
 /// Every key, each perhaps unsaid.
 #[expect(clippy::doc_markdown, reason = "the comments are the texts of --help, shown as they are")]
 #[derive(Debug, Default, Clone, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Said {
-    /// Model to serve, as file:PATH of a GGUF
+    /// Model to serve: org/model[:QUANT][@revision] of the Hugging Face Hub, or file:PATH of a GGUF
+    ///
+    /// org/model/path/file.gguf names a file of a repository. Without a quantisation Q4_K_M is preferred; without a
+    /// revision `main` is meant, as it was when it was first downloaded.
     #[arg(long, env = "OUTRIGGER_MODEL", value_name = "REF", help_heading = "Model")]
     pub(crate) model: Option<String>,
 
-    /// Name that requests use for the model [default: the file's name without .gguf]
+    /// Name that requests use for the model [default: org/model[:QUANT], or the file's name without .gguf]
     #[arg(long, env = "OUTRIGGER_MODEL_ID", value_name = "NAME", help_heading = "Model")]
     pub(crate) model_id: Option<String>,
 
@@ -30,9 +33,50 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_CONTEXT_LENGTH", value_name = "TOKENS", help_heading = "Model")]
     pub(crate) context_length: Option<u32>,
 
+    /// Download and load the model before the server reports ready; otherwise a model that is not there yet is
+    /// downloaded when the first request asks for it [default: false]
+    #[arg(long, env = "OUTRIGGER_INITIAL_LOAD", value_name = "BOOL", help_heading = "Model")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) initial_load: Option<bool>,
+
     /// Threads that compute [default: the processors that the cgroup grants]
     #[arg(long, env = "OUTRIGGER_THREADS", value_name = "COUNT", help_heading = "Model")]
     pub(crate) threads: Option<u32>,
+
+    /// Folder of downloaded models, as <org>/<model>/<revision>/ [default: ~/.outrigger/models]
+    #[arg(long, env = "OUTRIGGER_MODELS_DIR", value_name = "DIR", help_heading = "Model store")]
+    pub(crate) models_dir: Option<PathBuf>,
+
+    /// Hub to download from [default: $HF_ENDPOINT or https://huggingface.co]
+    #[arg(long, env = "OUTRIGGER_HF_ENDPOINT", value_name = "URL", help_heading = "Model store")]
+    pub(crate) hf_endpoint: Option<String>,
+
+    /// Use no network: what is not in the models folder is an error [default: $HF_HUB_OFFLINE or false]
+    #[arg(long, env = "OUTRIGGER_OFFLINE", value_name = "BOOL", help_heading = "Model store")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) offline: Option<bool>,
+
+    /// File of further certificate authorities (PEM) to trust; may be given several times
+    #[arg(long = "ca-file", env = "OUTRIGGER_CA_FILES", value_name = "FILE", value_delimiter = ',')]
+    #[arg(help_heading = "Model store")]
+    pub(crate) ca_files: Option<Vec<PathBuf>>,
+
+    /// Take no token from HF_TOKEN or the Hugging Face CLI's files: only the configuration's `hf_token` [default: false]
+    #[arg(long, env = "OUTRIGGER_REQUIRE_EXPLICIT_TOKEN", value_name = "BOOL", help_heading = "Model store")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) require_explicit_token: Option<bool>,
+
+    /// The token for private and gated models. Only a file can say it: a command line is for everybody to read.
+    #[arg(skip)]
+    pub(crate) hf_token: Option<SecretText>,
+
+    /// R2: an alias of `hf_token`.
+    #[arg(skip)]
+    pub(crate) token: Option<SecretText>,
+
+    /// R2: another one.
+    #[arg(skip)]
+    pub(crate) huggingface_token: Option<SecretText>,
 
     /// Requests answered at the same time; each takes its own share of memory [default: 1]
     #[arg(long, env = "OUTRIGGER_MAX_CONCURRENCY", value_name = "COUNT", help_heading = "Capacity")]
@@ -103,9 +147,17 @@ impl Said {
         let Some(path) = path else { return Ok(self) };
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let file: Self =
-            toml::from_str(&text).with_context(|| format!("cannot use the configuration {}", path.display()))?;
-        Ok(self.or(file))
+        Ok(self.or(Self::from_toml(&text).with_context(|| format!("cannot use the configuration {}", path.display()))?))
+    }
+
+    /// The error names the line and does not show it: a token may stand there.
+    fn from_toml(text: &str) -> anyhow::Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map_or(1, |span| text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1));
+            anyhow::anyhow!("line {line}: {}", error.message().trim_end())
+        })
     }
 
     fn or(self, file: Self) -> Self {
@@ -113,7 +165,16 @@ impl Said {
             model: self.model.or(file.model),
             model_id: self.model_id.or(file.model_id),
             context_length: self.context_length.or(file.context_length),
+            initial_load: self.initial_load.or(file.initial_load),
             threads: self.threads.or(file.threads),
+            models_dir: self.models_dir.or(file.models_dir),
+            hf_endpoint: self.hf_endpoint.or(file.hf_endpoint),
+            offline: self.offline.or(file.offline),
+            ca_files: self.ca_files.or(file.ca_files),
+            require_explicit_token: self.require_explicit_token.or(file.require_explicit_token),
+            hf_token: file.hf_token,
+            token: file.token,
+            huggingface_token: file.huggingface_token,
             max_concurrency: self.max_concurrency.or(file.max_concurrency),
             queue_max: self.queue_max.or(file.queue_max),
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
@@ -166,7 +227,10 @@ mod tests {
                 "allowed-host" => ("allowed_hosts".to_owned(), "[\"a.example\"]"),
                 "plugin" => ("plugin".to_owned(), "[{ name = \"redact\" }]"),
                 "log-format" => ("log_format".to_owned(), "\"json\""),
-                "listen-insecure" => ("listen_insecure".to_owned(), "true"),
+                "ca-file" => ("ca_files".to_owned(), "[\"a.pem\"]"),
+                "listen-insecure" | "initial-load" | "offline" | "require-explicit-token" => {
+                    (flag.replace('-', "_"), "true")
+                }
                 _ => (flag.replace('-', "_"), ""),
             };
             assert_eq!(variable, format!("OUTRIGGER_{}", key.to_uppercase()));
@@ -182,6 +246,23 @@ mod tests {
     fn an_unknown_key_is_an_error() {
         let error = toml::from_str::<Said>("max_concurency = 1").expect_err("a misspelled key");
         assert!(error.message().contains("unknown field `max_concurency`, expected one of `model`"), "{error}");
+    }
+
+    // R3
+    #[test]
+    fn a_token_is_in_no_error_and_no_debug_output() {
+        for text in [
+            "hf_token = hf_secret",
+            "\nhf_tokn = \"hf_secret\"",
+            "hf_token = [\"hf_secret\"]",
+            "token = { a = \"hf_secret\" }",
+        ] {
+            let error = format!("{:#}", Said::from_toml(text).expect_err("not a token"));
+            assert!(error.starts_with(if text.starts_with('\n') { "line 2: " } else { "line 1: " }), "{error}");
+            assert!(!error.contains("hf_secret"), "{error}");
+        }
+        let said = Said::from_toml("hf_token = \"hf_secret\"").expect("a token");
+        assert!(!format!("{said:?}").contains("hf_secret"));
     }
 
     #[test]

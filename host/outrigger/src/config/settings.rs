@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use model::ModelReference;
 use telemetry::logging::LogFormat;
 
-use super::{PluginTable, Said};
+use super::{PluginTable, Said, StoreSettings};
 
 /// Where we listen unless told otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:8484";
@@ -31,6 +31,8 @@ const DRAIN_DEFAULT: Duration = server::limits::DRAIN_GRACE_DEFAULT;
 pub(crate) struct Settings {
     pub(crate) model: ModelReference,
     pub(crate) model_id: String,
+    pub(crate) initial_load: bool,
+    pub(crate) store: StoreSettings,
     pub(crate) context_length: Option<u32>,
     pub(crate) threads: Option<u32>,
     pub(crate) max_concurrency: NonZeroUsize,
@@ -50,13 +52,18 @@ impl Settings {
     /// Checks what was said and fills in the defaults.
     pub(crate) fn from_said(said: Said) -> anyhow::Result<Self> {
         let Some(model) = &said.model else {
-            bail!("no model is named; pass --model file:/path/to/model.gguf, or set `model` in the configuration")
+            bail!(
+                "no model is named; pass --model org/model or --model file:/path/to/model.gguf, or set `model` in the configuration"
+            )
         };
         let model = ModelReference::parse(model)?;
+        let store = StoreSettings::from_said(&said)?;
         let listen = listen_address(said.listen.as_deref(), said.listen_insecure.unwrap_or(false))?;
         Ok(Self {
             model_id: said.model_id.filter(|id| !id.is_empty()).unwrap_or_else(|| model.default_id()),
             model,
+            initial_load: said.initial_load.unwrap_or(false),
+            store,
             context_length: at_least_one("context_length", said.context_length, u32::MAX)?.map(NonZeroU32::get),
             threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
@@ -185,7 +192,8 @@ mod tests {
     fn a_missing_model_is_asked_for() {
         check_refused(
             Said::default(),
-            "no model is named; pass --model file:/path/to/model.gguf, or set `model` in the configuration",
+            "no model is named; pass --model org/model or --model file:/path/to/model.gguf, or set `model` in the \
+             configuration",
         );
     }
 

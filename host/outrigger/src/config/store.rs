@@ -1,0 +1,276 @@
+//! What the model store is told: where models lie, which hub to ask, and with whose token.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use hub::{Endpoint, HubConfig, TokenSource, Tokens};
+use telemetry::logging::LogFormat;
+
+use super::secret::Secret;
+use super::{Said, SecretText};
+
+/// The effective configuration of the model store.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreSettings {
+    models_dir: Option<PathBuf>,
+    /// What Hugging Face's tools have downloaded: copied from there instead of fetched again.
+    pub(crate) hf_cache: Option<PathBuf>,
+    /// The hub, and how it is asked.
+    pub(crate) hub: HubConfig,
+    /// The log's form and filter.
+    pub(crate) log_format: LogFormat,
+    pub(crate) log: String,
+    /// R3: a token that stands in a configuration file is read by whoever reads the file.
+    is_token_literal: bool,
+}
+
+/// R4: in this order.
+const TOKEN_VARIABLES: [&str; 3] = ["HF_TOKEN", "HF_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+
+impl StoreSettings {
+    /// Checks what was said and completes it from the environment that Hugging Face's own tools read.
+    pub(crate) fn from_said(said: &Said) -> anyhow::Result<Self> {
+        Self::with_environment(said, &|name| {
+            std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
+        })
+    }
+
+    fn with_environment(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let endpoint = said.hf_endpoint.clone().filter(|given| !given.is_empty()).or_else(|| variable("HF_ENDPOINT"));
+        let (tokens, is_token_literal) = tokens(said, variable)?;
+        let quiet = if std::io::stderr().is_terminal() { "warn" } else { "info" };
+        Ok(Self {
+            models_dir: said
+                .models_dir
+                .clone()
+                .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".outrigger").join("models"))),
+            hf_cache: hf_cache(variable),
+            hub: HubConfig {
+                endpoint: endpoint.map_or_else(|| Ok(Endpoint::default()), |given| Endpoint::parse(&given))?,
+                offline: offline(said, variable),
+                tokens,
+                ca_files: said.ca_files.clone().unwrap_or_default(),
+                ..HubConfig::default()
+            },
+            log_format: said.log_format.unwrap_or(LogFormat::Auto),
+            log: said.log.clone().unwrap_or_else(|| quiet.to_owned()),
+            is_token_literal,
+        })
+    }
+
+    /// The folder of downloaded models.
+    pub(crate) fn models_dir(&self) -> anyhow::Result<PathBuf> {
+        self.models_dir.clone().context("there is no home directory for models; name a folder with --models-dir")
+    }
+
+    /// Says in the log what an operator should know, once there is one.
+    pub(crate) fn log_warnings(&self) {
+        if self.is_token_literal {
+            tracing::warn!(
+                "the configuration file holds the token itself; write hf_token = \"${{file:/run/secrets/hf_token}}\" or \
+                 \"${{env:HF_TOKEN}}\" instead"
+            );
+        }
+        // R5: the source, never the value.
+        match self.hub.tokens.read() {
+            Ok(Some((_, source))) => tracing::debug!(%source, "a token for the hub was found"),
+            Ok(None) => tracing::debug!("no token for the hub; models that need one are refused"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}
+
+/// Where `hf` keeps what it downloads for everybody.
+fn hf_cache(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let path = |name| variable(name).map(PathBuf::from);
+    path("HF_HUB_CACHE")
+        .or_else(|| Some(path("HF_HOME")?.join("hub")))
+        .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
+        .or_else(|| Some(path("HOME")?.join(".cache").join("huggingface").join("hub")))
+}
+
+/// Why no network may be used, if so.
+fn offline(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    match said.offline {
+        Some(true) => Some("`offline` is set".to_owned()),
+        Some(false) => None,
+        // The words that Hugging Face's tools take for yes.
+        None => ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+            .into_iter()
+            .find(|name| is_set(variable(name)))
+            .map(|name| format!("{name} is set")),
+    }
+}
+
+fn is_set(value: Option<String>) -> bool {
+    value.is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()))
+}
+
+/// R1 to R5: the configuration's token, or else those that the environment and the Hugging Face CLI have.
+fn tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<(Tokens, bool)> {
+    let mut tokens = Tokens::none();
+    if let Some((key, text)) = configured(said)? {
+        let secret = text.parse(key)?;
+        let is_literal = matches!(secret, Secret::Literal(_));
+        tokens = match secret {
+            Secret::Literal(value) => {
+                tokens.value(&value, TokenSource::Config(format!("`{key}` of the configuration")))?
+            }
+            Secret::File(path) => tokens.required_file(path),
+            Secret::Environment(name) => {
+                let value = variable(&name).unwrap_or_default();
+                if value.trim().is_empty() {
+                    bail!("`{key}` names the environment variable {name}, which is not set");
+                }
+                tokens.value(&value, TokenSource::Config(format!("{name}, named by `{key}`")))?
+            }
+        };
+        return Ok((tokens, is_literal));
+    }
+    if said.require_explicit_token == Some(true) {
+        if let Some(found) = TOKEN_VARIABLES.into_iter().chain(["HF_TOKEN_PATH"]).find(|name| variable(name).is_some())
+        {
+            bail!(
+                "{found} is set, and `require_explicit_token` wants the token in the configuration; write hf_token = \
+                 \"${{env:HF_TOKEN}}\" or \"${{file:/run/secrets/hf_token}}\""
+            );
+        }
+        return Ok((tokens, false));
+    }
+    if is_set(variable("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+        return Ok((tokens, false));
+    }
+    for name in TOKEN_VARIABLES {
+        if let Some(value) = variable(name) {
+            tokens = tokens.value(&value, TokenSource::Environment(name))?;
+        }
+    }
+    // Where `hf auth login` leaves it.
+    let homes = [
+        variable("HF_TOKEN_PATH").map(PathBuf::from),
+        variable("HF_HOME").map(|home| PathBuf::from(home).join("token")),
+        variable("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface/token")),
+        variable("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface/token")),
+    ];
+    Ok((homes.into_iter().flatten().fold(tokens, Tokens::file), false))
+}
+
+/// R2: three names for one key. The same token under two of them is no contradiction.
+fn configured(said: &Said) -> anyhow::Result<Option<(&'static str, &SecretText)>> {
+    let keys = [("hf_token", &said.hf_token), ("token", &said.token), ("huggingface_token", &said.huggingface_token)];
+    let mut said = keys.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?)));
+    let Some((key, text)) = said.next() else { return Ok(None) };
+    if let Some((other, _)) = said.find(|(_, other)| *other != text) {
+        bail!("`{key}` and `{other}` are two names of one key and say different things; keep one");
+    }
+    Ok(Some((key, text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(said: &Said, environment: &[(&str, &str)]) -> anyhow::Result<StoreSettings> {
+        let find = |name: &str| Some(environment.iter().find(|(known, _)| *known == name)?.1.to_owned());
+        StoreSettings::with_environment(said, &find)
+    }
+
+    fn source(said: &Said, environment: &[(&str, &str)]) -> Option<String> {
+        let settings = resolve(said, environment).expect("settings");
+        settings.hub.tokens.read().expect("a readable token").map(|(_, source)| source.to_string())
+    }
+
+    // R4
+    #[test]
+    fn the_first_token_in_the_documented_order_wins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(&path, "hf_from_file\n").expect("a written token");
+            path.to_string_lossy().into_owned()
+        };
+        let (named, home, cache) = (file("named"), file("hf/token"), file("user/.cache/huggingface/token"));
+        let (hf_home, user) = (folder.path().join("hf"), folder.path().join("user"));
+        let (hf_home, user) = (hf_home.to_string_lossy(), user.to_string_lossy());
+        let mut environment = vec![
+            ("HF_TOKEN", "hf_1"),
+            ("HF_HUB_TOKEN", "hf_2"),
+            ("HUGGING_FACE_HUB_TOKEN", "hf_3"),
+            ("HF_TOKEN_PATH", &*named),
+            ("HF_HOME", &*hf_home),
+            ("HOME", &*user),
+        ];
+        let said = Said { hf_token: Some("hf_0".into()), ..Said::default() };
+        assert_eq!(source(&said, &environment).as_deref(), Some("`hf_token` of the configuration"));
+        let expected = [
+            "HF_TOKEN".to_owned(),
+            "HF_HUB_TOKEN".to_owned(),
+            "HUGGING_FACE_HUB_TOKEN".to_owned(),
+            format!("the file {named}"),
+            format!("the file {home}"),
+            format!("the file {cache}"),
+        ];
+        for wanted in expected {
+            assert_eq!(source(&Said::default(), &environment), Some(wanted));
+            environment.remove(0);
+        }
+        assert_eq!(source(&Said::default(), &environment), None);
+    }
+
+    // R2
+    #[test]
+    fn aliases_may_agree_and_not_differ() {
+        let said = Said { token: Some("hf_a".into()), huggingface_token: Some("hf_a".into()), ..Said::default() };
+        assert_eq!(source(&said, &[]).as_deref(), Some("`token` of the configuration"));
+        let said = Said { hf_token: Some("hf_b".into()), ..said };
+        let error = resolve(&said, &[]).expect_err("a contradiction").to_string();
+        assert_eq!(error, "`hf_token` and `token` are two names of one key and say different things; keep one");
+    }
+
+    // R5
+    #[test]
+    fn where_the_token_must_be_explicit_none_is_discovered() {
+        let said = Said { require_explicit_token: Some(true), ..Said::default() };
+        let error = resolve(&said, &[("HF_TOKEN", "hf_secret")]).expect_err("discovered").to_string();
+        assert!(error.starts_with("HF_TOKEN is set, and `require_explicit_token` wants"), "{error}");
+        assert!(!error.contains("hf_secret"), "{error}");
+        assert_eq!(source(&said, &[("HOME", "/nonexistent")]), None);
+        let said = Said { hf_token: Some("hf_a".into()), ..said };
+        assert!(source(&said, &[("HF_TOKEN", "hf_secret")]).is_some());
+    }
+
+    // R3
+    #[test]
+    fn a_token_in_the_file_is_warned_about_and_never_shown() {
+        let said = Said { hf_token: Some("hf_secret".into()), ..Said::default() };
+        let settings = resolve(&said, &[]).expect("settings");
+        assert!(settings.is_token_literal);
+        assert!(!format!("{settings:?}").contains("hf_secret"));
+        let said = Said { hf_token: Some("${file:/nonexistent}".into()), ..Said::default() };
+        assert!(!resolve(&said, &[]).expect("read when it is used").is_token_literal);
+        let said = Said { hf_token: Some("${env:OUTRIGGER_NO_SUCH}".into()), ..Said::default() };
+        let error = resolve(&said, &[]).expect_err("unset").to_string();
+        assert_eq!(error, "`hf_token` names the environment variable OUTRIGGER_NO_SUCH, which is not set");
+    }
+
+    // X2
+    #[test]
+    fn the_environment_of_hugging_faces_tools_counts_where_nothing_was_said() {
+        let at = |said: &Said, environment: &[(&str, &str)]| {
+            resolve(said, environment).expect("settings").hub.endpoint.to_string()
+        };
+        assert_eq!(at(&Said::default(), &[]), "https://huggingface.co");
+        assert_eq!(at(&Said::default(), &[("HF_ENDPOINT", "https://hub.example")]), "https://hub.example");
+        let said = Said { hf_endpoint: Some("https://own.example".to_owned()), ..Said::default() };
+        assert_eq!(at(&said, &[("HF_ENDPOINT", "https://hub.example")]), "https://own.example");
+
+        let offline =
+            |said: &Said, environment: &[(&str, &str)]| resolve(said, environment).expect("settings").hub.offline;
+        assert_eq!(offline(&Said::default(), &[("HF_HUB_OFFLINE", "0")]), None);
+        assert_eq!(offline(&Said::default(), &[("HF_HUB_OFFLINE", "yes")]).as_deref(), Some("HF_HUB_OFFLINE is set"));
+        let said = Said { offline: Some(false), ..Said::default() };
+        assert_eq!(offline(&said, &[("HF_HUB_OFFLINE", "1")]), None, "what was said wins");
+    }
+}

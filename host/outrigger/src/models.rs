@@ -1,0 +1,248 @@
+//! The commands around the model store: pull, list, verify, remove, prune.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use hub::Hub;
+use model::{Commit, HubReference, ModelReference, RepositoryId, RepositoryPath, Revision};
+use serde_json::{Value, json};
+use store::{
+    FileState, Outcome, Progress, PullOptions, Removed, RemovedWhat, Store, StoredRevision, Verdict, Verified,
+};
+
+use crate::Failure;
+use crate::cli::{List, Prune, Pull, Remove, StoreArguments, Verify as VerifyArguments};
+use crate::config::StoreSettings;
+use crate::progress::{self, size};
+
+/// `outrigger pull`: what is printed on standard output is the path to serve or open, so that scripts can use it.
+pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
+    let Pull { model, update, store } = arguments;
+    let (settings, reference) = (begin(store)?, hub_reference(&model)?);
+    let store = open(&settings)?;
+    let hub = Hub::new(settings.hub.clone()).context("cannot ask the hub")?;
+    let progress = Arc::new(Progress::default());
+    let options = PullOptions { update, hf_cache: settings.hf_cache.clone(), ..PullOptions::default() };
+    let work = store.pull(&hub, &reference, options, &progress);
+    let local = runtime()?
+        .block_on(progress::show(&reference.to_string(), &progress, work))
+        .with_context(|| format!("cannot pull {reference}"))?;
+
+    let now = progress.snapshot();
+    let fetched = match (now.bytes_received, now.bytes_resumed) {
+        (0, _) => "nothing had to be downloaded".to_owned(),
+        (received, 0) => format!("{} downloaded", size(received)),
+        (received, resumed) => format!("{} downloaded, {} were there from before", size(received), size(resumed)),
+    };
+    let commit = local.commit.as_ref().map_or("an unknown commit", |commit| commit.as_str());
+    eprintln!("{reference} is at {commit}: {}; {fetched}", verified(local.verified));
+    for warning in &local.warnings {
+        eprintln!("note: {warning}");
+    }
+    print(local.weights.iter().map(|path| path.display().to_string()))
+}
+
+/// `outrigger list`.
+pub(crate) fn list(arguments: List) -> Result<(), Failure> {
+    let List { json, store } = arguments;
+    let settings = begin(store)?;
+    let store = open(&settings)?;
+    let revisions = store.list().context("cannot list the models")?;
+    if json {
+        return print(revisions.iter().map(|revision| as_json(revision).to_string()));
+    }
+    if revisions.is_empty() {
+        eprintln!("no models in {}; fetch one with: outrigger pull org/model", settings.models_dir()?.display());
+        return Ok(());
+    }
+    print(table(&revisions).into_iter())
+}
+
+/// `outrigger verify`: exit code 1 when anything is not what it should be.
+pub(crate) fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
+    let VerifyArguments { model, store } = arguments;
+    let settings = begin(store)?;
+    let reference = model.as_deref().map(hub_reference).transpose()?;
+    let store = open(&settings)?;
+    let progress = Arc::new(Progress::default());
+    let (what, watched) =
+        (reference.as_ref().map_or("all models".to_owned(), ToString::to_string), Arc::clone(&progress));
+    let verdicts = runtime()?.block_on(progress::show(&what, &watched, async move {
+        tokio::task::spawn_blocking(move || store.verify(reference.as_ref(), &progress)).await
+    }));
+    let verdicts = verdicts.context("verifying panicked")?.context("cannot verify")?;
+    print(verdicts.iter().map(sentence))?;
+    let wrong = verdicts.iter().filter(|verdict| !matches!(verdict.outcome, Outcome::Right | Outcome::Unknown)).count();
+    if wrong > 0 {
+        let all = verdicts.len();
+        return Err(
+            anyhow!("{wrong} of {all} files are not what they should be; `outrigger pull` fetches them anew").into()
+        );
+    }
+    Ok(())
+}
+
+/// `outrigger remove`.
+pub(crate) fn remove(arguments: Remove) -> Result<(), Failure> {
+    let Remove { model, force, store } = arguments;
+    let settings = begin(store)?;
+    let reference = hub_reference(&model)?;
+    let removed = open(&settings)?.remove(&reference, force).with_context(|| format!("cannot remove {reference}"))?;
+    report(&removed);
+    Ok(())
+}
+
+/// `outrigger prune`.
+pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
+    let Prune { max_size, store } = arguments;
+    let settings = begin(store)?;
+    let removed = open(&settings)?.prune(max_size.as_u64()).context("cannot prune")?;
+    removed.iter().for_each(report);
+    if removed.is_empty() {
+        eprintln!("the models fit {max_size} already");
+    }
+    Ok(())
+}
+
+/// The settings, with the log started.
+pub(crate) fn begin(arguments: StoreArguments) -> Result<StoreSettings, Failure> {
+    let settings = arguments.resolve().map_err(Failure::usage)?;
+    telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+    settings.log_warnings();
+    Ok(settings)
+}
+
+pub(crate) fn open(settings: &StoreSettings) -> anyhow::Result<Store> {
+    Ok(Store::open(&settings.models_dir()?)?)
+}
+
+fn hub_reference(given: &str) -> Result<HubReference, Failure> {
+    match ModelReference::parse(given).map_err(|error| Failure::usage(error.into()))? {
+        ModelReference::Hub(reference) => Ok(reference),
+        ModelReference::File(_) => {
+            Err(Failure::usage(anyhow!("`{given}` is a file of this machine, not a model of the store")))
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// `org/model[@revision]`, as it is written to name it.
+fn name(repository: &RepositoryId, revision: &Revision) -> String {
+    if *revision == Revision::main() { repository.to_string() } else { format!("{repository}@{revision}") }
+}
+
+fn table(revisions: &[StoredRevision]) -> Vec<String> {
+    let head = ["MODEL", "SIZE", "COMMIT", "VERIFIED", "IN USE"].map(str::to_owned);
+    let row = |it: &StoredRevision| {
+        let commit = it.commit.as_ref().map_or("unknown", |commit| commit.as_str());
+        let verified = it.verified_at.map_or("no".to_owned(), |at| time(at).to_string());
+        let damage: Vec<_> = it.damage().map(|file| format!("{} is {}", file.path, word(file.state))).collect();
+        let verified = if damage.is_empty() { verified } else { damage.join(", ") };
+        let in_use = if it.is_in_use { "yes" } else { "no" };
+        [
+            name(&it.repository, &it.revision),
+            size(it.size_bytes),
+            commit.chars().take(12).collect(),
+            verified,
+            in_use.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(head).chain(revisions.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn as_json(revision: &StoredRevision) -> Value {
+    let last_used = revision.last_used.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    json!({
+        "repository": revision.repository.to_string(),
+        "revision": revision.revision.as_str(),
+        "directory": revision.directory,
+        "commit": revision.commit.as_ref().map(Commit::as_str),
+        "size_bytes": revision.size_bytes,
+        "shared_bytes": revision.shared_bytes,
+        "verified_at": revision.verified_at.map(|at| time(at).to_string()),
+        "in_use": revision.is_in_use,
+        "last_used": last_used,
+        "files": revision.files.iter().map(|file| json!({
+            "path": file.path.as_str(), "size_bytes": file.size_bytes, "state": word(file.state),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn word(state: FileState) -> &'static str {
+    match state {
+        FileState::Verified => "verified",
+        FileState::Unverified => "unverified",
+        FileState::Changed => "changed",
+        FileState::Damaged => "damaged",
+        FileState::Missing => "missing",
+    }
+}
+
+/// What became of one file, in a line.
+fn sentence(verdict: &Verdict) -> String {
+    let file = format!("{}/{}", name(&verdict.repository, &verdict.revision), verdict.path);
+    match &verdict.outcome {
+        Outcome::Right => format!("good     {file}"),
+        Outcome::Unknown => format!("unknown  {file}: nothing says what it should be; `outrigger pull` asks the hub"),
+        Outcome::Missing => format!("missing  {file}"),
+        Outcome::Wrong { expected, found } => format!("wrong    {file}: it is {found} and should be {expected}"),
+        Outcome::WrongSize { expected, found } => {
+            format!("wrong    {file}: it has {found} bytes and should have {expected}")
+        }
+        Outcome::Unreadable { why } => format!("wrong    {file}: it cannot be read: {why}"),
+    }
+}
+
+fn report(removed: &Removed) {
+    let name = name(&removed.repository, &removed.revision);
+    let what = match &removed.what {
+        RemovedWhat::Directory => name,
+        RemovedWhat::Files(files) => {
+            let files: Vec<_> = files.iter().map(RepositoryPath::as_str).collect();
+            format!("{} of {name}", files.join(", "))
+        }
+        RemovedWhat::Orphans => format!("unfinished downloads of {name}"),
+    };
+    eprintln!("removed {what}: {} freed", size(removed.freed_bytes));
+}
+
+pub(crate) fn verified(how: Verified) -> String {
+    match how {
+        Verified::Digest { at } => format!("verified at {}", time(at)),
+        Verified::HeaderOnly => "its header is sound, its bytes were not verified".to_owned(),
+    }
+}
+
+/// A time that is recorded in seconds since 1970, in RFC 3339.
+fn time(at: u64) -> humantime::Rfc3339Timestamp {
+    // What lies beyond the year 9999 was recorded wrongly, and is not worth a panic.
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(at.min(253_402_300_799)))
+}
+
+/// Lines on standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(lines: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    for line in lines {
+        match writeln!(stdout, "{line}") {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written.context("cannot write to standard output")?,
+        }
+    }
+    Ok(())
+}
