@@ -150,9 +150,19 @@ async fn a_busy_storage_keeps_its_address() {
 async fn part(fault: Fault) -> HubError {
     let hub = builder().start();
     hub.fault(fault);
+    failed_part(&anonymous(&hub), &hub).await
+}
+
+/// As `part`, of a client that waits for next to nothing.
+async fn stalled_part(fault: Fault) -> HubError {
+    let hub = builder().start();
+    hub.fault(fault);
     let timeouts = Timeouts { idle: Duration::from_millis(300), ..config(&hub.url()).timeouts };
-    let client = Hub::new(HubConfig { timeouts, ..config(&hub.url()) }).expect("a client");
-    let error = read(&file(&client, &hub, WEIGHTS), 1000..201_000, WEIGHTS_BYTES).await.expect_err("a fault");
+    failed_part(&Hub::new(HubConfig { timeouts, ..config(&hub.url()) }).expect("a client"), &hub).await
+}
+
+async fn failed_part(client: &Hub, hub: &TestHub) -> HubError {
+    let error = read(&file(client, hub, WEIGHTS), 1000..201_000, WEIGHTS_BYTES).await.expect_err("a fault");
     assert!(error.is_transient(), "{error:?}");
     error
 }
@@ -183,7 +193,7 @@ async fn a_connection_that_breaks_is_an_error() {
 
 #[tokio::test]
 async fn a_stalled_body_is_an_error() {
-    match part(cdn().stall_after(70_000)).await {
+    match stalled_part(cdn().stall_after(70_000)).await {
         HubError::Stalled { received: 70_000, after, .. } => assert_eq!(after, Duration::from_millis(300)),
         other => panic!("{other:?}"),
     }
@@ -192,7 +202,7 @@ async fn a_stalled_body_is_an_error() {
 #[tokio::test]
 async fn a_few_bytes_now_and_then_are_a_stall() {
     // 2 kB/s keeps the connection alive; 4 KiB within 0.3 s are wanted.
-    assert!(matches!(part(cdn().bytes_per_second(2_000)).await, HubError::Stalled { received: 1.., .. }));
+    assert!(matches!(stalled_part(cdn().bytes_per_second(2_000)).await, HubError::Stalled { received: 1.., .. }));
 }
 
 #[tokio::test]

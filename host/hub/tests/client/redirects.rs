@@ -122,6 +122,11 @@ async fn a_signature_is_shown_by_no_error() {
     let error = read_weights(&anonymous(&hub), &hub).await.expect_err("no such object");
     assert!(!crate::support::everything(&error).contains("sesame"), "{error:?}");
     hub.clear_faults();
+    hub.fault(Fault::new(Match::hub("resolve")).redirect(302, "http://127.0.0.1:9/x?Signature=sesame"));
+    let error = read_weights(&anonymous(&hub), &hub).await.expect_err("nobody listens");
+    assert!(matches!(error, HubError::Unreachable { .. }), "{error:?}");
+    assert!(!crate::support::everything(&error).contains("sesame"), "{error:?}");
+    hub.clear_faults();
     hub.fault(Fault::new(Match::cdn("")).reset());
     let error = read_weights(&anonymous(&hub), &hub).await.expect_err("reset");
     assert!(!crate::support::everything(&error).contains("Signature"), "{error:?}");
