@@ -5,6 +5,7 @@
 //! branch that moves meanwhile changes nothing; and every step can be the last one before the power fails.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -419,6 +420,9 @@ impl Pull {
                 let why = format!("{path} is not here, or not the file that the repository has");
                 StoreError::Incomplete { reference, directory: place.path.clone(), why, source: source.into() }
             }
+            TransferError::Disk { attempted, source, .. } if is_about_the_directory(&source) => {
+                StoreError::io(attempted, place.path.join(".cache/outrigger/parts"), source)
+            }
             error => StoreError::Transfer { reference, source: Box::new(error) },
         }
     }
@@ -435,6 +439,12 @@ enum Learnt {
 /// Whether nobody answered, so that what is here is all there is to go by.
 fn is_unanswered(error: &HubError) -> bool {
     matches!(error, HubError::Offline { .. }) || error.is_transient()
+}
+
+/// Whether the way out is another directory, or other rights to this one.
+fn is_about_the_directory(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 /// A model that is here and right, where nothing can be written.

@@ -248,7 +248,8 @@ async fn a_clock_that_is_wrong_changes_nothing() {
     let model = models.pull(&offline(&test_hub), "acme/tiny").await.expect("adopted");
     assert_digest(&model);
     // Ours is believed: it is not older than the file.
-    let note = fs::read_to_string(directory.join(format!(".cache/huggingface/download/{Q4}.metadata"))).expect("a note");
+    let note =
+        fs::read_to_string(directory.join(format!(".cache/huggingface/download/{Q4}.metadata"))).expect("a note");
     let written: f64 = note.lines().nth(2).expect("a third line").parse().expect("a time");
     let modified = file.metadata().expect("facts").modified().expect("a time");
     assert!(modified.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64() - 1.0 <= written);
@@ -264,7 +265,9 @@ async fn a_damaged_record_costs_a_hash_and_no_bytes() {
     let another = good.replace("acme/tiny", "acme/other");
     let hostile = good.replace("tiny-Q4_K_M", "../../x");
     let huge = "x".repeat(17 << 20);
-    for bad in ["", "{", "[]", "{\"format_version\": 9, \"files\": {}}", &good[..good.len() / 2], &another, &hostile, &huge] {
+    for bad in
+        ["", "{", "[]", "{\"format_version\": 9, \"files\": {}}", &good[..good.len() / 2], &another, &hostile, &huge]
+    {
         fs::write(&manifest, bad).expect("written");
         assert!(!models.is_complete("acme/tiny"), "{:.40}", bad);
         test_hub.forget_requests();

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -251,4 +253,32 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A process of its own that pulls, by the test `child` of the suite that calls this.
+pub fn child(url: &str, models_dir: &Path, given: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this suite"));
+    command.args(["--exact", "child", "--ignored", "--nocapture"]);
+    command.env("STORE_CHILD_URL", url).env("STORE_CHILD_MODELS_DIR", models_dir).env("STORE_CHILD_REFERENCE", given);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What such a process does: pulls, says so, and with `STORE_CHILD_HOLDS` keeps the model until its input ends.
+pub async fn be_a_child() {
+    let said = |name: &str| std::env::var(name).ok();
+    let Some(url) = said("STORE_CHILD_URL") else { return };
+    let store = Store::open(Path::new(&said("STORE_CHILD_MODELS_DIR").expect("a directory"))).expect("a store");
+    let given = said("STORE_CHILD_REFERENCE").expect("a reference");
+    let options = PullOptions { update: said("STORE_CHILD_UPDATES").is_some(), ..PullOptions::default() };
+    let progress = Arc::new(Progress::default());
+    match store.pull(&client_of(&url, None), &reference(&given), options, &progress).await {
+        Ok(model) => {
+            println!("\nPULLED {} of {}", model.weights.len(), model.commit.as_ref().expect("a commit"));
+            if said("STORE_CHILD_HOLDS").is_some() {
+                let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            }
+        }
+        Err(error) => panic!("{}", chain(&error)),
+    }
 }
