@@ -26,9 +26,8 @@ pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
     let progress = Arc::new(Progress::default());
     let options = PullOptions { update, hf_cache: settings.hf_cache.clone(), ..PullOptions::default() };
     let work = store.pull(&hub, &reference, options, &progress);
-    let local = runtime()?
-        .block_on(progress::show(&reference.to_string(), &progress, work))
-        .with_context(|| format!("cannot pull {reference}"))?;
+    let name = reference.to_string();
+    let local = runtime()?.block_on(progress::show(&name, &progress, work)).map_err(anyhow::Error::from)?;
 
     let now = progress.snapshot();
     let fetched = match (now.bytes_received, now.bytes_resumed) {
@@ -101,7 +100,7 @@ pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
     let removed = open(&settings)?.prune(max_size.as_u64()).context("cannot prune")?;
     removed.iter().for_each(report);
     if removed.is_empty() {
-        eprintln!("the models fit {max_size} already");
+        eprintln!("the models fit {} already", size(max_size.as_u64()));
     }
     Ok(())
 }
@@ -109,7 +108,8 @@ pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
 /// The settings, with the log started.
 pub(crate) fn begin(arguments: StoreArguments) -> Result<StoreSettings, Failure> {
     let settings = arguments.resolve().map_err(Failure::usage)?;
-    telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+    telemetry::logging::init(settings.log_format, &settings.log, progress::Stderr::default)
+        .map_err(|error| Failure::usage(error.into()))?;
     settings.log_warnings();
     Ok(settings)
 }

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::future::Future;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::pin::pin;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use store::{Phase, Progress, Snapshot};
 
 /// How often a bar or `/readyz` is brought up to date: fluent for the eye, nothing for the processor.
@@ -16,6 +17,24 @@ const TICK: Duration = Duration::from_millis(200);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Over how long the rate is averaged, so that it neither jumps nor lags.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
+
+/// The terminal's bars.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Standard error, for log lines: a bar that is there moves out of their way.
+#[derive(Default)]
+pub(crate) struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// Runs `work` and calls `tick` again and again meanwhile, and once at its end.
 pub(crate) async fn follow<T>(work: impl Future<Output = T>, mut tick: impl FnMut()) -> T {
@@ -34,14 +53,14 @@ pub(crate) async fn follow<T>(work: impl Future<Output = T>, mut tick: impl FnMu
 
 /// Runs a command's `work` and shows its progress: as a bar where people watch, else in log lines.
 pub(crate) async fn show<T>(what: &str, progress: &Progress, work: impl Future<Output = T>) -> T {
-    if !std::io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() {
         let mut log = Log::new(what);
         return follow(work, || {
             log.tick(&progress.snapshot());
         })
         .await;
     }
-    let bar = ProgressBar::no_length();
+    let bar = BARS.add(ProgressBar::no_length());
     let (counting, working) = (
         "{msg} {wide_bar} {decimal_bytes:>9} of {decimal_total_bytes}  {decimal_bytes_per_sec:>11}  {eta:>4} left",
         "{spinner} {msg}",
@@ -85,6 +104,9 @@ impl<'a> Log<'a> {
     pub(crate) fn tick(&mut self, now: &Snapshot) -> String {
         let rate = self.rate.observe(Instant::now(), amount(now).map_or(0, |(done, _)| done));
         let sentence = sentence(self.what, now, rate);
+        if matches!(now.phase, Phase::Idle | Phase::Done) {
+            return sentence;
+        }
         let is_new = self.phase.replace(now.phase) != Some(now.phase);
         if is_new || Instant::now() >= self.due {
             self.due = Instant::now() + LOG_INTERVAL;

@@ -10,6 +10,7 @@ use server::{AnswerEvent, Finished, Service};
 use crate::Failure;
 use crate::cli::Run;
 use crate::config::Settings;
+use crate::progress;
 use crate::source::Source;
 use crate::wiring;
 
@@ -21,7 +22,8 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
     // The answer and the log share a terminal: only what is wrong is worth a line there.
     settings.said.log.get_or_insert_with(|| "warn".to_owned());
     let settings = settings.resolve().map_err(Failure::usage)?;
-    telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+    telemetry::logging::init(settings.log_format, &settings.log, progress::Stderr::default)
+        .map_err(|error| Failure::usage(error.into()))?;
 
     let request = ChatRequest {
         model: settings.model_id.clone(),

@@ -23,7 +23,8 @@ const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings } = arguments;
     let settings = settings.resolve().map_err(Failure::usage)?;
-    telemetry::logging::init(settings.log_format, &settings.log).map_err(|error| Failure::usage(error.into()))?;
+    telemetry::logging::init(settings.log_format, &settings.log, std::io::stderr)
+        .map_err(|error| Failure::usage(error.into()))?;
     settings.store.log_warnings();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())

@@ -101,8 +101,7 @@ impl Source {
 
 impl HubSource {
     async fn pull(&self, progress: &Arc<Progress>) -> anyhow::Result<LocalModel> {
-        let attempt = || format!("cannot use the model {}", self.reference);
-        self.store.pull(&self.hub, &self.reference, self.options.clone(), progress).await.with_context(attempt)
+        Ok(self.store.pull(&self.hub, &self.reference, self.options.clone(), progress).await?)
     }
 }
 

@@ -39,15 +39,19 @@ pub enum LoggingError {
 }
 
 /// Sends the process's events to standard error. `filter` is a list of `target=level`, where targets are rooms:
-/// `info,engine=debug,plugin=trace`.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+/// `info,engine=debug,plugin=trace`. `writer` makes what writes to standard error: `std::io::stderr`, or what knows its way
+/// around a progress bar there.
+pub fn init<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), LoggingError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let is_terminal = std::io::stderr().is_terminal();
     let is_text = match format {
         LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let subscriber = subscriber(is_text, is_terminal, parse(filter)?, std::io::stderr);
+    let subscriber = subscriber(is_text, is_terminal, parse(filter)?, writer);
     tracing_subscriber::util::SubscriberInitExt::try_init(subscriber).map_err(LoggingError::AlreadySet)
 }
 
