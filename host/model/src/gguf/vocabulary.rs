@@ -1,6 +1,5 @@
 //! The tokens of a model, read on demand: a header keeps only where they are.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -45,13 +44,23 @@ pub enum TokenKind {
 impl Vocabulary {
     /// Reads the tokens of the file at `path`, whose header is `header`. `None` where it has none.
     pub fn read(path: &Path, header: &Header) -> Result<Option<Self>, GgufError> {
+        let (file, length) = open(path)?;
+        Self::read_from(file, path, length, header)
+    }
+
+    /// Reads the tokens from `source`, which is called `path` in errors and is `length` bytes long.
+    pub fn read_from<S: Read + Seek>(
+        mut source: S,
+        path: &Path,
+        length: u64,
+        header: &Header,
+    ) -> Result<Option<Self>, GgufError> {
         let (Some(model), Some(texts)) = (header.text("tokenizer.ggml.model"), header.array("tokenizer.ggml.tokens"))
         else {
             return Ok(None);
         };
-        let (mut file, length) = open(path)?;
         let mut strings = |array: &Array, what| -> Result<Vec<String>, GgufError> {
-            let mut reader = start(&mut file, path, length, array, what)?;
+            let mut reader = start(&mut source, path, length, array, what)?;
             if array.kind != TYPE_STRING {
                 return Err(GgufError::Invalid(format!("{what} are not texts")));
             }
@@ -65,7 +74,7 @@ impl Vocabulary {
         let mut kinds = Vec::new();
         if let Some(array) = header.array("tokenizer.ggml.token_type") {
             let what = "the types of tokens";
-            let mut reader = start(&mut file, path, length, array, what)?;
+            let mut reader = start(&mut source, path, length, array, what)?;
             kinds = (0..array.length)
                 .map(|_| read_number(&mut reader, what, array.kind).map(TokenKind::of))
                 .collect::<Result<_, _>>()?;
@@ -82,20 +91,20 @@ impl Vocabulary {
 }
 
 /// A reader of an array's elements.
-fn start<'a>(
-    file: &'a mut File,
+fn start<'a, S: Read + Seek>(
+    source: &'a mut S,
     path: &Path,
     length: u64,
     array: &Array,
     what: &str,
-) -> Result<Reader<BufReader<impl Read + use<'a>>>, GgufError> {
+) -> Result<Reader<BufReader<&'a mut S>>, GgufError> {
     if array.length > TOKENS_MAX {
-        let what = format!("the number of {what}").replace("number of the", "number of");
+        let what = format!("the number of {}", what.trim_start_matches("the "));
         return Err(GgufError::Limit { what, found: array.length, limit: TOKENS_MAX });
     }
     let io = |source| GgufError::Io { path: path.to_owned(), source };
-    file.seek(SeekFrom::Start(array.offset)).map_err(io)?;
-    let inner = BufReader::with_capacity(1 << 16, file);
+    source.seek(SeekFrom::Start(array.offset)).map_err(io)?;
+    let inner = BufReader::with_capacity(1 << 16, source);
     Ok(Reader::at(inner, path.to_owned(), length, array.offset, METADATA_BYTES_MAX))
 }
 
@@ -110,5 +119,65 @@ impl TokenKind {
             6 => Self::Byte,
             _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::gguf::written::Written;
+
+    fn written() -> Written {
+        Written::of("llama")
+            .text("tokenizer.ggml.model", "gpt2")
+            .texts("tokenizer.ggml.tokens", &["a", "Ġb", "<e>"])
+            .numbers("tokenizer.ggml.token_type", &[1, 4, 3])
+            .texts("tokenizer.ggml.merges", &["Ġ b"])
+    }
+
+    fn read(written: &Written) -> Result<Option<Vocabulary>, String> {
+        let (header, bytes) = (written.header(), written.bytes());
+        let length = bytes.len() as u64;
+        Vocabulary::read_from(Cursor::new(bytes), "test.gguf".as_ref(), length, &header)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tokens_are_read_when_they_are_asked_for() {
+        let vocabulary = read(&written()).expect("sound tokens").expect("a vocabulary");
+        assert_eq!(vocabulary.model, "gpt2");
+        assert_eq!(vocabulary.texts, ["a", "Ġb", "<e>"]);
+        assert_eq!(vocabulary.kinds, [TokenKind::Normal, TokenKind::UserDefined, TokenKind::Control]);
+        assert_eq!(vocabulary.merges, ["Ġ b"]);
+        assert_eq!(read(&Written::of("llama")), Ok(None));
+    }
+
+    #[test]
+    fn tokens_that_are_none_are_refused() {
+        let model = || Written::of("llama").text("tokenizer.ggml.model", "gpt2");
+        let check = |written: &Written, expected: &str| {
+            assert_eq!(read(written), Err(format!("{expected}; the file is damaged or hostile")));
+        };
+        check(&model().numbers("tokenizer.ggml.tokens", &[1]), "the tokens are not texts");
+        let tokens = || model().texts("tokenizer.ggml.tokens", &["a"]);
+        check(&tokens().numbers("tokenizer.ggml.merges", &[1]), "the merges are not texts");
+        check(&tokens().numbers("tokenizer.ggml.token_type", &[1, 1]), "there are 1 tokens and 2 types of them");
+        check(
+            &tokens().texts("tokenizer.ggml.token_type", &["x"]),
+            "the types of tokens has the unknown type number 8",
+        );
+    }
+
+    #[test]
+    fn a_file_that_changed_since_its_header_was_read_is_an_error() {
+        let (header, bytes) = (written().header(), written().bytes());
+        for length in 0..bytes.len() {
+            let _ = Vocabulary::read_from(Cursor::new(&bytes[..length]), "t".as_ref(), length as u64, &header);
+            // Shorter than it was when it was measured.
+            let _ = Vocabulary::read_from(Cursor::new(&bytes[..length]), "t".as_ref(), bytes.len() as u64, &header);
+        }
+        assert!(Vocabulary::read_from(Cursor::new(&bytes[..60]), "t".as_ref(), 60, &header).is_err());
     }
 }
