@@ -188,15 +188,19 @@ fn split_revision(given: &str) -> (&str, Option<&str>) {
 
 impl fmt::Display for HubReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.repository.fmt(f)?;
+        let mut bare = self.repository.to_string();
         match &self.choice {
             FileChoice::Preferred => {}
-            FileChoice::Quant(quant) => write!(f, ":{quant}")?,
-            FileChoice::File(path) => write!(f, "/{path}")?,
+            FileChoice::Quant(quant) => bare.extend([":", quant]),
+            FileChoice::File(path) => bare.extend(["/", path.as_str()]),
         }
         // `main` goes without saying, unless the path has an `@` that would be taken for it.
         let is_plain = !matches!(&self.choice, FileChoice::File(path) if path.as_str().contains('@'));
-        if is_plain && self.revision == Revision::main() { Ok(()) } else { write!(f, "@{}", self.revision) }
+        if !is_plain || self.revision != Revision::main() {
+            bare.extend(["@", self.revision.as_str()]);
+        }
+        // A model that is called like a file needs to be told from one.
+        if is_path_like(&bare) { write!(f, "hf:{bare}") } else { f.write_str(&bare) }
     }
 }
 
