@@ -15,7 +15,7 @@ use model::{Commit, HubReference, RepositoryPath, select};
 use crate::examine::{Item, State, examine};
 use crate::knowledge::{Knowledge, Wish};
 use crate::layout::{Layout, Place};
-use crate::limits::{CHUNK_BYTES_DEFAULT, REQUESTS_MAX_DEFAULT};
+use crate::limits::{ATTEMPTS_MAX, CHUNK_BYTES_DEFAULT, LOCK_POLL, REQUESTS_MAX_DEFAULT};
 use crate::local::{LocalModel, Part, Warning};
 use crate::lock::{WriterLock, blocking};
 use crate::manifest::now_s;
@@ -96,8 +96,24 @@ impl Pull {
         if !is_update && let Some(model) = self.found().await? {
             return Ok(model);
         }
+        let mut early = early;
+        for _ in 1..ATTEMPTS_MAX {
+            match self.under_lock(&held, early.take(), is_update).await {
+                // Somebody wrote to the directory at the same time: an `hf`, or one of us where there are no locks. What
+                // they put there may be right.
+                Err(StoreError::Unsteady { path }) => {
+                    tracing::info!(path = %path.display(), "the directory changed meanwhile; looking at it again");
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                pulled => return pulled,
+            }
+        }
+        self.under_lock(&held, early, is_update).await
+    }
+
+    async fn under_lock(&self, held: &Held, early: Option<Asked>, is_update: bool) -> Result<LocalModel, StoreError> {
         let mut knowledge = self.read(&held.place).await;
-        let resolved_at = match self.learn(&held, &mut knowledge, early, is_update).await? {
+        let resolved_at = match self.learn(held, &mut knowledge, early, is_update).await? {
             Learnt::All { resolved_at } => resolved_at,
             Learnt::Enough(model) => return Ok(*model),
         };
@@ -105,9 +121,9 @@ impl Pull {
 
         self.progress.enter(Phase::Verifying);
         let items = self.examine(&held.place, &knowledge, &wish).await?;
-        let ready = self.obtain(&held, &knowledge, &items).await?;
+        let ready = self.obtain(held, &knowledge, &items).await?;
         self.progress.enter(Phase::Finishing);
-        self.settle(&held, Haul { knowledge, wish, items, ready, resolved_at }).await
+        self.settle(held, Haul { knowledge, wish, items, ready, resolved_at }).await
     }
 
     async fn found(&self) -> Result<Option<LocalModel>, StoreError> {

@@ -237,3 +237,65 @@ fn remove_old(folder: &Folder, now: SystemTime, depth: usize) -> Result<u64, Sto
     }
     Ok(freed_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORPHANS: [&str; 3] = ["parts/abc.0.part", "staged/abc.0", "rejected/sub/model.gguf"];
+
+    /// A store with a revision directory in which somebody left things.
+    fn left_behind() -> (tempfile::TempDir, Layout, Place) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = Layout::open(folder.path()).expect("a layout");
+        let repository = RepositoryId::new("acme", "tiny").expect("an id");
+        let place = layout.created(&repository, &Revision::main()).expect("a place");
+        for orphan in ORPHANS {
+            let path = place.path.join(".cache/outrigger").join(orphan);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, "left behind").expect("written");
+        }
+        (folder, layout, place)
+    }
+
+    fn are_there(place: &Place) -> bool {
+        ORPHANS.iter().any(|orphan| place.path.join(".cache/outrigger").join(orphan).exists())
+    }
+
+    #[test]
+    fn what_nobody_came_back_to_goes_after_a_week() {
+        let (_folder, layout, place) = left_behind();
+        let hour = Duration::from_hours(1);
+        assert_eq!(prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE - hour).expect("pruned"), []);
+        assert!(ORPHANS.iter().all(|orphan| place.path.join(".cache/outrigger").join(orphan).exists()));
+        let removed = prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE + hour).expect("pruned");
+        assert_eq!(removed.len(), 1);
+        assert_eq!((&removed[0].what, removed[0].freed_bytes), (&RemovedWhat::Orphans, 33));
+        assert!(!are_there(&place));
+        assert!(!place.path.join(".cache/outrigger/rejected/sub").exists());
+    }
+
+    #[test]
+    fn nothing_goes_while_a_pull_is_at_work() {
+        let (_folder, layout, place) = left_behind();
+        let later = SystemTime::now() + ORPHAN_AGE * 2;
+        let writer = lock::writer_now(&place).expect("nobody else");
+        assert_eq!(prune(&layout, u64::MAX, later).expect("pruned"), []);
+        assert!(are_there(&place));
+        drop(writer);
+        prune(&layout, u64::MAX, later).expect("pruned");
+        assert!(!are_there(&place));
+    }
+
+    #[test]
+    fn a_last_use_that_is_yet_to_come_is_now() {
+        let (_folder, layout, place) = left_behind();
+        let lease = lock::lease(&place).expect("nobody removes it");
+        let now = SystemTime::now() - Duration::from_hours(5);
+        let listed = list(&layout).expect("a list");
+        assert!(listed[0].last_used.expect("a stamp") > now);
+        assert_eq!(last_use(&listed[0], now), now);
+        assert!(last_use(&listed[0], SystemTime::now()) > now);
+        drop(lease);
+    }
+}

@@ -1,11 +1,9 @@
 //! A pull from nothing, a second one, and what a branch that moves changes.
 
-mod support;
-
 use std::fs;
 
+use crate::support::{Models, assert_digest, assert_right, client, files, gguf, hub, offline, reference};
 use store::{Presence, PullOptions, Verified, Warning};
-use support::{Models, assert_digest, assert_right, client, files, gguf, hub, offline, reference};
 use test_hub::{Fault, Kind, Match};
 
 // R6, R13
@@ -147,7 +145,7 @@ async fn an_update_without_a_hub_is_an_error_and_the_model_stays() {
 async fn nothing_and_no_hub_says_how_to_get_it() {
     let (test_hub, models) = (hub(), Models::new());
     let error = models.pull(&offline(&test_hub), "acme/tiny").await.expect_err("offline");
-    let text = support::chain(&error);
+    let text = crate::support::chain(&error);
     assert!(text.contains("hf download acme/tiny --local-dir"), "{text}");
     assert!(text.contains("the test says so"), "{text}");
     assert_eq!(test_hub.requests().len(), 0);

@@ -1,14 +1,14 @@
 //! Directories that somebody else filled: by hand, or with any `hf`. Right ones become ours, wrong ones are never loaded.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
+use crate::support::{
+    Files, Models, assert_digest, assert_right, client, client_of, files, gguf, hub, hub_with, list, note,
+};
+use crate::support::{offline, put};
 use store::{Verified, Warning};
-use support::{Files, Models, assert_digest, assert_right, client, client_of, files, gguf, hub, hub_with, list, note};
-use support::{offline, put};
 use test_hub::{Kind, TestHub};
 
 const Q4: &str = "tiny-Q4_K_M.gguf";
@@ -95,7 +95,7 @@ async fn a_link_to_a_blob_that_is_not_what_its_name_says_is_not_taken() {
     fs::write(&blob, gguf(9, 300_000)).expect("written");
     symlink(&blob, directory.join(Q4)).expect("linked");
     let error = models.pull(&offline(&test_hub), "acme/tiny").await.expect_err("another file");
-    assert!(support::chain(&error).contains(Q4), "{error:?}");
+    assert!(crate::support::chain(&error).contains(Q4), "{error:?}");
     let model = models.pull(&client(&test_hub), "acme/tiny").await.expect("fetched");
     assert_right(&model, &files(1));
     assert!(fs::read(&blob).expect("the blob") == gguf(9, 300_000));
@@ -160,7 +160,11 @@ async fn a_wrong_file_is_not_loaded_offline_whatever_its_header_says() {
     note(&directory, &files(1), &commit, &[Q4]);
     flip(&directory, Q4);
     let error = models.pull(&offline(&test_hub), "acme/tiny").await.expect_err("it has no right file");
-    assert!(support::chain(&error).contains("not what the record beside it says"), "{}", support::chain(&error));
+    assert!(
+        crate::support::chain(&error).contains("not what the record beside it says"),
+        "{}",
+        crate::support::chain(&error)
+    );
     list(&directory, &files(1), &commit);
     models.pull(&offline(&test_hub), "acme/tiny").await.expect_err("it has no right file");
     assert!(fs::metadata(directory.join(Q4)).is_ok(), "nothing is moved that cannot be replaced");
@@ -191,12 +195,12 @@ async fn offline_a_truncated_file_and_a_missing_shard_are_refused() {
     let directory = models.directory("main");
     put(&directory, &files(1), &SHARDS[..1]);
     let error = models.pull(&offline(&test_hub), "acme/tiny").await.expect_err("a shard is missing");
-    assert!(support::chain(&error).contains("00002-of-00002"), "{}", support::chain(&error));
+    assert!(crate::support::chain(&error).contains("00002-of-00002"), "{}", crate::support::chain(&error));
     put(&directory, &files(1), &SHARDS[1..]);
     let file = fs::OpenOptions::new().write(true).open(directory.join(SHARDS[1])).expect("the file");
     file.set_len(50_000).expect("cut");
     let error = models.pull(&offline(&test_hub), "acme/tiny").await.expect_err("a shard is cut");
-    assert!(support::chain(&error).contains("cut short"), "{}", support::chain(&error));
+    assert!(crate::support::chain(&error).contains("cut short"), "{}", crate::support::chain(&error));
 }
 
 #[tokio::test]
@@ -269,7 +273,7 @@ async fn a_damaged_record_costs_a_hash_and_no_bytes() {
         ["", "{", "[]", "{\"format_version\": 9, \"files\": {}}", &good[..good.len() / 2], &another, &hostile, &huge]
     {
         fs::write(&manifest, bad).expect("written");
-        assert!(!models.is_complete("acme/tiny"), "{:.40}", bad);
+        assert!(!models.is_complete("acme/tiny"), "{bad:.40}");
         test_hub.forget_requests();
         let model = models.pull(&offline(&test_hub), "acme/tiny").await.expect("verified again");
         assert_digest(&model);

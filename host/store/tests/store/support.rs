@@ -1,5 +1,4 @@
 //! What the suites of the store share: a hub with a model, a models directory, and ways to look at both.
-#![allow(dead_code, reason = "every suite uses another part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,10 +16,10 @@ use store::{LocalModel, Presence, Progress, PullOptions, Store, StoreError, Veri
 use test_hub::{Content, Kind, Repo, TestHub, Tree};
 
 /// The repository that every suite pulls from.
-pub const REPOSITORY: &str = "acme/tiny";
+pub(crate) const REPOSITORY: &str = "acme/tiny";
 
 /// A GGUF of `size_bytes`, whose content `seed` determines: a sound header, one tensor, and noise in it.
-pub fn gguf(seed: u64, size_bytes: usize) -> Vec<u8> {
+pub(crate) fn gguf(seed: u64, size_bytes: usize) -> Vec<u8> {
     let mut file = b"GGUF".to_vec();
     file.extend(3_u32.to_le_bytes());
     file.extend(1_u64.to_le_bytes());
@@ -38,32 +37,27 @@ pub fn gguf(seed: u64, size_bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     while file.len() < size_bytes {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        file.push((state >> 33) as u8);
+        file.push(state.to_be_bytes()[0]);
     }
     file
 }
 
 /// The files of a commit: where each is stored, and what it holds.
 #[derive(Debug, Clone, Default)]
-pub struct Files(pub BTreeMap<String, (Kind, Vec<u8>)>);
+pub(crate) struct Files(pub(crate) BTreeMap<String, (Kind, Vec<u8>)>);
 
 impl Files {
-    pub fn with(mut self, path: &str, kind: Kind, content: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn with(mut self, path: &str, kind: Kind, content: impl Into<Vec<u8>>) -> Self {
         self.0.insert(path.to_owned(), (kind, content.into()));
         self
     }
 
-    pub fn without(mut self, path: &str) -> Self {
-        self.0.remove(path);
-        self
-    }
-
-    pub fn content(&self, path: &str) -> &[u8] {
+    pub(crate) fn content(&self, path: &str) -> &[u8] {
         &self.0.get(path).unwrap_or_else(|| panic!("there is no {path}")).1
     }
 
     /// What the hub names the content by, and `hf` records as its `ETag`.
-    pub fn etag(&self, path: &str) -> String {
+    pub(crate) fn etag(&self, path: &str) -> String {
         let content = Content::from(self.content(path).to_vec());
         match self.0[path].0 {
             Kind::Git => content.git_sha1().to_owned(),
@@ -71,13 +65,13 @@ impl Files {
         }
     }
 
-    pub fn tree(&self) -> Tree {
+    pub(crate) fn tree(&self) -> Tree {
         self.0.iter().fold(Tree::new(), |tree, (path, (kind, content))| tree.file(path, content.clone(), *kind))
     }
 }
 
 /// The files of `acme/tiny`: two quantisations, one of them in two shards, a tokenizer, and something small.
-pub fn files(seed: u64) -> Files {
+pub(crate) fn files(seed: u64) -> Files {
     Files::default()
         .with("tiny-Q4_K_M.gguf", Kind::Lfs, gguf(seed, 300_000))
         .with("tiny-Q8_0-00001-of-00002.gguf", Kind::Xet, gguf(seed + 1, 200_000))
@@ -87,22 +81,22 @@ pub fn files(seed: u64) -> Files {
 }
 
 /// A hub that has them.
-pub fn hub() -> TestHub {
+pub(crate) fn hub() -> TestHub {
     hub_with(&files(1))
 }
 
 /// A hub whose `main` has these files.
-pub fn hub_with(files: &Files) -> TestHub {
+pub(crate) fn hub_with(files: &Files) -> TestHub {
     TestHub::builder().repository(Repo::new(REPOSITORY).branch("main", files.tree())).start()
 }
 
 /// A client of it that gives up soon.
-pub fn client(test_hub: &TestHub) -> Hub {
+pub(crate) fn client(test_hub: &TestHub) -> Hub {
     client_with(test_hub, None)
 }
 
 /// A client that may not use any network.
-pub fn offline(test_hub: &TestHub) -> Hub {
+pub(crate) fn offline(test_hub: &TestHub) -> Hub {
     client_with(test_hub, Some("the test says so".to_owned()))
 }
 
@@ -111,7 +105,7 @@ fn client_with(test_hub: &TestHub, offline: Option<String>) -> Hub {
 }
 
 /// A client of whatever is at `url`.
-pub fn client_of(url: &str, offline: Option<String>) -> Hub {
+pub(crate) fn client_of(url: &str, offline: Option<String>) -> Hub {
     let patience = Patience {
         delay_min: Duration::from_millis(5),
         delay_max: Duration::from_millis(20),
@@ -125,52 +119,57 @@ pub fn client_of(url: &str, offline: Option<String>) -> Hub {
 }
 
 /// A reference.
-pub fn reference(given: &str) -> HubReference {
+pub(crate) fn reference(given: &str) -> HubReference {
     HubReference::parse(given).expect("a reference")
 }
 
 /// An empty models directory.
-pub struct Models {
-    pub folder: tempfile::TempDir,
-    pub store: Store,
+pub(crate) struct Models {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) store: Store,
 }
 
 impl Models {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(&folder.path().join("models")).expect("a store");
         Self { folder, store }
     }
 
     /// The revision directory of `acme/tiny`.
-    pub fn directory(&self, revision: &str) -> PathBuf {
+    pub(crate) fn directory(&self, revision: &str) -> PathBuf {
         self.store.models_dir().join(REPOSITORY).join(revision)
     }
 
-    pub async fn pull(&self, hub: &Hub, given: &str) -> Result<LocalModel, StoreError> {
+    pub(crate) async fn pull(&self, hub: &Hub, given: &str) -> Result<LocalModel, StoreError> {
         self.pull_with(hub, given, PullOptions::default()).await
     }
 
-    pub async fn update(&self, hub: &Hub, given: &str) -> Result<LocalModel, StoreError> {
+    pub(crate) async fn update(&self, hub: &Hub, given: &str) -> Result<LocalModel, StoreError> {
         self.pull_with(hub, given, PullOptions { update: true, ..PullOptions::default() }).await
     }
 
-    pub async fn pull_with(&self, hub: &Hub, given: &str, options: PullOptions) -> Result<LocalModel, StoreError> {
+    pub(crate) async fn pull_with(
+        &self,
+        hub: &Hub,
+        given: &str,
+        options: PullOptions,
+    ) -> Result<LocalModel, StoreError> {
         let progress = Arc::new(Progress::default());
         self.store.pull(hub, &reference(given), options, &progress).await
     }
 
-    pub fn find(&self, given: &str) -> Presence {
+    pub(crate) fn find(&self, given: &str) -> Presence {
         self.store.find(&reference(given)).expect("an answer")
     }
 
-    pub fn is_complete(&self, given: &str) -> bool {
+    pub(crate) fn is_complete(&self, given: &str) -> bool {
         matches!(self.find(given), Presence::Complete(_))
     }
 }
 
 /// That a model's files hold exactly what the repository has at its commit.
-pub fn assert_right(model: &LocalModel, files: &Files) {
+pub(crate) fn assert_right(model: &LocalModel, files: &Files) {
     for path in model.weights.iter().chain(&model.tokenizer) {
         let name = path.strip_prefix(&model.directory).expect("inside").to_str().expect("UTF-8");
         assert!(fs::read(path).expect("the file") == files.content(name), "{name} differs");
@@ -178,12 +177,12 @@ pub fn assert_right(model: &LocalModel, files: &Files) {
 }
 
 /// That a digest vouches for the model.
-pub fn assert_digest(model: &LocalModel) {
+pub(crate) fn assert_digest(model: &LocalModel) {
     assert!(matches!(model.verified, Verified::Digest { .. }), "{:?}", model.verified);
 }
 
 /// Puts files into a directory, as a person would.
-pub fn put(directory: &Path, files: &Files, paths: &[&str]) {
+pub(crate) fn put(directory: &Path, files: &Files, paths: &[&str]) {
     for path in paths {
         let file = directory.join(path);
         fs::create_dir_all(file.parent().expect("a parent")).expect("a folder");
@@ -192,7 +191,7 @@ pub fn put(directory: &Path, files: &Files, paths: &[&str]) {
 }
 
 /// Notes of `hf` since 0.23: `.cache/huggingface/download/<path>.metadata`.
-pub fn note(directory: &Path, files: &Files, commit: &str, paths: &[&str]) {
+pub(crate) fn note(directory: &Path, files: &Files, commit: &str, paths: &[&str]) {
     for path in paths {
         let file = directory.join(".cache/huggingface/download").join(format!("{path}.metadata"));
         fs::create_dir_all(file.parent().expect("a parent")).expect("a folder");
@@ -202,7 +201,7 @@ pub fn note(directory: &Path, files: &Files, commit: &str, paths: &[&str]) {
 }
 
 /// The listing that `hf` keeps since 1.22: `.cache/huggingface/trees/<commit>.json`.
-pub fn list(directory: &Path, files: &Files, commit: &str) {
+pub(crate) fn list(directory: &Path, files: &Files, commit: &str) {
     let entries = files.0.iter().map(|(path, (kind, content))| {
         let digests = Content::from(content.clone());
         let entry = match kind {
@@ -224,7 +223,7 @@ pub fn list(directory: &Path, files: &Files, commit: &str) {
 }
 
 /// Everything below a folder, with what tells one state of it from another.
-pub fn snapshot(folder: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -245,7 +244,7 @@ pub fn snapshot(folder: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// The whole chain of an error, for a message.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -256,7 +255,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A process of its own that pulls, by the test `child` of the suite that calls this.
-pub fn child(url: &str, models_dir: &Path, given: &str) -> Command {
+pub(crate) fn child(url: &str, models_dir: &Path, given: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this suite"));
     command.args(["--exact", "child", "--ignored", "--nocapture"]);
     command.env("STORE_CHILD_URL", url).env("STORE_CHILD_MODELS_DIR", models_dir).env("STORE_CHILD_REFERENCE", given);
@@ -265,7 +264,7 @@ pub fn child(url: &str, models_dir: &Path, given: &str) -> Command {
 }
 
 /// What such a process does: pulls, says so, and with `STORE_CHILD_HOLDS` keeps the model until its input ends.
-pub async fn be_a_child() {
+pub(crate) async fn be_a_child() {
     let said = |name: &str| std::env::var(name).ok();
     let Some(url) = said("STORE_CHILD_URL") else { return };
     let store = Store::open(Path::new(&said("STORE_CHILD_MODELS_DIR").expect("a directory"))).expect("a store");

@@ -1,7 +1,5 @@
 //! What the disk can do to us, and what we never do to it: nothing outside the revision directory is written.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -9,9 +7,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{
+    Files, Models, assert_digest, assert_right, chain, client, files, gguf, hub, hub_with, offline, put,
+};
+use crate::support::{reference, snapshot};
 use store::{Presence, Progress, PullOptions, Store, StoreError, Warning};
-use support::{Files, Models, assert_digest, assert_right, chain, client, files, gguf, hub, hub_with, offline, put};
-use support::{reference, snapshot};
 use test_hub::{Fault, Kind, Match, Repo, TestHub};
 
 const Q4: &str = "tiny-Q4_K_M.gguf";
@@ -57,8 +57,9 @@ async fn no_folder_that_is_a_link_is_written_into() {
 
 #[tokio::test]
 async fn what_is_no_file_is_left_alone_and_named_before_anything_is_fetched() {
-    let test_hub = hub();
     type Make = fn(&Path);
+
+    let test_hub = hub();
     let kinds: [(&str, Make); 2] = [
         ("a directory", |path| fs::create_dir(path).expect("a folder")),
         ("a named pipe", |path| {
@@ -125,7 +126,7 @@ async fn nothing_is_ever_written_outside_whatever_a_listing_says() {
         serde_json::json!({"size": 9_300_000_000_000_000_000_u64}),
     ];
     for change in changes {
-        let repo = Repo::new(support::REPOSITORY).branch("main", files(1).tree()).listed_as(Q4, change.clone());
+        let repo = Repo::new(crate::support::REPOSITORY).branch("main", files(1).tree()).listed_as(Q4, change.clone());
         assert_refused_whole(&TestHub::builder().repository(repo).start(), &change.to_string()).await;
     }
 }
@@ -150,7 +151,7 @@ async fn assert_refused_whole(test_hub: &TestHub, what: &str) {
 // R24
 #[tokio::test]
 async fn a_disk_that_is_too_small_is_known_before_the_first_byte() {
-    let repo = Repo::new(support::REPOSITORY)
+    let repo = Repo::new(crate::support::REPOSITORY)
         .branch("main", files(1).tree())
         .listed_as(Q4, serde_json::json!({"size": 1_u64 << 43, "lfs": {"size": 1_u64 << 43}}));
     let (test_hub, models) = (TestHub::builder().repository(repo).start(), Models::new());
@@ -257,7 +258,7 @@ async fn a_read_only_disk_serves_what_is_on_it_and_names_what_is_not() {
     pull(&store, &client(&test_hub), "acme/tiny").await.expect("pulled");
     let baked = store.models_dir().join("acme/tiny/baked");
     put(&baked, &files(1), &[Q4]);
-    support::note(&baked, &files(1), &commit, &[Q4]);
+    crate::support::note(&baked, &files(1), &commit, &[Q4]);
     let by_hand = store.models_dir().join("acme/tiny").join(&commit);
     put(&by_hand, &files(1), &[Q4]);
     volume.make_read_only();
@@ -274,7 +275,7 @@ async fn a_read_only_disk_serves_what_is_on_it_and_names_what_is_not() {
     }
     assert_eq!(test_hub.file_requests().len(), 0);
     for given in ["acme/tiny:Q8_0", "acme/tiny@v1"] {
-        let repo = Repo::new(support::REPOSITORY).branch("main", files(1).tree()).branch("v1", files(1).tree());
+        let repo = Repo::new(crate::support::REPOSITORY).branch("main", files(1).tree()).branch("v1", files(1).tree());
         let test_hub = TestHub::builder().repository(repo).start();
         let error = pull(&store, &client(&test_hub), given).await.expect_err("nowhere to write to");
         assert!(matches!(error, StoreError::ReadOnly { .. }), "{given}: {}", chain(&error));
@@ -289,17 +290,10 @@ fn a_directory_of_somebody_else_is_named_with_who_we_are() {
     }
     let (test_hub, models) = (hub(), Models::new());
     fs::set_permissions(models.folder.path(), fs::Permissions::from_mode(0o755)).expect("readable");
-    let mut child = support::child(&test_hub.url(), models.store.models_dir(), "acme/tiny");
+    let mut child = crate::support::child(&test_hub.url(), models.store.models_dir(), "acme/tiny");
     std::os::unix::process::CommandExt::uid(&mut child, 65_534);
     let output = child.output().expect("a child");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("permission denied to user 65534"), "{said}");
-}
-
-/// What other tests run as a process of its own.
-#[tokio::test]
-#[ignore = "run by other tests, as a process of its own"]
-async fn child() {
-    support::be_a_child().await;
 }
