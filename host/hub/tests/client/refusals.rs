@@ -157,6 +157,8 @@ async fn an_endless_refusal_is_read_in_part() {
     hub.fault(Fault::new(Match::any()).status(400).header("X-Error-Message", &message).lengthened(1 << 30));
     let error = refusal(&hub, None, Ask::Revision("main")).await;
     assert!(error.to_string().len() < 1_000, "{error}");
+    let sent = hub.requests()[0].bytes_sent;
+    assert!(sent < 1 << 25, "{sent} bytes: more than the kernel's buffers hold was read");
 }
 
 #[tokio::test]
