@@ -106,6 +106,17 @@ impl Scene {
         ranges
     }
 
+    /// The chunks of which not every byte was sent: what another download has to ask for.
+    fn chunks_to_come(&self) -> Vec<Range<u64>> {
+        let size = self.wanted.size;
+        let came = |chunk: &Range<u64>| {
+            self.hub.requests_to(Origin::Cdn).iter().any(|seen| {
+                range_of(seen.range.as_deref(), size) == *chunk && seen.bytes_sent == chunk.end - chunk.start
+            })
+        };
+        chunks(0, size).into_iter().filter(|chunk| !came(chunk)).collect()
+    }
+
     /// What lies in the folder of parts.
     fn left(&self) -> Vec<String> {
         let names = self.parts.entries().expect("the folder of parts");
