@@ -3,6 +3,8 @@
 //! Nothing here trusts a file. A GGUF header is read in safe Rust with every count and length capped, so that a
 //! truncated or hostile file is refused with a sentence instead of being handed to C++.
 
+#[cfg(test)]
+mod allocation;
 mod facts;
 mod footprint;
 mod limits;

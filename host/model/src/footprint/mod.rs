@@ -26,6 +26,7 @@
 //! memory, and the pages of the file that it was made from stay mapped, unused, until the kernel wants them back. They are
 //! therefore not part of what is needed, but a resident set shows them.
 
+mod architectures;
 mod shape;
 
 use crate::gguf::{Header, TensorType};
@@ -34,7 +35,8 @@ use crate::limits::{
 };
 
 pub use shape::Basis;
-use shape::{Layer, Shape};
+use shape::Layer;
+pub(crate) use shape::Shape;
 
 /// What a model is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,13 +94,17 @@ impl Footprint {
     /// The memory that this model takes for this workload.
     #[must_use]
     pub fn of(header: &Header, workload: &Workload) -> Self {
-        let shape = Shape::of(header);
+        Self::of_shape(&Shape::of(header), workload)
+    }
+
+    /// The same, for one model and several workloads.
+    pub(crate) fn of_shape(shape: &Shape, workload: &Workload) -> Self {
         Self {
-            weights_bytes: header.tensor_bytes,
-            kv_bytes: kv_bytes(&shape, workload),
-            compute_bytes: compute_bytes(&shape, workload),
-            process_bytes: process_bytes(&shape, workload),
-            rearranged_bytes: rearranged_bytes(header),
+            weights_bytes: shape.weights_bytes,
+            kv_bytes: kv_bytes(shape, workload),
+            compute_bytes: compute_bytes(shape, workload),
+            process_bytes: process_bytes(shape, workload),
+            rearranged_bytes: shape.rearranged_bytes,
             basis: shape.basis,
         }
     }
@@ -173,17 +179,6 @@ fn process_bytes(shape: &Shape, workload: &Workload) -> u64 {
     let vocabulary = shape.vocabulary.saturating_add(shape.merges).saturating_mul(PROCESS_BYTES_PER_TOKEN);
     let samplers = product(&[shape.vocabulary, workload.sequences.into(), SAMPLER_BYTES_PER_TOKEN]);
     sum([PROCESS_BYTES, vocabulary, samplers])
-}
-
-/// `ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`, as far as it does so with AVX2: matrices whose rows are a
-/// multiple of eight, except those that are looked up by row.
-fn rearranged_bytes(header: &Header) -> u64 {
-    let is_rearranged = |tensor: &&crate::gguf::Tensor| {
-        let is_matrix = tensor.dimensions[1] > 1 && tensor.dimensions[1].is_multiple_of(8);
-        let is_kind = matches!(tensor.kind.name(), "Q4_0" | "Q4_K" | "IQ4_NL" | "MXFP4");
-        is_matrix && is_kind && !tensor.name.contains("token_embd")
-    };
-    sum(header.tensors.iter().filter(is_rearranged).map(|tensor| tensor.bytes))
 }
 
 #[cfg(test)]

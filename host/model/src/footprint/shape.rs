@@ -1,6 +1,7 @@
 //! The facts that a footprint depends on, as llama.cpp reads them (`llama-model.cpp: load_hparams`, `models/*.cpp`).
 
-use crate::gguf::Header;
+use super::architectures::{HYBRID, RECURRENT, WINDOWED, WITHOUT_MEMORY};
+use crate::gguf::{Header, Tensor};
 use crate::limits::LAYERS_MAX;
 
 /// What the size of a KV cache rests on.
@@ -28,9 +29,12 @@ pub(super) struct Layer {
     pub(super) is_windowed: bool,
 }
 
-/// Widths are in values per token.
+/// What a footprint depends on beside the workload. Widths are in values per token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
+    pub(super) weights_bytes: u64,
+    /// Of these, what llama.cpp copies into another order.
+    pub(super) rearranged_bytes: u64,
     pub(super) embedding: u64,
     pub(super) layers: Vec<Layer>,
     /// Tokens that windowed layers look back.
@@ -44,72 +48,8 @@ pub(super) struct Shape {
     pub(super) basis: Basis,
 }
 
-/// `(architecture, every n-th layer sees all, whether the first of them does, window where the header says none)`: the
-/// calls of `load_swa_pattern` in `models/*.cpp`. Others have windows only where the header lists them layer by layer; a
-/// `sliding_window` alone, as Mistral's files have, is not heeded there.
-const WINDOWED: &[(&str, usize, bool, u64)] = &[
-    ("afmoe", 4, false, 0),
-    ("cohere2", 4, false, 0),
-    ("cohere2moe", 4, true, 0),
-    ("exaone-moe", 4, false, 128),
-    ("exaone4", 4, false, 4096),
-    ("gemma2", 2, false, 4096),
-    ("gemma3", 6, false, 0),
-    ("gemma3n", 5, false, 0),
-    ("gpt-oss", 2, false, 0),
-    ("laguna", 4, true, 0),
-    ("llama4", 4, false, 8192),
-    ("mellum", 4, false, 0),
-    ("muse-glimmer", 4, false, 0),
-    ("olmo2", 4, false, 0),
-    ("plamo3", 8, false, 0),
-    ("smallthinker", 4, true, 0),
-];
-
-/// Architectures that remember nothing of what they read: `create_memory` gives them none.
-const WITHOUT_MEMORY: &[&str] = &[
-    "bert",
-    "modern-bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "neo-bert",
-    "jina-bert-v2",
-    "jina-bert-v3",
-    "eurobert",
-    "gemma-embedding",
-    "dream",
-    "llada",
-    "llada-moe",
-    "t5encoder",
-];
-
-/// Every layer is recurrent: `llm_arch_is_recurrent`.
-const RECURRENT: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"];
-
-/// Some layers are recurrent: `llm_arch_is_hybrid`.
-const HYBRID: &[&str] = &[
-    "jamba",
-    "falcon-h1",
-    "plamo2",
-    "granitehybrid",
-    "lfm2",
-    "lfm2moe",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen3next",
-    "kimi-linear",
-    "bailingmoe3",
-    "kimi-k3",
-    "glm5-next",
-    "qwen35",
-    "qwen35moe",
-    "qwen4exp",
-    "deepseek4",
-    "minimax-01",
-];
-
 impl Shape {
-    pub(super) fn of(header: &Header) -> Self {
+    pub(crate) fn of(header: &Header) -> Self {
         let architecture = header.architecture().unwrap_or_default();
         let mut basis = Basis::Stated;
         let layer_count = layer_count(header, &mut basis);
@@ -134,6 +74,8 @@ impl Shape {
         let key_width = layers.iter().map(|layer| layer.key_width).max().unwrap_or(0);
         let attention_width = most(&heads).saturating_mul(key.max(value)).saturating_add(key_width).saturating_mul(2);
         Self {
+            weights_bytes: header.tensor_bytes,
+            rearranged_bytes: rearranged_bytes(header),
             embedding,
             window: shape
                 .window()
@@ -310,7 +252,7 @@ struct Kind {
 fn layer_count(header: &Header, basis: &mut Basis) -> usize {
     let stated = header.fact("block_count").or_else(|| {
         *basis = Basis::Estimated { because: "the header does not say how many layers there are" };
-        header.tensors.iter().filter_map(crate::gguf::Tensor::block).max().map(|last| u64::from(last) + 1)
+        header.tensors.iter().filter_map(Tensor::block).max().map(|last| u64::from(last) + 1)
     });
     usize::try_from(stated.unwrap_or(0)).unwrap_or(LAYERS_MAX).min(LAYERS_MAX)
 }
@@ -338,4 +280,15 @@ fn vocabulary(header: &Header) -> u64 {
 
 fn first_row(header: &Header, name: &str) -> u64 {
     header.tensors.iter().find(|tensor| tensor.name == name).map_or(0, |tensor| tensor.dimensions[0])
+}
+
+/// `ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`, as far as it does so with AVX2: matrices whose rows are a
+/// multiple of eight, except those that are looked up by row.
+fn rearranged_bytes(header: &Header) -> u64 {
+    let is_rearranged = |tensor: &&Tensor| {
+        let is_matrix = tensor.dimensions[1] > 1 && tensor.dimensions[1].is_multiple_of(8);
+        let is_kind = matches!(tensor.kind.name(), "Q4_0" | "Q4_K" | "IQ4_NL" | "MXFP4");
+        is_matrix && is_kind && !tensor.name.contains("token_embd")
+    };
+    header.tensors.iter().filter(is_rearranged).fold(0, |sum: u64, tensor| sum.saturating_add(tensor.bytes))
 }

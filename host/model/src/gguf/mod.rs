@@ -13,6 +13,8 @@ mod tensor;
 mod vocabulary;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 pub(crate) mod written;
 
 pub use header::{Array, Header, Value};

@@ -9,7 +9,7 @@ mod sources;
 
 use std::path::PathBuf;
 
-use crate::footprint::{Basis, Footprint, Workload};
+use crate::footprint::{Basis, Footprint, Shape, Workload};
 use crate::gguf::Header;
 use crate::limits::{MARGIN_BYTES_MIN, MARGIN_PERCENT, MARGIN_PERCENT_ESTIMATED};
 
@@ -67,7 +67,8 @@ fn margin(held_bytes: u64, basis: Basis) -> u64 {
 /// Where there are devices, they hold the model together and RAM holds the process; without any, RAM holds all of it.
 /// An empty list is memory without end: a machine that does not say what it has refuses nothing.
 pub fn check(header: &Header, workload: &Workload, budgets: &[Budget]) -> Result<Footprint, Box<NotEnough>> {
-    let footprint = Footprint::of(header, workload);
+    let shape = Shape::of(header);
+    let footprint = Footprint::of_shape(&shape, workload);
     let needs = Needs { has_devices: budgets.iter().any(Budget::is_device) };
     let groups = together(budgets);
     let Some(short) = groups
@@ -78,7 +79,7 @@ pub fn check(header: &Header, workload: &Workload, budgets: &[Budget]) -> Result
         return Ok(footprint);
     };
     let fits = |workload: &Workload| {
-        let footprint = Footprint::of(header, workload);
+        let footprint = Footprint::of_shape(&shape, workload);
         groups.iter().all(|budget| needs.bytes(budget, &footprint) <= budget.have_bytes)
     };
     let held_bytes = needs.held_bytes(short, &footprint);

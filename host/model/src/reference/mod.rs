@@ -45,6 +45,9 @@ pub enum FileChoice {
     File(RepositoryPath),
 }
 
+/// What may precede the name of a model on the Hub, and means nothing.
+const PREFIXES: &[&str] = &["hf:", "huggingface:", "huggingface.co/", "hf.co/"];
+
 /// Why a text does not name a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
@@ -123,9 +126,7 @@ impl HubReference {
     /// Parses `org/model[:QUANT | /path/file.gguf][@revision]`, with or without a prefix.
     pub fn parse(given: &str) -> Result<Self, ReferenceError> {
         let given = given.trim();
-        let bare = ["hf:", "huggingface:", "huggingface.co/", "hf.co/"]
-            .into_iter()
-            .find_map(|prefix| given.strip_prefix(prefix));
+        let bare = PREFIXES.iter().find_map(|prefix| given.strip_prefix(prefix));
         let page = ["https://huggingface.co/", "https://hf.co/"].into_iter().find_map(|site| given.strip_prefix(site));
         if bare.or(page).is_none() && is_path_like(given) {
             return Err(ReferenceError::Path { given: given.to_owned() });
@@ -199,8 +200,9 @@ impl fmt::Display for HubReference {
         if !is_plain || self.revision != Revision::main() {
             bare.extend(["@", self.revision.as_str()]);
         }
-        // A model that is called like a file needs to be told from one.
-        if is_path_like(&bare) { write!(f, "hf:{bare}") } else { f.write_str(&bare) }
+        // A model that is called like a file, or an owner like a prefix, needs to be told from one.
+        let is_ambiguous = is_path_like(&bare) || PREFIXES.iter().any(|prefix| bare.starts_with(prefix));
+        if is_ambiguous { write!(f, "hf:{bare}") } else { f.write_str(&bare) }
     }
 }
 

@@ -10,6 +10,7 @@ use super::{FileChoice, HubReference, ModelReference, RepositoryPath, Revision};
 fn nearly_a_reference() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("hf:".to_owned()),
+        Just("hf.co/".to_owned()),
         Just("file:".to_owned()),
         Just("https://huggingface.co/".to_owned()),
         Just("/blob/".to_owned()),

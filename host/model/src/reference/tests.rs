@@ -30,7 +30,8 @@ fn every_spelling_has_one_canonical_form() {
         check(&format!("{prefix}acme/tiny/sub/a.gguf@v1"), Ok("acme/tiny/sub/a.gguf@v1"));
     }
     check("acme/tiny:q4_k_m", Ok("acme/tiny:Q4_K_M"));
-    // Found by fuzzing: called like a file.
+    // Found by fuzzing: called like a file, or like a prefix.
+    check("hf:huggingface.co/tiny", Ok("hf:huggingface.co/tiny"));
     check("hf:acme/tiny.gguf", Ok("hf:acme/tiny.gguf"));
     check("hf.co/acme/tiny@v1.gguf", Ok("hf:acme/tiny@v1.gguf"));
     check("acme/tiny/a@b.gguf", Ok("acme/tiny/a@b.gguf@main"));
