@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::answer::Answer;
-use crate::endpoint::same_origin;
 use crate::error::HubError;
 use crate::http::{Client, Journey, Subject};
 use crate::limits::{ANSWER_TIMEOUT, LISTING_BYTES_MAX, PAGES_MAX, REVISION_BYTES_MAX};
@@ -153,17 +152,21 @@ impl Page {
         HubError::Listing { what: self.what.clone(), entry: shown(entry), why: shown(why) }
     }
 
-    /// The next page, if there is one: of the same listing, or it is not asked for. A token would go wherever this
-    /// leads, and another path would be another question.
+    /// The next page, if there is one: always at this page's own address, of which only the query changes. A token goes
+    /// wherever a listing goes on, so it goes on nowhere else. A mirror may well hand on the links of the hub behind it;
+    /// one that leads to the same listing there is followed here.
     fn next(&self) -> Result<Option<Url>, HubError> {
         let Some(given) = &self.next else { return Ok(None) };
         let next = self.url.join(given).map_err(|_| self.nonsense("the address of its next page is not a URL"))?;
-        let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
-        if !same_origin(&self.url, &next) || path(&self.url) != path(&next) || !next.username().is_empty() {
+        let here = self.url.path().trim_end_matches('/');
+        let listing = here.find("/api/models/").map_or(here, |start| &here[start..]);
+        if !next.path().trim_end_matches('/').ends_with(listing) {
             let to = shown_url(&next, self.token.as_ref());
-            let why = "the next page of a listing is at the same address as the first".to_owned();
+            let why = "the next page of a listing belongs to the same listing".to_owned();
             return Err(HubError::Redirect { what: self.what.clone(), to, why });
         }
-        Ok(Some(next))
+        let mut same = self.url.clone();
+        same.set_query(next.query());
+        Ok(Some(same))
     }
 }

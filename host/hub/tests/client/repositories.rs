@@ -204,19 +204,18 @@ async fn an_answer_without_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn the_next_page_is_asked_for_at_the_same_address_only() {
+async fn the_next_page_belongs_to_the_same_listing() {
     let hub = builder().page_size(1).start();
-    let here = format!("{}/api/models/{ID}/tree/{}", hub.url(), hub.commit(ID, "main"));
-    let (origin, path) = (hub.url(), here.strip_prefix(&hub.url()).expect("a path"));
+    let path = format!("/api/models/{ID}/tree/{}", hub.commit(ID, "main"));
     for elsewhere in [
-        format!("{}{path}?cursor=x", hub.stranger_url()),
-        format!("{}{path}?cursor=x", hub.cdn_url()),
-        format!("https{}{path}", origin.strip_prefix("http").expect("http")),
-        format!("//cdn.example{path}"),
-        format!("{origin}/api/models/other/model/tree/main"),
+        format!("{}/api/models/other/model/tree/main", hub.url()),
+        format!("{}{path}/sub?cursor=x", hub.url()),
+        format!("{}/api/models/{ID}/tree/main?cursor=x", hub.cdn_url()),
+        format!("{}/collect?cursor=x", hub.stranger_url()),
         "/api/whoami-v2".to_owned(),
-        format!("http://me:pw@{}{path}", origin.strip_prefix("http://").expect("http")),
+        "https://cdn.example".to_owned(),
         "file:///etc/passwd".to_owned(),
+        "data:text/plain,x".to_owned(),
     ] {
         hub.forget_requests();
         hub.clear_faults();
@@ -225,6 +224,24 @@ async fn the_next_page_is_asked_for_at_the_same_address_only() {
         assert!(matches!(error, HubError::Redirect { .. }), "{elsewhere}: {error:?}");
         assert_eq!(hub.requests().len(), 1, "{elsewhere}");
         assert!(hub.leaks().is_empty());
+    }
+}
+
+/// olah and others hand on what the hub behind them said.
+#[tokio::test]
+async fn a_mirror_that_hands_on_the_hubs_links_is_asked_itself_for_the_next_page() {
+    for elsewhere in ["https://huggingface.co", "http://me:pw@127.0.0.1:9", "//cdn.example"] {
+        for prefix in ["", "/mirror/hf"] {
+            let hub = builder().page_size(1).prefix(prefix).start();
+            let path = format!("/api/models/{ID}/tree/{}", hub.commit(ID, "main"));
+            let next = format!("{elsewhere}{path}/?recursive=true&cursor=c2tpcA-1");
+            hub.fault(Fault::new(Match::any()).next_page(&next).times(1));
+            let listing = with_token(&hub, TOKEN).listing(&repository(ID), &commit(&hub, ID)).await.expect("listed");
+            assert_eq!(listing.files.len(), 2);
+            let asked: Vec<_> = hub.requests().iter().map(|seen| (seen.origin, seen.path.clone())).collect();
+            let here = (Origin::Hub, format!("{prefix}{path}"));
+            assert_eq!(asked, [here.clone(), here]);
+        }
     }
 }
 
