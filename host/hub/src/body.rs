@@ -1,5 +1,6 @@
 //! The bytes of a file as they come, held to what was asked for.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use crate::obstacle;
 
 /// Bytes of a file, arriving. Too few, too many or too slow is an error; whether they are the right ones only their
 /// digest says.
-#[derive(Debug)]
 pub struct Body {
     response: Response,
     what: String,
@@ -26,6 +26,18 @@ pub struct Body {
     /// When the answer counts as stalled, and how much had come when that was set.
     deadline: Instant,
     received_before: u64,
+}
+
+/// Without the answer itself, whose address may be signed.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, range, received, .. } = self;
+        f.debug_struct("Body")
+            .field("what", what)
+            .field("range", range)
+            .field("received", received)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Body {

@@ -32,7 +32,6 @@ pub(crate) struct Subject {
 }
 
 /// Everything that requests share.
-#[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) config: HubConfig,
     /// For this machine itself, which no proxy reaches.

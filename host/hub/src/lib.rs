@@ -26,6 +26,7 @@ mod token;
 
 pub mod limits;
 
+use std::fmt;
 use std::sync::Arc;
 
 use model::{Commit, RepositoryId, RepositoryPath, Revision};
@@ -45,9 +46,16 @@ pub use token::{Token, TokenError, TokenSource, Tokens};
 use crate::http::{Client, Subject};
 
 /// A client of one hub. Clones share its connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Hub {
     client: Arc<Client>,
+}
+
+/// Without the connections, which may hold a proxy's password.
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hub").field(&self.client.config).finish()
+    }
 }
 
 impl Hub {

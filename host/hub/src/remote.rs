@@ -1,5 +1,6 @@
 //! One file of the hub: found once, read in parts.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::http::{Client, Journey, Subject};
 
 /// A file of a repository at a commit. Clones share what one of them found out: the hub sends the first reader to a
 /// storage with a signed address, and all further parts ask there, until the storage no longer takes the signature.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RemoteFile {
     client: Arc<Client>,
     subject: Arc<Subject>,
@@ -23,6 +24,13 @@ pub struct RemoteFile {
     /// Where the hub sent us last. Held while the hub is asked, so that parts that start together ask it once.
     storage: Arc<Mutex<Option<Url>>>,
     is_html: bool,
+}
+
+/// Without the storage's address, which is signed.
+impl fmt::Debug for RemoteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RemoteFile").field(&self.subject.what).finish()
+    }
 }
 
 impl RemoteFile {

@@ -19,12 +19,7 @@ pub(crate) fn config<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Cl
     for error in &native.errors {
         tracing::debug!(%error, "some of the system's certificate authorities cannot be read");
     }
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(native.certs);
-    if added == 0 {
-        tracing::debug!("the system names no certificate authorities; Mozilla's are used");
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
+    let mut roots = roots(native.certs);
     for file in files {
         add(&mut roots, file)?;
     }
@@ -32,6 +27,17 @@ pub(crate) fn config<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Cl
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| HubError::Client(error.into()))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The system's authorities or, where there are none, Mozilla's.
+fn roots(native: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(native);
+    if added == 0 {
+        tracing::debug!("the system names no certificate authorities; Mozilla's are used");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
 }
 
 /// Adds every certificate of a PEM file; one that cannot be used is an error, as is a file without any.
@@ -63,6 +69,15 @@ mod tests {
         std::fs::write(&path, content).expect("written");
         let error = config([path.as_path()]).map(|_| ()).expect_err("no certificate in it");
         error.to_string().replace(&folder.path().display().to_string(), "")
+    }
+
+    #[test]
+    fn an_image_without_authorities_trusts_mozillas_and_no_other_does() {
+        assert_eq!(roots(Vec::new()).len(), webpki_roots::TLS_SERVER_ROOTS.len());
+        assert_eq!(roots(vec![CertificateDer::from(vec![1, 2, 3])]).len(), webpki_roots::TLS_SERVER_ROOTS.len());
+        let hub = test_hub::TestHub::builder().tls().start();
+        let own = CertificateDer::pem_file_iter(hub.ca_file()).expect("a file").map(|it| it.expect("a certificate"));
+        assert_eq!(roots(own.collect()).len(), 1);
     }
 
     #[test]
