@@ -1,5 +1,8 @@
 //! What of the files that are wanted is here already? Hashing, and nothing else that takes long.
 
+use std::fs::File;
+use std::io::ErrorKind;
+
 use hub::Sha256;
 use model::RepositoryPath;
 
@@ -61,7 +64,7 @@ pub(crate) fn examine(
             } else if stamp.size != size {
                 unlike(place, path, stamp, None, progress, stop)
             } else {
-                let hashed = hash(&place.read(path)?, &place.absolute(path), content, progress, stop)?;
+                let hashed = hash(&read(place, path)?, &place.absolute(path), content, progress, stop)?;
                 if hashed.digests.is(content) {
                     State::Good(record(&hashed, content, knowledge, Origin::Found))
                 } else {
@@ -75,6 +78,14 @@ pub(crate) fn examine(
         progress.file_done();
     }
     Ok(Item { path: path.clone(), size, content, state })
+}
+
+/// Opens a file that was there a moment ago. `hf` removes the old one before it fetches the new one.
+fn read(place: &Place, path: &RepositoryPath) -> Result<File, StoreError> {
+    place.read(path).map_err(|error| match error {
+        StoreError::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => StoreError::Unsteady { path },
+        error => error,
+    })
 }
 
 /// A file that is not the right one: what `hf` once got from the hub is outdated, everything else is somebody's.

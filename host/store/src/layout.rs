@@ -216,7 +216,11 @@ impl Folder {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(StoreError::io("create", path, source));
                 }
-                _ => metadata = self.dir.symlink_metadata(name),
+                _ => {
+                    // What is put into it lasts no longer than its own name.
+                    self.sync()?;
+                    metadata = self.dir.symlink_metadata(name);
+                }
             }
         }
         let kind = match metadata {

@@ -10,6 +10,7 @@ mod error;
 mod examine;
 mod knowledge;
 mod layout;
+mod learn;
 mod limits;
 mod list;
 mod local;

@@ -235,3 +235,75 @@ pub(crate) fn of_hf(path: &Path) -> Option<File> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{RepositoryId, Revision};
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Layout, Place) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = Layout::open(folder.path()).expect("a layout");
+        let id = RepositoryId::new("acme", "tiny").expect("an id");
+        let place = layout.created(&id, &Revision::main()).expect("a place");
+        (folder, layout, place)
+    }
+
+    #[test]
+    fn one_writer_at_a_time_and_the_lock_ends_with_its_holder() {
+        let (_folder, _, place) = place();
+        let first = writer_now(&place).expect("nobody has it");
+        assert!(first.is_exclusive());
+        assert!(writer_now(&place).is_none());
+        drop(first);
+        assert!(writer_now(&place).is_some());
+    }
+
+    #[test]
+    fn users_share_and_keep_out_whoever_removes() {
+        let (_folder, _, place) = place();
+        assert!(!use_of(&place).0);
+        let users = [lease(&place), lease(&place)];
+        assert!(users.iter().flatten().all(Lease::is_visible) && use_of(&place).0);
+        assert!(unused(&place).is_none());
+        drop(users);
+        assert!(!use_of(&place).0);
+        let removing = unused(&place).expect("nobody uses it");
+        assert!(lease(&place).is_none(), "it is about to go");
+        drop(removing);
+    }
+
+    /// Whoever waited for the lock of a directory that was removed meanwhile must not work in the trash.
+    #[test]
+    fn the_lock_of_a_directory_that_is_gone_is_no_lock() {
+        let (folder, layout, place) = place();
+        let held = writer_now(&place).expect("nobody has it");
+        std::fs::rename(&place.path, folder.path().join("trash")).expect("removed");
+        drop(held);
+        assert!(writer_now(&place).is_none(), "its folder is another's now");
+        let anew = layout.created(&place.repository, &place.revision).expect("a place");
+        assert!(writer_now(&anew).is_some());
+    }
+
+    #[test]
+    fn a_running_hf_is_waited_for() {
+        let (_folder, _, place) = place();
+        let path = place.path.join("model.gguf.lock");
+        assert!(of_hf(&path).is_none() && !path.exists(), "no lock is made where no `hf` is at work");
+        let theirs = File::create(&path).expect("a lock");
+        theirs.lock().expect("held");
+        let is_done = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&is_done);
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_POLL * 2);
+            done.store(true, Ordering::Relaxed);
+            drop(theirs);
+        });
+        assert!(of_hf(&path).is_some());
+        assert!(is_done.load(Ordering::Relaxed), "it was not waited for");
+        other.join().expect("the other");
+    }
+}

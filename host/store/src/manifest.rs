@@ -223,3 +223,98 @@ pub(crate) fn read_capped(folder: &Folder, name: &str, bytes_max: u64) -> Option
 pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{RepositoryId, Revision};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layout::Layout;
+
+    fn place(folder: &tempfile::TempDir) -> Place {
+        let layout = Layout::open(folder.path()).expect("a layout");
+        layout.created(&RepositoryId::new("acme", "tiny").expect("an id"), &Revision::main()).expect("a place")
+    }
+
+    fn stamp() -> impl Strategy<Value = Stamp> {
+        (any::<u64>(), any::<i64>(), any::<u64>()).prop_map(|(size, mtime_ns, inode)| Stamp { size, mtime_ns, inode })
+    }
+
+    fn commit() -> impl Strategy<Value = Option<Commit>> {
+        prop::option::of("[0-9a-f]{40}".prop_map(|digits| Commit::parse(&digits).expect("40 digits")))
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let content = prop_oneof![
+            any::<[u8; 32]>().prop_map(|bytes| Content::Sha256(Sha256(bytes))),
+            any::<[u8; 20]>().prop_map(|bytes| Content::GitSha1(GitSha1(bytes))),
+        ];
+        let origin = prop_oneof![Just(Origin::Pulled), Just(Origin::Found)];
+        let facts = (content, any::<[u8; 32]>(), stamp(), any::<u64>(), commit(), origin);
+        (facts, any::<bool>(), prop::option::of(stamp())).prop_map(|(facts, is_damaged, replaces)| {
+            let (content, sha256, stamp, verified_at, commit, origin) = facts;
+            let sha256 = Sha256(sha256);
+            Record { content, sha256, stamp, verified_at, commit, origin, is_damaged, replaces }
+        })
+    }
+
+    fn manifest() -> impl Strategy<Value = Manifest> {
+        let path = "[a-z ]{1,8}(/[a-zé#%]{1,8}){0,2}".prop_filter_map("a path", |it| RepositoryPath::parse(&it).ok());
+        let files = prop::collection::btree_map(path, record(), 0..4);
+        (prop::option::of("[ -~]{0,20}"), commit(), prop::option::of(any::<u64>()), files)
+            .prop_map(|(endpoint, commit, resolved_at, files)| Manifest { endpoint, commit, resolved_at, files })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_record_is_read_as_it_was_written(manifest in manifest()) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let place = place(&folder);
+            manifest.write(&place).expect("written");
+            prop_assert_eq!(Manifest::read(&place), Some(manifest));
+        }
+
+        #[test]
+        fn a_record_cut_anywhere_is_none(manifest in manifest(), at in 0.0_f64..1.0) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let place = place(&folder);
+            manifest.write(&place).expect("written");
+            let path = place.path.join(".cache/outrigger/manifest.json");
+            let whole = std::fs::read(&path).expect("the record");
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the file")]
+            let end = (whole.len() as f64 * at) as usize;
+            std::fs::write(&path, &whole[..end]).expect("cut");
+            prop_assert_eq!(Manifest::read(&place), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_is_not_covered_and_not_replaceable() {
+        let path = RepositoryPath::parse("a.gguf").expect("a path");
+        let stamp = Stamp { size: 5, mtime_ns: 7, inode: 9 };
+        let record = Record {
+            content: Content::Sha256(Sha256([1; 32])),
+            sha256: Sha256([1; 32]),
+            stamp,
+            verified_at: 1,
+            commit: None,
+            origin: Origin::Found,
+            is_damaged: false,
+            replaces: Some(Stamp { inode: 10, ..stamp }),
+        };
+        let mut manifest = Manifest { files: [(path.clone(), record)].into(), ..Manifest::default() };
+        assert!(manifest.covers(&path, stamp).is_some() && manifest.is_replaceable(&path, stamp));
+        for other in [Stamp { size: 6, ..stamp }, Stamp { mtime_ns: 8, ..stamp }, Stamp { inode: 11, ..stamp }] {
+            assert!(manifest.covers(&path, other).is_none() && !manifest.is_replaceable(&path, other));
+        }
+        assert!(manifest.is_replaceable(&path, Stamp { inode: 10, ..stamp }), "what was being replaced");
+        // A rotten file that somebody else put there is theirs; one that we fetched can be fetched again.
+        manifest.files.get_mut(&path).expect("the record").is_damaged = true;
+        assert!(manifest.covers(&path, stamp).is_none() && !manifest.is_replaceable(&path, stamp));
+        manifest.files.get_mut(&path).expect("the record").origin = Origin::Pulled;
+        assert!(manifest.covers(&path, stamp).is_none() && manifest.is_replaceable(&path, stamp));
+    }
+}

@@ -205,3 +205,49 @@ fn write_marks(place: &Place) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COMMIT: &str = "11c5a3d5811f50298f278a704980280950aedb10";
+    const SHA1: &str = "a16a55fda99d2f2e7b69cce5cf93ff4ad3049930";
+    const SHA256: &str = "7c5d3f4b8b76583b422fcb9189ad6c89d5d97a094541ce8932dce3ecabde1421";
+
+    /// The examples are those of `huggingface_hub/_local_folder.py`.
+    #[test]
+    fn notes_of_hf_are_read() {
+        let note = parse_metadata(&format!("{COMMIT}\n{SHA1}\n1712656091.123\n")).expect("a note");
+        assert_eq!((note.content.to_string().as_str(), note.commit.as_str()), (SHA1, COMMIT));
+        assert!(matches!(note.content, Content::GitSha1(_)));
+        let note = parse_metadata(&format!("{COMMIT}\n{SHA256}\n1712656091\n")).expect("a note");
+        assert!(matches!(note.content, Content::Sha256(_)));
+        let stamp = |mtime_ns| Stamp { size: 0, mtime_ns, inode: 0 };
+        assert!(note.is_current(stamp(1_712_656_091_900_000_000)), "within its second");
+        assert!(!note.is_current(stamp(1_712_656_093_000_000_000)), "the file is younger");
+    }
+
+    #[test]
+    fn what_is_no_note_is_none() {
+        let good = format!("{COMMIT}\n{SHA1}\n1.0\n");
+        let upper = good.to_uppercase();
+        let etag = good.replace(SHA1, "../../../../etc/passwd");
+        let time = good.replace("1.0", "NaN");
+        let branch = good.replace(COMMIT, "main");
+        for bad in ["", "\n\n\n", COMMIT, &good[..good.len() - 5], &upper, &etag, &time, &branch] {
+            assert_eq!(parse_metadata(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_upsets_the_reader(text in any::<String>(), json in "[\\[\\]{}\",:a-z0-9-]{0,80}") {
+            let _ = parse_metadata(&text);
+            if let Ok(tree) = serde_json::from_str::<Tree>(&json) {
+                let _ = parse_tree(tree);
+            }
+        }
+    }
+}

@@ -1,14 +1,15 @@
 //! Several processes on one directory, and processes that are killed: nothing but time is lost.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Files, Models, assert_right, chain, client, files, gguf, hub, hub_with, offline, reference};
-use store::{Phase, Presence, Progress, PullOptions, StoreError};
+use store::{Phase, Presence, Progress, PullOptions, StoreError, Verified};
 use test_hub::{Fault, Kind, Match, Origin, TestHub};
 
 const SHARDS: [&str; 2] = ["tiny-Q8_0-00001-of-00002.gguf", "tiny-Q8_0-00002-of-00002.gguf"];
@@ -268,5 +269,38 @@ async fn a_wait_for_a_lock_can_be_given_up() {
     child.wait().expect("gone");
     test_hub.clear_faults();
     // The kernel gave the lock back.
+    assert_right(&models.pull(&hub, "acme/tiny").await.expect("pulled"), &files(1));
+}
+
+/// `hf` removes the file before it writes the new one, and knows nothing of our lock.
+#[tokio::test]
+async fn a_file_that_comes_and_goes_meanwhile_is_never_taken_half_written() {
+    let (test_hub, models) = (hub(), Models::new());
+    let hub = client(&test_hub);
+    let file = models.directory("main").join("tiny-Q4_K_M.gguf");
+    models.pull(&hub, "acme/tiny").await.expect("pulled");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (over, path) = (Arc::clone(&is_over), file.clone());
+    let other = std::thread::spawn(move || {
+        let right = files(1);
+        let content = right.content("tiny-Q4_K_M.gguf");
+        while !over.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&path);
+            let Ok(mut file) = fs::File::create(&path) else { continue };
+            for piece in content.chunks(100_000) {
+                let _ = file.write_all(piece);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    for _ in 0..20 {
+        match models.pull(&hub, "acme/tiny").await {
+            Ok(model) => assert!(matches!(model.verified, Verified::Digest { .. }), "{model:?}"),
+            Err(error) => assert!(matches!(error, StoreError::Unsteady { .. }), "{}", chain(&error)),
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    other.join().expect("the other writer");
     assert_right(&models.pull(&hub, "acme/tiny").await.expect("pulled"), &files(1));
 }

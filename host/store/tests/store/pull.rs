@@ -219,3 +219,33 @@ async fn find_tells_complete_from_unverified_from_missing() {
     fs::remove_file(&model.weights[0]).expect("removed");
     assert!(matches!(models.find("acme/tiny"), Presence::Missing { .. }));
 }
+
+#[tokio::test]
+async fn an_update_of_what_is_the_newest_asks_one_question() {
+    let (test_hub, models) = (hub(), Models::new());
+    let hub = client(&test_hub);
+    models.pull(&hub, "acme/tiny").await.expect("pulled");
+    test_hub.forget_requests();
+    let model = models.update(&hub, "acme/tiny").await.expect("updated");
+    assert_right(&model, &files(1));
+    let lines: Vec<_> = test_hub.requests().iter().map(test_hub::Seen::line).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("/revision/main"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_commit_that_the_hub_no_longer_has_is_told_from_other_refusals() {
+    let (test_hub, models) = (hub(), Models::new());
+    let hub = client(&test_hub);
+    let model = models.pull(&hub, "acme/tiny").await.expect("pulled");
+    // The history was squashed: the hub knows other commits only, and the listing here is lost.
+    test_hub.put(test_hub::Repo::new("acme/tiny").branch("main", files(50).tree()));
+    fs::remove_dir_all(model.directory.join(".cache/huggingface/trees")).expect("removed");
+    let error = models.pull(&hub, "acme/tiny:Q8_0").await.expect_err("gone");
+    assert!(matches!(error, store::StoreError::CommitGone { .. }), "{}", crate::support::chain(&error));
+    assert!(error.to_string().contains("--update"), "{error}");
+    // What is here stays usable.
+    models.pull(&hub, "acme/tiny").await.expect("it is here");
+    let updated = models.update(&hub, "acme/tiny:Q8_0").await.expect("updated");
+    assert_right(&updated, &files(50));
+}
