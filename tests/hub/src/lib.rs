@@ -11,6 +11,7 @@ mod api;
 mod cdn;
 mod content;
 mod fault;
+mod matching;
 mod refusal;
 mod repo;
 mod request;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use content::Content;
-pub use fault::{Fault, Match, Retry};
+pub use fault::{Fault, Retry};
+pub use matching::Match;
 pub use refusal::Access;
 pub use repo::{Kind, Repo, Tree};
 pub use request::{Origin, Seen};

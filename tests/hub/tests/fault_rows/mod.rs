@@ -88,17 +88,20 @@ fn evil(repo: Repo, name: &str) -> Repo {
 
 use Ours::{Ok, Refused};
 
-/// The network, or a server in trouble.
-pub(crate) fn accidents() -> Vec<Row> {
-    [connection(), bodies(), statuses()].into_iter().flatten().collect()
-}
+type Topic = (&'static str, fn() -> Vec<Row>);
 
-/// A hub that lies, and a directory that is not what it should be.
-pub(crate) fn lies() -> Vec<Row> {
-    [addresses(), names(), facts(), destinations()].into_iter().flatten().collect()
-}
+/// Every row, by what goes wrong.
+pub(crate) const TOPICS: [Topic; 7] = [
+    ("connections", connections),
+    ("bodies", bodies),
+    ("statuses", statuses),
+    ("addresses", addresses),
+    ("names", names),
+    ("facts", facts),
+    ("destinations", destinations),
+];
 
-fn connection() -> Vec<Row> {
+fn connections() -> Vec<Row> {
     vec![
         row("none", Ok),
         fault("reset mid-body, twice", |hub| hub.fault(on_weights().times(2).reset_after(1_000_000)), Ok),
