@@ -66,10 +66,11 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = listener.local_addr().expect("a bound address");
         let (shutdown, told) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, Arc::clone(&service), self.http, async move {
+        let serving = tokio::spawn(serve(listener, Arc::clone(&service), self.http, async move {
             let _told = told.await;
         }));
-        let server = Server { address, service, engine, pipeline: self.pipeline, shutdown: Some(shutdown), served };
+        let server =
+            Server { address, service, engine, pipeline: self.pipeline, shutdown: Some(shutdown), served: serving };
         if self.is_ready {
             server.make_ready();
         }
