@@ -129,7 +129,7 @@ fn contexts_that_the_model_or_the_memory_does_not_hold() {
     let folder = tempfile::tempdir().expect("a folder");
     let vast = file(&folder, "vast.gguf", &Markov::default().context_length(4_000_000_000).to_bytes());
     let vast = format!("--model=file:{vast}");
-    check_refused(&[&vast, "--context-length=4000000000"], 1, &["KV cache", "GB", "`max_concurrency`"]);
+    check_refused(&[&vast, "--context-length=4000000000"], 1, &["KV cache", "GB", "`context_length`"]);
 }
 
 #[test]

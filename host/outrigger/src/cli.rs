@@ -1,4 +1,9 @@
 //! The command line.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the comments of arguments are the texts of --help"
+)]
 
 use std::path::PathBuf;
 
@@ -115,7 +120,7 @@ pub(crate) struct StoreArguments {
     #[arg(long, env = "OUTRIGGER_MODELS_DIR", value_name = "DIR", help_heading = "Model store")]
     pub(crate) models_dir: Option<PathBuf>,
 
-    /// Hub to download from [default: $HF_ENDPOINT or https://huggingface.co]
+    /// Hub to download from [default: $HF_ENDPOINT or huggingface.co]
     #[arg(long, env = "OUTRIGGER_HF_ENDPOINT", value_name = "URL", help_heading = "Model store")]
     pub(crate) hf_endpoint: Option<String>,
 

@@ -2,10 +2,15 @@
 //!
 //! One struct serves all three, so that a key cannot exist in one place and be missing in another. A flag wins over
 //! the environment, the environment over the file, the file over the default.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the comments of arguments are the texts of --help"
+)]
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
@@ -47,7 +52,7 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_MODELS_DIR", value_name = "DIR", help_heading = "Model store")]
     pub(crate) models_dir: Option<PathBuf>,
 
-    /// Hub to download from [default: $HF_ENDPOINT or https://huggingface.co]
+    /// Hub to download from [default: $HF_ENDPOINT or huggingface.co]
     #[arg(long, env = "OUTRIGGER_HF_ENDPOINT", value_name = "URL", help_heading = "Model store")]
     pub(crate) hf_endpoint: Option<String>,
 
@@ -150,13 +155,25 @@ impl Said {
         Ok(self.or(Self::from_toml(&text).with_context(|| format!("cannot use the configuration {}", path.display()))?))
     }
 
-    /// The error names the line and does not show it: a token may stand there.
+    /// The error names the line and the key. It does not show the line, nor what is wrong with the value of a key that
+    /// holds a token.
     fn from_toml(text: &str) -> anyhow::Result<Self> {
-        toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map_or(1, |span| text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1));
-            anyhow::anyhow!("line {line}: {}", error.message().trim_end())
+        let place = |error: &toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            format!("line {}", before.matches('\n').count() + 1)
+        };
+        let toml = toml::Deserializer::parse(text)
+            .map_err(|error| anyhow!("{}: {}", place(&error), error.message().trim_end()))?;
+        serde_path_to_error::deserialize(toml).map_err(|error| {
+            let (key, error) = (error.path().to_string(), error.inner());
+            let place = place(error);
+            match key.as_str() {
+                "hf_token" | "token" | "huggingface_token" => anyhow!("{place}: `{key}` is not a text in quotes"),
+                key if key == "." || error.message().contains(key) => {
+                    anyhow!("{place}: {}", error.message().trim_end())
+                }
+                key => anyhow!("{place}: `{key}`: {}", error.message().trim_end()),
+            }
         })
     }
 
@@ -243,9 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_an_error() {
-        let error = toml::from_str::<Said>("max_concurency = 1").expect_err("a misspelled key");
-        assert!(error.message().contains("unknown field `max_concurency`, expected one of `model`"), "{error}");
+    fn an_error_names_the_line_and_the_key() {
+        let error = |text| format!("{:#}", Said::from_toml(text).expect_err("no configuration"));
+        let unknown = "line 1: unknown field `max_concurency`, expected one of `model`";
+        assert!(error("max_concurency = 1").starts_with(unknown));
+        assert_eq!(
+            error("\nmax_concurrency = 'many'"),
+            "line 2: `max_concurrency`: invalid type: string \"many\", expected u32"
+        );
+        assert!(error("[[plugin]]\nname = 1").starts_with("line 2: `plugin[0].name`: invalid type"));
+        assert!(error("queue_max = ").starts_with("line 1: "));
     }
 
     // R3
@@ -255,11 +279,12 @@ mod tests {
             "hf_token = hf_secret",
             "\nhf_tokn = \"hf_secret\"",
             "hf_token = [\"hf_secret\"]",
+            "hf_token = 731_731_731",
             "token = { a = \"hf_secret\" }",
         ] {
             let error = format!("{:#}", Said::from_toml(text).expect_err("not a token"));
             assert!(error.starts_with(if text.starts_with('\n') { "line 2: " } else { "line 1: " }), "{error}");
-            assert!(!error.contains("hf_secret"), "{error}");
+            assert!(!error.contains("hf_secret") && !error.contains("731"), "{error}");
         }
         let said = Said::from_toml("hf_token = \"hf_secret\"").expect("a token");
         assert!(!format!("{said:?}").contains("hf_secret"));
