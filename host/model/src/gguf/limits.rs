@@ -27,3 +27,5 @@ pub(super) const ALIGNMENT_MAX: u64 = 65_536;
 pub(super) const TOKENS_MAX: u64 = 4 << 20;
 /// Bytes of one token's text. The longest real ones are runs of some hundred blanks.
 pub(super) const TOKEN_BYTES_MAX: u64 = 65_535;
+/// Characters of a name in an error: what one recognises it by. The longest keys of real models have some 60.
+pub(super) const NAME_SHOWN_CHARS_MAX: usize = 80;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::header::Header;
-use super::read::GgufError;
+use super::limits::TENSOR_COUNT_MAX;
+use super::read::{GgufError, shown};
 use crate::limits::SHARDS_MAX;
 use crate::shard;
 
@@ -26,13 +27,21 @@ impl Model {
             return Ok(Self { shards: vec![path.to_owned()], header });
         };
         let shards = shard_paths(path, count)?;
-        let mut headers = Vec::new();
+        // One after the other, and of those behind the first only the tensors are kept: each may hold as much metadata as
+        // one file may, and there may be thousands.
+        drop(header);
+        let mut whole = None;
         for (shard, number) in shards.iter().zip(1..) {
             let header = read_shard(shard, number, count)
                 .map_err(|source| GgufError::Shard { path: shard.clone(), source: Box::new(source) })?;
-            headers.push(header);
+            match &mut whole {
+                None => whole = Some(header),
+                Some(whole) => join(whole, header)?,
+            }
         }
-        Ok(Self { shards, header: merge(headers)? })
+        let Some(header) = whole else { return Err(GgufError::Invalid("the model has no shard".to_owned())) };
+        check_whole(&header)?;
+        Ok(Self { shards, header })
     }
 }
 
@@ -64,26 +73,32 @@ fn read_shard(path: &Path, number: u32, count: u64) -> Result<Header, GgufError>
     )))
 }
 
-/// One header of all. The first shard has the metadata; of the others only what splitting wrote is of interest.
-fn merge(headers: Vec<Header>) -> Result<Header, GgufError> {
-    let mut headers = headers.into_iter();
-    let Some(mut whole) = headers.next() else {
-        return Err(GgufError::Invalid("the model has no shard".to_owned()));
-    };
-    for shard in headers {
-        if let Some(other) = shard.architecture()
-            && whole.architecture() != Some(other)
-        {
-            let first = whole.architecture().unwrap_or("unknown");
-            return Err(GgufError::Invalid(format!(
-                "a shard is of architecture `{other}`, and the first of `{first}`"
-            )));
-        }
-        whole.tensors.extend(shard.tensors);
-        whole.tensor_count = whole.tensor_count.saturating_add(shard.tensor_count);
-        whole.tensor_bytes = whole.tensor_bytes.saturating_add(shard.tensor_bytes);
-        whole.file_bytes = whole.file_bytes.saturating_add(shard.file_bytes);
+/// Adds a shard to what the first says. The first has the metadata; of the others only what splitting wrote is of
+/// interest.
+fn join(whole: &mut Header, shard: Header) -> Result<(), GgufError> {
+    if let Some(other) = shard.architecture()
+        && whole.architecture() != Some(other)
+    {
+        let first = whole.architecture().unwrap_or("unknown");
+        return Err(GgufError::Invalid(format!(
+            "a shard is of architecture `{}`, and the first of `{}`",
+            shown(other),
+            shown(first)
+        )));
     }
+    whole.tensor_count = whole.tensor_count.saturating_add(shard.tensor_count);
+    if whole.tensor_count > TENSOR_COUNT_MAX {
+        let what = "the number of tensors of all shards".to_owned();
+        return Err(GgufError::Limit { what, found: whole.tensor_count, limit: TENSOR_COUNT_MAX });
+    }
+    whole.tensors.extend(shard.tensors);
+    whole.tensor_bytes = whole.tensor_bytes.saturating_add(shard.tensor_bytes);
+    whole.file_bytes = whole.file_bytes.saturating_add(shard.file_bytes);
+    Ok(())
+}
+
+/// What holds of all shards together.
+fn check_whole(whole: &Header) -> Result<(), GgufError> {
     if let Some(announced) = whole.number("split.tensors.count")
         && announced != whole.tensor_count
     {
@@ -94,9 +109,9 @@ fn merge(headers: Vec<Header>) -> Result<Header, GgufError> {
     }
     let mut names = BTreeSet::new();
     if let Some(twice) = whole.tensors.iter().find(|tensor| !names.insert(&tensor.name)) {
-        return Err(GgufError::Invalid(format!("tensor `{}` stands in two shards", twice.name)));
+        return Err(GgufError::Invalid(format!("tensor `{}` stands in two shards", shown(&twice.name))));
     }
-    Ok(whole)
+    Ok(())
 }
 
 #[cfg(test)]

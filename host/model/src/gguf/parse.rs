@@ -8,7 +8,7 @@ use super::limits::{
     ALIGNMENT_MAX, ARRAY_LENGTH_MAX, DIMENSIONS_MAX, METADATA_COUNT_MAX, NAME_BYTES_MAX, NUMBERS_KEPT_MAX,
     NUMBERS_KEPT_TOTAL_MAX, STRING_BYTES_MAX, TENSOR_COUNT_MAX, TENSOR_NAME_BYTES_MAX,
 };
-use super::read::{GgufError, Reader};
+use super::read::{GgufError, Reader, shown};
 use super::tensor::{Tensor, TensorType};
 
 pub(super) fn header<R: Read>(mut reader: Reader<R>) -> Result<Header, GgufError> {
@@ -23,7 +23,7 @@ pub(super) fn header<R: Read>(mut reader: Reader<R>) -> Result<Header, GgufError
         let kind = reader.u32("a metadata type")?;
         let value = read_value(&mut reader, &key, kind, &mut numbers_left)?;
         if metadata.contains_key(&key) {
-            return Err(GgufError::Invalid(format!("the metadata key `{key}` stands twice")));
+            return Err(GgufError::Invalid(format!("the metadata key `{}` stands twice", shown(&key))));
         }
         metadata.insert(key, value);
     }
@@ -43,12 +43,13 @@ pub(super) fn header<R: Read>(mut reader: Reader<R>) -> Result<Header, GgufError
     for (Tensor { name, bytes, .. }, offset) in tensors.iter().zip(offsets) {
         if offset % alignment != 0 {
             return Err(GgufError::Invalid(format!(
-                "tensor `{name}` starts at {offset}, off the boundary of {alignment} bytes"
+                "tensor `{}` starts at {offset}, off the boundary of {alignment} bytes",
+                shown(name)
             )));
         }
         let needed = data_start.saturating_add(offset).saturating_add(*bytes);
         if needed > file_bytes {
-            let what = format!("tensor `{name}`");
+            let what = format!("tensor `{}`", shown(name));
             return Err(GgufError::Truncated { what, needed, found: file_bytes });
         }
         tensor_bytes = tensor_bytes.saturating_add(*bytes);
@@ -101,7 +102,7 @@ fn read_value<R: Read>(
     kind: u32,
     numbers_left: &mut u64,
 ) -> Result<Value, GgufError> {
-    let what = format!("the value of `{key}`");
+    let what = format!("the value of `{}`", shown(key));
     Ok(match kind {
         TYPE_STRING => Value::Text(reader.string(&what, STRING_BYTES_MAX)?),
         TYPE_ARRAY => Value::Array(read_array(reader, &what, numbers_left)?),
@@ -164,7 +165,7 @@ fn read_tensor<R: Read>(reader: &mut Reader<R>) -> Result<(Tensor, u64), GgufErr
     let dimension_count = reader.u32("a tensor's number of dimensions")?;
     if dimension_count > DIMENSIONS_MAX {
         return Err(GgufError::Limit {
-            what: format!("the number of dimensions of tensor `{name}`"),
+            what: format!("the number of dimensions of tensor `{}`", shown(&name)),
             found: dimension_count.into(),
             limit: DIMENSIONS_MAX.into(),
         });
@@ -175,7 +176,7 @@ fn read_tensor<R: Read>(reader: &mut Reader<R>) -> Result<(Tensor, u64), GgufErr
     }
     let number = reader.u32("a tensor's type")?;
     let offset = reader.u64("a tensor's offset")?;
-    let wrong = |what: String| GgufError::Invalid(format!("tensor `{name}` {what}"));
+    let wrong = |what: String| GgufError::Invalid(format!("tensor `{}` {what}", shown(&name)));
     let kind = TensorType::of(number)
         .ok_or_else(|| wrong(format!("has type number {number}, which this build of llama.cpp does not know")))?;
     let bytes = kind.size_bytes(dimensions).map_err(wrong)?;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::limits::NAME_SHOWN_CHARS_MAX;
+
 /// Why a file is not a GGUF that can be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
@@ -70,6 +72,15 @@ pub enum GgufError {
     /// Something that the format does not allow.
     #[error("{0}; the file is damaged or hostile")]
     Invalid(String),
+}
+
+/// A name that stands in a file, for an error: without what a terminal would act on, and no longer than one reads.
+pub(super) fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(NAME_SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
+    if name.chars().nth(NAME_SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Opens a file, and says how long it is. What is no file is refused before it is opened: a pipe would never be.

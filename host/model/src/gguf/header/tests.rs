@@ -19,6 +19,10 @@ impl Bytes {
         self.0.extend(value.to_le_bytes());
         self
     }
+    fn byte(mut self, value: u8) -> Self {
+        self.0.push(value);
+        self
+    }
     fn text(self, value: &str) -> Self {
         let mut this = self.u64(value.len() as u64);
         this.0.extend(value.as_bytes());
@@ -157,4 +161,18 @@ proptest! {
         bytes.truncate(keep.max(4));
         let _ = parse(&bytes);
     }
+}
+
+/// A name is foreign text: what is said about it may reach a terminal and a log.
+#[test]
+fn a_name_is_shown_short_and_without_control_characters() {
+    let key = "\u{1b}[2J\n".to_owned() + &"k".repeat(60_000);
+    let bytes = Bytes::new(3, 0, 1).text(&key).u32(99);
+    let shown = format!("\\u{{1b}}[2J\\n{}…", "k".repeat(75));
+    check_refused(
+        &bytes,
+        &format!("the value of `{shown}` has the unknown type number 99; the file is damaged or hostile"),
+    );
+    let twice = Bytes::new(3, 0, 2).text(&key).u32(7).byte(1).text(&key).u32(7).byte(1);
+    check_refused(&twice, &format!("the metadata key `{shown}` stands twice; the file is damaged or hostile"));
 }

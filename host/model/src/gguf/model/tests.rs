@@ -1,4 +1,5 @@
 use super::*;
+use crate::allocation::peak_bytes;
 use crate::gguf::TensorType;
 use crate::gguf::written::Written;
 
@@ -104,6 +105,32 @@ fn an_absurd_number_of_shards_opens_nothing() {
     assert_eq!(
         Model::open(&path).expect_err("too many").to_string(),
         "the number of shards is 99999, and 4096 is the most that is accepted; the file is damaged or hostile"
+    );
+}
+
+/// What each shard may say, all of them together may not.
+#[test]
+fn the_metadata_of_many_shards_is_not_kept() {
+    const SHARDS: u32 = 24;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |number| folder.path().join(shard::name("m", number, SHARDS));
+    let long = "x".repeat(1 << 20);
+    for number in 1..=SHARDS {
+        let shard = Written::of("llama").number("split.no", number - 1).number("split.count", SHARDS);
+        shard.text("a.long.one", &long).save(&path(number));
+    }
+    let peak = peak_bytes(|| drop(Model::open(&path(1)).expect("a model")));
+    assert!(peak < 4 << 20, "{peak} bytes were held for {SHARDS} shards of 1 MiB");
+}
+
+#[test]
+fn the_tensors_of_all_shards_are_counted_together() {
+    let header = || Header { tensor_count: 40_000, ..shards()[0].header() };
+    let mut whole = header();
+    assert_eq!(
+        join(&mut whole, header()).expect_err("too many").to_string(),
+        "the number of tensors of all shards is 80000, and 65536 is the most that is accepted; the file is damaged or \
+         hostile"
     );
 }
 
