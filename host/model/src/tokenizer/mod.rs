@@ -5,10 +5,11 @@
 //! That the same tokens also cut text alike is what the two must be asked: [`Tokenizer::encode`] on a probe text, beside
 //! llama.cpp's answer.
 //!
-//! The file is foreign. It is read up to a size, and the crate `tokenizers`, which unwraps here and there while it builds
+//! The file is foreign. It is read up to a size, and refused where it makes much of little ([`growth`]); the crate `tokenizers`, which unwraps here and there while it builds
 //! and runs what a file asks for, is kept from unwinding into ours.
 
 mod difference;
+mod growth;
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,6 +85,7 @@ impl Tokenizer {
 
     /// Makes a tokenizer of the text of a `tokenizer.json`.
     pub fn parse(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        growth::check(bytes).map_err(TokenizerError::Unusable)?;
         let built = guarded(|| Inner::from_bytes(bytes)).map_err(TokenizerError::Unusable)?;
         let mut inner = built.map_err(|error| TokenizerError::Unusable(error.to_string()))?;
         if let ModelWrapper::BPE(model) = inner.get_model()

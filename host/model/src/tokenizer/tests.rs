@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::allocation::peak_bytes;
 use crate::gguf::{TokenKind, Vocabulary};
 
 /// Seven pieces, two merges and a control token, byte-level.
@@ -57,6 +58,21 @@ fn what_is_for_training_changes_no_count() {
     file["model"]["dropout"] = json!(0.5);
     let error = Tokenizer::parse(file.to_string().as_bytes()).expect_err("random");
     assert!(error.to_string().contains("it draws its merges at random"), "{error}");
+}
+
+/// Twenty-four steps that double a letter, and letters for its bytes: 48 MiB of one, of which the crate holds much more.
+#[test]
+fn a_file_that_makes_much_of_little_is_refused() {
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    let mut file = file();
+    file["normalizer"] = json!({"type": "Sequence", "normalizers": vec![double; 24]});
+    file["added_tokens"][0]["normalized"] = json!(true);
+    file["added_tokens"][0]["content"] = json!("a");
+    let peak = peak_bytes(|| {
+        let error = Tokenizer::parse(file.to_string().as_bytes()).expect_err("a bomb");
+        assert!(error.to_string().contains("its normalizers may make 50331648 bytes of one"), "{error}");
+    });
+    assert!(peak < 1 << 20, "{peak} bytes were held");
 }
 
 #[test]
