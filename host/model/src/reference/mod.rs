@@ -131,6 +131,10 @@ impl HubReference {
         if bare.or(page).is_none() && is_path_like(given) {
             return Err(ReferenceError::Path { given: given.to_owned() });
         }
+        // Of addresses those of the Hub's own site are known. A mirror is named once, as `hf_endpoint`.
+        if page.is_none() && given.contains("://") {
+            return Err(ReferenceError::Unknown { given: given.to_owned() });
+        }
         if let Some(reference) = page.and_then(Self::of_page) {
             return reference;
         }

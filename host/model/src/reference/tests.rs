@@ -54,6 +54,18 @@ fn what_a_browser_shows_is_a_reference() {
 }
 
 #[test]
+fn an_address_of_another_site_is_no_reference() {
+    for address in ["http://huggingface.co/acme/tiny", "https://hub.example/acme/tiny", "hf://acme/tiny"] {
+        check(
+            address,
+            Err(&format!(
+                "`{address}` is not a model reference; write org/model[:QUANT][@revision], or file:/path/to/model.gguf"
+            )),
+        );
+    }
+}
+
+#[test]
 fn the_default_id_is_what_a_client_would_write() {
     let id = |given| ModelReference::parse(given).expect("a reference").default_id();
     assert_eq!(id("file:/m/SmolLM2.Q4_1.gguf"), "SmolLM2.Q4_1");
