@@ -68,7 +68,8 @@ impl NotEnough {
             ways.push(format!("set `context_length` to {most} or less"));
         }
         if let Some(most) = self.sequences_max {
-            ways.push(format!("set `max_concurrency` to {most} or less"));
+            let or_less = if most > 1 { " or less" } else { "" };
+            ways.push(format!("set `max_concurrency` to {most}{or_less}"));
         }
         ways.push(
             if self.weights_fit {
