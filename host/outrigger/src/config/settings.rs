@@ -21,6 +21,8 @@ const MAX_CONCURRENCY_MAX: u32 = 256;
 const THREADS_MAX: u32 = 1024;
 /// Plugins run for microseconds; more threads than this only wait for each other.
 const PLUGIN_WORKERS_MAX: u32 = 64;
+/// Seconds that anything waits: a week. Beyond that lie typing errors, and then times that a clock cannot hold.
+const SECONDS_MAX: u64 = 604_800;
 /// The defaults of the service, reasons there.
 const QUEUE_MAX_DEFAULT: usize = server::limits::QUEUE_MAX_DEFAULT;
 const QUEUE_WAIT_DEFAULT: Duration = server::limits::QUEUE_WAIT_MAX_DEFAULT;
@@ -69,13 +71,13 @@ impl Settings {
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
                 .map_or(MAX_CONCURRENCY_DEFAULT, size),
             queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
-            queue_wait: said.queue_wait_seconds.map_or(QUEUE_WAIT_DEFAULT, Duration::from_secs),
+            queue_wait: seconds("queue_wait_seconds", said.queue_wait_seconds)?.unwrap_or(QUEUE_WAIT_DEFAULT),
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
             plugin_workers: at_least_one("plugin_workers", said.plugin_workers, PLUGIN_WORKERS_MAX)?.map(size),
             cache_dir: said.cache_dir.or_else(default_cache_dir),
             listen,
             allowed_hosts: said.allowed_hosts.unwrap_or_default(),
-            drain: said.drain_seconds.map_or(DRAIN_DEFAULT, Duration::from_secs),
+            drain: seconds("drain_seconds", said.drain_seconds)?.unwrap_or(DRAIN_DEFAULT),
             log_format: said.log_format.unwrap_or(LogFormat::Auto),
             log: said.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -101,6 +103,13 @@ fn listen_address(given: Option<&str>, insecure: bool) -> anyhow::Result<SocketA
         .to_socket_addrs()
         .with_context(|| {
             format!("`listen` is `{given}`, which is no ADDRESS:PORT; write for example {LISTEN_DEFAULT}")
+fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
+    if let Some(value) = value.filter(|&value| value > SECONDS_MAX) {
+        bail!("`{key}` is {value}; {SECONDS_MAX}, which is a week, is the most that is accepted");
+    }
+    Ok(value.map(Duration::from_secs))
+}
+
         })?
         .next()
         .with_context(|| format!("`listen` is `{given}`, which resolves to no address"))?;
@@ -187,6 +196,14 @@ mod tests {
              127.0.0.1:8484, or pass --listen-insecure where the network itself keeps others out",
         );
     }
+    #[test]
+    fn a_time_that_no_clock_holds_is_refused() {
+        let much = u64::MAX;
+        let why = format!("is {much}; 604800, which is a week, is the most that is accepted");
+        check_refused(Said { drain_seconds: Some(much), ..said() }, &format!("`drain_seconds` {why}"));
+        check_refused(Said { queue_wait_seconds: Some(much), ..said() }, &format!("`queue_wait_seconds` {why}"));
+    }
+
 
     #[test]
     fn a_missing_model_is_asked_for() {
