@@ -58,7 +58,7 @@ impl Settings {
                 "no model is named; pass --model org/model or --model file:/path/to/model.gguf, or set `model` in the configuration"
             )
         };
-        let model = ModelReference::parse(model)?;
+        let model = at_home(ModelReference::parse(model)?);
         let store = StoreSettings::from_said(&said)?;
         let listen = listen_address(said.listen.as_deref(), said.listen_insecure.unwrap_or(false))?;
         Ok(Self {
@@ -84,6 +84,16 @@ impl Settings {
     }
 }
 
+/// `file:~/model.gguf`, which no shell expands.
+fn at_home(model: ModelReference) -> ModelReference {
+    match model {
+        ModelReference::File(path) => {
+            ModelReference::File(super::store::at_home(&path, &|name| std::env::var(name).ok()))
+        }
+        hub @ ModelReference::Hub(_) => hub,
+    }
+}
+
 fn at_least_one(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<NonZeroU32>> {
     let Some(value) = value else { return Ok(None) };
     if value > most {
@@ -91,6 +101,13 @@ fn at_least_one(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Opti
     }
     let value = NonZeroU32::new(value).with_context(|| format!("`{key}` is 0; it must be at least 1"))?;
     Ok(Some(value))
+}
+
+fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
+    if let Some(value) = value.filter(|&value| value > SECONDS_MAX) {
+        bail!("`{key}` is {value}; {SECONDS_MAX}, which is a week, is the most that is accepted");
+    }
+    Ok(value.map(Duration::from_secs))
 }
 
 fn size(count: NonZeroU32) -> NonZeroUsize {
@@ -103,13 +120,6 @@ fn listen_address(given: Option<&str>, insecure: bool) -> anyhow::Result<SocketA
         .to_socket_addrs()
         .with_context(|| {
             format!("`listen` is `{given}`, which is no ADDRESS:PORT; write for example {LISTEN_DEFAULT}")
-fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
-    if let Some(value) = value.filter(|&value| value > SECONDS_MAX) {
-        bail!("`{key}` is {value}; {SECONDS_MAX}, which is a week, is the most that is accepted");
-    }
-    Ok(value.map(Duration::from_secs))
-}
-
         })?
         .next()
         .with_context(|| format!("`listen` is `{given}`, which resolves to no address"))?;
@@ -187,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_no_clock_holds_is_refused() {
+        let much = u64::MAX;
+        let why = format!("is {much}; 604800, which is a week, is the most that is accepted");
+        check_refused(Said { drain_seconds: Some(much), ..said() }, &format!("`drain_seconds` {why}"));
+        check_refused(Said { queue_wait_seconds: Some(much), ..said() }, &format!("`queue_wait_seconds` {why}"));
+    }
+
+    #[test]
     fn other_machines_are_let_in_only_on_purpose() {
         let open = Said { listen: Some("0.0.0.0:80".to_owned()), ..said() };
         assert!(Settings::from_said(Said { listen_insecure: Some(true), ..open.clone() }).is_ok());
@@ -196,14 +214,6 @@ mod tests {
              127.0.0.1:8484, or pass --listen-insecure where the network itself keeps others out",
         );
     }
-    #[test]
-    fn a_time_that_no_clock_holds_is_refused() {
-        let much = u64::MAX;
-        let why = format!("is {much}; 604800, which is a week, is the most that is accepted");
-        check_refused(Said { drain_seconds: Some(much), ..said() }, &format!("`drain_seconds` {why}"));
-        check_refused(Said { queue_wait_seconds: Some(much), ..said() }, &format!("`queue_wait_seconds` {why}"));
-    }
-
 
     #[test]
     fn a_missing_model_is_asked_for() {

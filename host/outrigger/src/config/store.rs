@@ -1,7 +1,7 @@
 //! What the model store is told: where models lie, which hub to ask, and with whose token.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use hub::{Endpoint, HubConfig, TokenSource, Tokens};
@@ -23,7 +23,12 @@ pub(crate) struct StoreSettings {
     pub(crate) log: String,
     /// R3: a token that stands in a configuration file is read by whoever reads the file.
     is_token_literal: bool,
+    /// A variable that should say whether the network may be used, and says neither.
+    unclear: Option<&'static str>,
 }
+
+/// What Hugging Face's tools take for `offline`.
+const OFFLINE_VARIABLES: [&str; 2] = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
 
 /// R4: in this order.
 const TOKEN_VARIABLES: [&str; 3] = ["HF_TOKEN", "HF_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
@@ -43,19 +48,21 @@ impl StoreSettings {
         Ok(Self {
             models_dir: said
                 .models_dir
-                .clone()
+                .as_ref()
+                .map(|path| at_home(path, variable))
                 .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".outrigger").join("models"))),
             hf_cache: hf_cache(variable),
             hub: HubConfig {
                 endpoint: endpoint.map_or_else(|| Ok(Endpoint::default()), |given| Endpoint::parse(&given))?,
                 offline: offline(said, variable),
                 tokens,
-                ca_files: said.ca_files.clone().unwrap_or_default(),
+                ca_files: said.ca_files.iter().flatten().map(|path| at_home(path, variable)).collect(),
                 ..HubConfig::default()
             },
             log_format: said.log_format.unwrap_or(LogFormat::Auto),
             log: said.log.clone().unwrap_or_else(|| quiet.to_owned()),
             is_token_literal,
+            unclear: OFFLINE_VARIABLES.into_iter().find(|name| said.offline.is_none() && is_unclear(variable(name))),
         })
     }
 
@@ -72,6 +79,9 @@ impl StoreSettings {
                  \"${{env:HF_TOKEN}}\" instead"
             );
         }
+        if let Some(name) = self.unclear {
+            tracing::warn!("{name} is neither 1 nor 0 and counts as 0: the network may be used");
+        }
         // R5: the source, never the value.
         match self.hub.tokens.read() {
             Ok(Some((_, source))) => tracing::debug!(%source, "a token for the hub was found"),
@@ -83,7 +93,7 @@ impl StoreSettings {
 
 /// Where `hf` keeps what it downloads for everybody.
 fn hf_cache(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let path = |name| variable(name).map(PathBuf::from);
+    let path = |name| variable(name).map(|path| at_home(Path::new(&path), variable));
     path("HF_HUB_CACHE")
         .or_else(|| Some(path("HF_HOME")?.join("hub")))
         .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
@@ -96,11 +106,21 @@ fn offline(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> Option<Str
         Some(true) => Some("`offline` is set".to_owned()),
         Some(false) => None,
         // The words that Hugging Face's tools take for yes.
-        None => ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
-            .into_iter()
-            .find(|name| is_set(variable(name)))
-            .map(|name| format!("{name} is set")),
+        None => OFFLINE_VARIABLES.into_iter().find(|name| is_set(variable(name))).map(|name| format!("{name} is set")),
     }
+}
+
+/// Neither one of the words for yes nor one for no.
+fn is_unclear(value: Option<String>) -> bool {
+    let is_no = |value: &str| ["0", "OFF", "NO", "FALSE"].contains(&value.to_ascii_uppercase().as_str());
+    value.is_some_and(|value| !is_no(&value) && !is_set(Some(value)))
+}
+
+/// A path that begins with `~/`, as a shell would have read it: none has where it stands in a file, in a manifest, or in
+/// `--models-dir=~/models`. A folder that is called `~` would be the worst of guesses.
+pub(super) fn at_home(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let home = path.strip_prefix("~").ok().zip(variable("HOME"));
+    home.map_or_else(|| path.to_owned(), |(rest, home)| Path::new(&home).join(rest))
 }
 
 fn is_set(value: Option<String>) -> bool {
@@ -114,10 +134,15 @@ fn tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Res
         let secret = text.parse(key)?;
         let is_literal = matches!(secret, Secret::Literal(_));
         tokens = match secret {
+            Secret::Literal(value) if value.is_empty() => {
+                bail!(
+                    "`{key}` is empty; leave it out, or write \"${{file:/run/secrets/hf_token}}\" or \"${{env:NAME}}\""
+                )
+            }
             Secret::Literal(value) => {
                 tokens.value(&value, TokenSource::Config(format!("`{key}` of the configuration")))?
             }
-            Secret::File(path) => tokens.required_file(path),
+            Secret::File(path) => tokens.required_file(at_home(&path, variable)),
             Secret::Environment(name) => {
                 let value = variable(&name).unwrap_or_default();
                 if value.trim().is_empty() {
@@ -147,11 +172,12 @@ fn tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Res
         }
     }
     // Where `hf auth login` leaves it.
+    let path = |name| variable(name).map(|path| at_home(Path::new(&path), variable));
     let homes = [
-        variable("HF_TOKEN_PATH").map(PathBuf::from),
-        variable("HF_HOME").map(|home| PathBuf::from(home).join("token")),
-        variable("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface/token")),
-        variable("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface/token")),
+        path("HF_TOKEN_PATH"),
+        path("HF_HOME").map(|home| home.join("token")),
+        path("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/token")),
+        path("HOME").map(|home| home.join(".cache/huggingface/token")),
     ];
     Ok((homes.into_iter().flatten().fold(tokens, Tokens::file), false))
 }
@@ -253,6 +279,42 @@ mod tests {
         let said = Said { hf_token: Some("${env:OUTRIGGER_NO_SUCH}".into()), ..Said::default() };
         let error = resolve(&said, &[]).expect_err("unset").to_string();
         assert_eq!(error, "`hf_token` names the environment variable OUTRIGGER_NO_SUCH, which is not set");
+    }
+
+    #[test]
+    fn a_token_that_is_empty_is_not_taken_for_none() {
+        for empty in ["", " "] {
+            let said = Said { hf_token: Some(empty.into()), ..Said::default() };
+            let error = resolve(&said, &[("HF_TOKEN", "hf_a")]).expect_err("nothing").to_string();
+            assert!(error.starts_with("`hf_token` is empty; leave it out"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_home_directory_may_be_written_as_in_a_shell() {
+        let home = [("HOME", "/home/me"), ("HF_HOME", "~/hf"), ("HF_TOKEN_PATH", "~/token")];
+        let models_dir = |given: &str| {
+            let said = Said { models_dir: Some(given.into()), ..Said::default() };
+            resolve(&said, &home).expect("settings").models_dir().expect("a folder")
+        };
+        assert_eq!(models_dir("~/.spice/models"), Path::new("/home/me/.spice/models"));
+        assert_eq!(models_dir("~"), Path::new("/home/me"));
+        assert_eq!(models_dir("/a/~/b"), Path::new("/a/~/b"));
+        assert_eq!(models_dir("~other/b"), Path::new("~other/b"));
+        assert_eq!(resolve(&Said::default(), &home).expect("settings").hf_cache, Some("/home/me/hf/hub".into()));
+        let said = Said { models_dir: Some("~/m".into()), ..Said::default() };
+        assert_eq!(resolve(&said, &[]).expect("settings").models_dir().expect("a folder"), Path::new("~/m"));
+    }
+
+    #[test]
+    fn a_variable_that_says_neither_yes_nor_no_is_told_of() {
+        let unclear = |said: &Said, value| resolve(said, &[("HF_HUB_OFFLINE", value)]).expect("settings").unclear;
+        for (value, expected) in
+            [("maybe", true), ("2", true), ("1", false), ("on", false), ("0", false), ("False", false)]
+        {
+            assert_eq!(unclear(&Said::default(), value).is_some(), expected, "{value}");
+        }
+        assert_eq!(unclear(&Said { offline: Some(true), ..Said::default() }, "maybe"), None);
     }
 
     // X2
