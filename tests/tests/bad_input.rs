@@ -244,3 +244,26 @@ fn damaged_headers_never_kill_the_process_by_surprise() {
         assert!(Path::new(&name).exists());
     }
 }
+
+/// A server outlives whoever reads its log, and the disk that it goes to.
+#[test]
+fn a_log_that_nobody_takes() {
+    let (_folder, path) = tiny();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").to_string();
+    let mut child = command()
+        .args(["serve", "--log=trace", "--listen", &free])
+        .arg(format!("--model=file:{}", path.display()))
+        .stderr(std::fs::File::options().write(true).open("/dev/full").expect("a device"))
+        .spawn()
+        .expect("the binary starts");
+    let deadline = Instant::now() + PATIENCE;
+    let is_ready =
+        || command().args(["probe", "readyz", "--listen", &free]).output().expect("a probe").status.success();
+    while !is_ready() {
+        let ended = child.try_wait().expect("our child");
+        assert!(ended.is_none() && Instant::now() < deadline, "it ended: {ended:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().expect("our child");
+    child.wait().expect("our child");
+}

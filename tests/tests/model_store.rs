@@ -362,3 +362,28 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+/// Whoever reads the log may leave, and its disk may fill: no reason to end.
+#[test]
+fn what_cannot_be_said_ends_nothing() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a device");
+    let scene = Scene::new();
+    for log in ["off", "trace"] {
+        let run = |arguments: &[&str]| {
+            let mut command = scene.command(arguments);
+            command.args(["--log", log]).stderr(full()).output().expect("the binary runs")
+        };
+        let pulled = run(&["pull", NAME]);
+        assert_eq!(pulled.status.code(), Some(0));
+        assert!(text(&pulled.stdout).ends_with("tiny-Q4_K_M.gguf\n"));
+        assert_eq!(run(&["pull", "acme/tiny:Q8_0"]).status.code(), Some(1));
+        assert_eq!(run(&["remove", NAME]).status.code(), Some(0));
+        assert_eq!(run(&["list"]).status.code(), Some(0));
+    }
+    let unprinted = scene.command(&["list", "--json"]).stdout(full()).output().expect("the binary runs");
+    assert_eq!(unprinted.status.code(), Some(0), "nothing was to be printed");
+    scene.ok(&["pull", NAME]);
+    let unprinted = scene.command(&["list", "--json"]).stdout(full()).output().expect("the binary runs");
+    assert_eq!(unprinted.status.code(), Some(1));
+    assert!(text(&unprinted.stderr).contains("standard output"), "{}", text(&unprinted.stderr));
+}

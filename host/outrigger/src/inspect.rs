@@ -12,7 +12,8 @@ use store::Presence;
 
 use crate::Failure;
 use crate::cli::{Inspect, StoreArguments};
-use crate::models::{begin, open, print};
+use crate::console::{print, printable};
+use crate::models::{begin, open};
 use crate::progress::size;
 use crate::wiring;
 
@@ -231,9 +232,4 @@ fn parameters(count: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} million", count as f64 / 1e6),
         _ => format!("{:.2} billion", count as f64 / 1e9),
     }
-}
-
-/// What a file says reaches a terminal: without the characters that would steer it.
-fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
 }

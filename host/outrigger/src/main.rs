@@ -3,6 +3,7 @@
 mod bundle;
 mod cli;
 mod config;
+mod console;
 mod inspect;
 mod models;
 mod probe;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
-            eprintln!("error: {error:#}");
+            console::say(format_args!("error: {error:#}"));
             ExitCode::from(code)
         }
     }

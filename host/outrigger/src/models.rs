@@ -1,6 +1,5 @@
 //! The commands around the model store: pull, list, verify, remove, prune.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +14,7 @@ use store::{
 use crate::Failure;
 use crate::cli::{List, Prune, Pull, Remove, StoreArguments, Verify as VerifyArguments};
 use crate::config::StoreSettings;
+use crate::console::{Stderr, print, say};
 use crate::progress::{self, size};
 
 /// `outrigger pull`: what is printed on standard output is the path to serve or open, so that scripts can use it.
@@ -36,9 +36,9 @@ pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
         (received, resumed) => format!("{} downloaded, {} were there from before", size(received), size(resumed)),
     };
     let commit = local.commit.as_ref().map_or("an unknown commit", |commit| commit.as_str());
-    eprintln!("{reference} is at {commit}: {}; {fetched}", verified(local.verified));
+    say(format_args!("{reference} is at {commit}: {}; {fetched}", verified(local.verified)));
     for warning in &local.warnings {
-        eprintln!("note: {warning}");
+        say(format_args!("note: {warning}"));
     }
     print(local.weights.iter().map(|path| path.display().to_string()))
 }
@@ -53,7 +53,8 @@ pub(crate) fn list(arguments: List) -> Result<(), Failure> {
         return print(revisions.iter().map(|revision| as_json(revision).to_string()));
     }
     if revisions.is_empty() {
-        eprintln!("no models in {}; fetch one with: outrigger pull org/model", settings.models_dir()?.display());
+        let models_dir = settings.models_dir()?;
+        say(format_args!("no models in {}; fetch one with: outrigger pull org/model", models_dir.display()));
         return Ok(());
     }
     print(table(&revisions).into_iter())
@@ -100,7 +101,7 @@ pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
     let removed = open(&settings)?.prune(max_size.as_u64()).context("cannot prune")?;
     removed.iter().for_each(report);
     if removed.is_empty() {
-        eprintln!("the models fit {} already", size(max_size.as_u64()));
+        say(format_args!("the models fit {} already", size(max_size.as_u64())));
     }
     Ok(())
 }
@@ -108,7 +109,7 @@ pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
 /// The settings, with the log started.
 pub(crate) fn begin(arguments: StoreArguments) -> Result<StoreSettings, Failure> {
     let settings = arguments.resolve().map_err(Failure::usage)?;
-    telemetry::logging::init(settings.log_format, &settings.log, progress::Stderr::default)
+    telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
     settings.log_warnings();
     Ok(settings)
@@ -219,7 +220,7 @@ fn report(removed: &Removed) {
         }
         RemovedWhat::Orphans => format!("unfinished downloads of {name}"),
     };
-    eprintln!("removed {what}: {} freed", size(removed.freed_bytes));
+    say(format_args!("removed {what}: {} freed", size(removed.freed_bytes)));
 }
 
 pub(crate) fn verified(how: Verified) -> String {
@@ -233,16 +234,4 @@ pub(crate) fn verified(how: Verified) -> String {
 fn time(at: u64) -> humantime::Rfc3339Timestamp {
     // What lies beyond the year 9999 was recorded wrongly, and is not worth a panic.
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(at.min(253_402_300_799)))
-}
-
-/// Lines on standard output. A reader that has seen enough (`| head`) is no error.
-pub(crate) fn print(lines: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    for line in lines {
-        match writeln!(stdout, "{line}") {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written.context("cannot write to standard output")?,
-        }
-    }
-    Ok(())
 }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::io::{self, IsTerminal as _};
 use std::pin::pin;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use store::{Phase, Progress, Snapshot};
+
+use crate::console;
 
 /// How often a bar or `/readyz` is brought up to date: fluent for the eye, nothing for the processor.
 const TICK: Duration = Duration::from_millis(200);
@@ -17,24 +18,6 @@ const TICK: Duration = Duration::from_millis(200);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Over how long the rate is averaged, so that it neither jumps nor lags.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
-
-/// The terminal's bars.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-
-/// Standard error, for log lines: a bar that is there moves out of their way.
-#[derive(Default)]
-pub(crate) struct Stderr;
-
-impl io::Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write_all(line))?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
 
 /// Runs `work` and calls `tick` again and again meanwhile, and once at its end.
 pub(crate) async fn follow<T>(work: impl Future<Output = T>, mut tick: impl FnMut()) -> T {
@@ -60,11 +43,9 @@ pub(crate) async fn show<T>(what: &str, progress: &Progress, work: impl Future<O
         })
         .await;
     }
-    let bar = BARS.add(ProgressBar::no_length());
-    let (counting, working) = (
-        "{msg} {wide_bar} {decimal_bytes:>9} of {decimal_total_bytes}  {decimal_bytes_per_sec:>11}  {eta:>4} left",
-        "{spinner} {msg}",
-    );
+    let bar = console::bars().add(ProgressBar::no_length());
+    // The name comes last: it may be long, and what does not fit the line is cut off.
+    let (counting, working) = ("{bar:16} {wide_msg}", "{spinner} {wide_msg}");
     // A template that is wrong is shown as indicatif's own bar.
     let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let mut phase = None;

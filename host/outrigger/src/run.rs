@@ -10,7 +10,7 @@ use server::{AnswerEvent, Finished, Service};
 use crate::Failure;
 use crate::cli::Run;
 use crate::config::Settings;
-use crate::progress;
+use crate::console::Stderr;
 use crate::source::Source;
 use crate::wiring;
 
@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
     // The answer and the log share a terminal: only what is wrong is worth a line there.
     settings.said.log.get_or_insert_with(|| "warn".to_owned());
     let settings = settings.resolve().map_err(Failure::usage)?;
-    telemetry::logging::init(settings.log_format, &settings.log, progress::Stderr::default)
+    telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
 
     let request = ChatRequest {
@@ -61,7 +61,7 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
                 write!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot write the answer")?;
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
-            Ok(AnswerEvent::Delta(Delta::Reasoning(text))) => eprint!("{text}"),
+            Ok(AnswerEvent::Delta(Delta::Reasoning(text))) => Stderr.write_all(text.as_bytes())?,
             Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. })) => {}
             Ok(AnswerEvent::Finished(finished)) => {
                 writeln!(stdout).context("cannot write the answer")?;
@@ -85,7 +85,8 @@ fn report(finished: &Finished, started: Instant) {
     let rate = timings
         .filter(|timings| !timings.decode.is_zero() && usage.completion_tokens > 1)
         .map(|timings| f64::from(usage.completion_tokens - 1) / timings.decode.as_secs_f64());
-    eprintln!(
+    let _ = writeln!(
+        Stderr,
         "\x1b[2m{} + {} tokens, {}{:.1} s, finished by {finish:?}\x1b[0m",
         usage.prompt_tokens,
         usage.completion_tokens,

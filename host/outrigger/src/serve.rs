@@ -1,6 +1,5 @@
 //! `outrigger serve`: listen first, download and load behind it, drain at the end.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::Failure;
 use crate::cli::Serve;
 use crate::config::Settings;
+use crate::console::Stderr;
 use crate::source::{Located, Source};
 use crate::wiring;
 
@@ -23,7 +23,7 @@ const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings } = arguments;
     let settings = settings.resolve().map_err(Failure::usage)?;
-    telemetry::logging::init(settings.log_format, &settings.log, std::io::stderr)
+    telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
     settings.store.log_warnings();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -133,7 +133,6 @@ async fn load(
 /// Ends the process without destructors of any kind.
 fn leave(code: i32, why: &str) -> ! {
     tracing::warn!("{why}");
-    let _ = std::io::stderr().flush();
     #[expect(unsafe_code, reason = "std can only exit with destructors")]
     // SAFETY: takes no pointers and does not return.
     unsafe {

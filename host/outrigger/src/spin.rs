@@ -7,6 +7,8 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use crate::console;
+
 const VARIABLE: &str = "GOMP_SPINCOUNT";
 const SPIN_COUNT: &str = "1000";
 
@@ -23,5 +25,7 @@ pub(crate) fn bound_openmp_spin() {
     }
     // Returns only where it failed, such as without /proc. Slower beside busy neighbours is better than not at all.
     let error = command.args(arguments).env(VARIABLE, SPIN_COUNT).exec();
-    eprintln!("warning: cannot restart with {VARIABLE}={SPIN_COUNT} ({error}); set it for full speed on shared cores");
+    console::say(format_args!(
+        "warning: cannot restart with {VARIABLE}={SPIN_COUNT} ({error}); set it for full speed on shared cores"
+    ));
 }
