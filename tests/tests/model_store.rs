@@ -1,5 +1,6 @@
 //! Models of a hub, through the real binary: pulled, listed, verified, served, removed.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -386,4 +387,21 @@ fn what_cannot_be_said_ends_nothing() {
     let unprinted = scene.command(&["list", "--json"]).stdout(full()).output().expect("the binary runs");
     assert_eq!(unprinted.status.code(), Some(1));
     assert!(text(&unprinted.stderr).contains("standard output"), "{}", text(&unprinted.stderr));
+}
+
+/// A folder may have any name; JSON is UTF-8.
+#[test]
+fn a_folder_that_is_no_text_is_listed_all_the_same() {
+    let scene = Scene::new();
+    let folder = scene.home.path().join(std::ffi::OsStr::from_bytes(b"models-\xff"));
+    let run = |arguments: &[&str]| {
+        let output = scene.command(arguments).env("OUTRIGGER_MODELS_DIR", &folder).output().expect("the binary runs");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    run(&["pull", NAME]);
+    for arguments in [["list", "--json"].as_slice(), &["inspect", "--json", NAME]] {
+        let shown: Value = serde_json::from_str(&run(arguments)).expect("one JSON object");
+        assert!(shown.to_string().contains("models-\u{fffd}"), "{shown}");
+    }
 }

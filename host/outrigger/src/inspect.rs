@@ -181,7 +181,7 @@ impl Report {
             Basis::Estimated { because } => ("estimated", Some(because)),
         };
         json!({
-            "files": self.shards,
+            "files": self.shards.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "file_bytes": facts.file_bytes,
             "tensor_bytes": facts.tensor_bytes,
             "tensors": facts.tensors,

@@ -172,7 +172,7 @@ fn as_json(revision: &StoredRevision) -> Value {
     json!({
         "repository": revision.repository.to_string(),
         "revision": revision.revision.as_str(),
-        "directory": revision.directory,
+        "directory": revision.directory.to_string_lossy(),
         "commit": revision.commit.as_ref().map(Commit::as_str),
         "size_bytes": revision.size_bytes,
         "shared_bytes": revision.shared_bytes,
