@@ -48,14 +48,17 @@ pub(crate) async fn show<T>(what: &str, progress: &Progress, work: impl Future<O
     let (counting, working) = ("{bar:16} {wide_msg}", "{spinner} {wide_msg}");
     // A template that is wrong is shown as indicatif's own bar.
     let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let mut phase = None;
+    let (mut rate, mut is_counting) = (Rate::default(), None);
     let done = follow(work, || {
         let now = progress.snapshot();
-        let amount = amount(&now);
-        if phase.replace(now.phase) != Some(now.phase) {
+        let rate = rate.of(Instant::now(), &now);
+        let (phase, amount) = (now.phase.as_str(), amount(&now));
+        bar.set_message(match amount {
+            Some((done, total)) => format!("{}  {what}: {phase}", numbers(done, total, rate)),
+            None => format!("{what}: {phase}"),
+        });
+        if is_counting.replace(amount.is_some()) != Some(amount.is_some()) {
             bar.set_style(style(if amount.is_some() { counting } else { working }));
-            bar.set_message(format!("{what}: {}", now.phase.as_str()));
-            bar.reset_eta();
         }
         if let Some((done, total)) = amount {
             bar.set_length(total);
@@ -83,7 +86,7 @@ impl<'a> Log<'a> {
 
     /// Logs when the phase has changed, or when the last line is old. The sentence is returned in any case.
     pub(crate) fn tick(&mut self, now: &Snapshot) -> String {
-        let rate = self.rate.observe(Instant::now(), amount(now).map_or(0, |(done, _)| done));
+        let rate = self.rate.of(Instant::now(), now);
         let sentence = sentence(self.what, now, rate);
         if matches!(now.phase, Phase::Idle | Phase::Done) {
             return sentence;
@@ -107,16 +110,32 @@ impl<'a> Log<'a> {
 /// `acme/tiny: downloading 1.2 GB of 4.1 GB (29 %), 210 MB/s, 14 s left`.
 fn sentence(what: &str, now: &Snapshot, bytes_per_second: Option<f64>) -> String {
     let phase = now.phase.as_str();
-    let Some((done, total)) = amount(now) else { return format!("{what}: {phase}") };
+    match amount(now) {
+        Some((done, total)) => format!("{what}: {phase} {}", numbers(done, total, bytes_per_second)),
+        None => format!("{what}: {phase}"),
+    }
+}
+
+/// `1.2 GB of 4.1 GB (29 %), 210 MB/s, 14 s left`.
+fn numbers(done: u64, total: u64, bytes_per_second: Option<f64>) -> String {
     let percent = done.saturating_mul(100) / total;
-    let mut sentence = format!("{what}: {phase} {} of {} ({percent} %)", size(done), size(total));
+    let mut numbers = format!("{} of {} ({percent} %)", size(done), size(total));
     if let Some(rate) = bytes_per_second.filter(|&rate| rate >= 1.0) {
         let seconds = total.saturating_sub(done) as f64 / rate;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 1, and shown to people")]
         let rate = rate as u64;
-        let _ = write!(sentence, ", {}/s, {seconds:.0} s left", size(rate));
+        let _ = write!(numbers, ", {}/s, {} left", size(rate), duration(seconds));
     }
-    sentence
+    numbers
+}
+
+/// Seconds in the unit that one would say.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..=120.0 => format!("{seconds:.0} s"),
+        ..=7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
+    }
 }
 
 /// Bytes that are there and bytes to come to, in the phases that have such a number.
@@ -137,22 +156,31 @@ pub(crate) fn size(bytes: u64) -> String {
 /// Bytes per second over the last seconds.
 #[derive(Default)]
 struct Rate {
+    phase: Phase,
     seen: std::collections::VecDeque<(Instant, u64)>,
 }
 
 impl Rate {
-    fn observe(&mut self, now: Instant, bytes: u64) -> Option<f64> {
-        // A new phase counts from the start.
-        if self.seen.back().is_some_and(|&(_, before)| before > bytes) {
+    /// How fast this phase moves what it moves. What was found on this disk was not moved, and says nothing of the rest.
+    fn of(&mut self, at: Instant, now: &Snapshot) -> Option<f64> {
+        if std::mem::replace(&mut self.phase, now.phase) != now.phase {
             self.seen.clear();
         }
+        match now.phase {
+            Phase::Downloading => self.observe(at, now.bytes_received),
+            Phase::Verifying => self.observe(at, now.bytes_hashed),
+            _ => None,
+        }
+    }
+
+    fn observe(&mut self, now: Instant, bytes: u64) -> Option<f64> {
         self.seen.push_back((now, bytes));
         while self.seen.len() > 2 && self.seen.front().is_some_and(|&(at, _)| now.duration_since(at) > RATE_WINDOW) {
             self.seen.pop_front();
         }
         let &(since, before) = self.seen.front()?;
         let seconds = now.duration_since(since).as_secs_f64();
-        (seconds > 0.0).then(|| (bytes - before) as f64 / seconds)
+        (seconds > 0.0).then(|| bytes.saturating_sub(before) as f64 / seconds)
     }
 }
 
@@ -170,7 +198,20 @@ mod tests {
             at(second, 1000 + (second - 1) * 10);
         }
         assert_eq!(at(21, 1200), Some(10.0), "the burst at the start is forgotten");
-        assert_eq!(at(22, 0), None, "a new phase begins at nothing");
+    }
+
+    #[test]
+    fn what_an_earlier_pull_left_is_no_speed() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        let mut at = |seconds, now: Snapshot| rate.of(start + Duration::from_secs(seconds), &now);
+        let resolving = Snapshot { phase: Phase::Resolving, ..Snapshot::default() };
+        assert_eq!(at(0, resolving), None);
+        let found = Snapshot { phase: Phase::Downloading, bytes_done: 3_000_000, ..Snapshot::default() };
+        assert_eq!(at(1, found), None);
+        let now = Snapshot { bytes_done: 3_000_500, bytes_received: 500, ..found };
+        assert_eq!(at(2, now), Some(500.0));
+        // Another phase counts other bytes.
+        assert_eq!(at(3, Snapshot { phase: Phase::Verifying, bytes_hashed: 9_000, ..now }), None);
     }
 
     #[test]
@@ -180,5 +221,6 @@ mod tests {
         assert_eq!(sentence("a/b", &now, None), "a/b: downloading 1.2 kB of 4.0 kB (30 %)");
         let now = Snapshot { phase: Phase::Resolving, ..now };
         assert_eq!(sentence("a/b", &now, None), "a/b: asking the hub");
+        assert_eq!([119.6, 125.0, 7_100.0, 86_000.0].map(duration), ["120 s", "2 min", "118 min", "24 h"]);
     }
 }
