@@ -405,3 +405,17 @@ fn a_folder_that_is_no_text_is_listed_all_the_same() {
         assert!(shown.to_string().contains("models-\u{fffd}"), "{shown}");
     }
 }
+
+// R5: in the environment of a pod it counts for every command.
+#[test]
+fn a_token_that_must_be_explicit_is_discovered_by_no_command() {
+    let scene = Scene::with(TestHub::builder().repository(tiny().private()).token(TOKEN).start());
+    for arguments in [["pull", NAME].as_slice(), &["list"], &["serve", "--model", NAME]] {
+        let mut command = scene.command(arguments);
+        command.env("HF_TOKEN", TOKEN).env("OUTRIGGER_REQUIRE_EXPLICIT_TOKEN", "true");
+        let output = command.output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("HF_TOKEN is set, and `require_explicit_token` wants"));
+    }
+    assert_eq!(scene.hub.requests().len(), 0);
+}

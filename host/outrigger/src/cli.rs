@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use telemetry::logging::LogFormat;
 
-use crate::config::{Said, Settings, StoreSettings};
+use crate::config::{Said, Settings, StoreSettings, log_format};
 
 /// A WebAssembly-pluggable inference sidecar: llama.cpp behind an OpenAI-compatible API on loopback, with sandboxed
 /// plugins between prompt and tokens.
@@ -133,6 +134,15 @@ pub(crate) struct StoreArguments {
     #[arg(long = "ca-file", env = "OUTRIGGER_CA_FILES", value_name = "FILE", value_delimiter = ',')]
     #[arg(help_heading = "Model store")]
     pub(crate) ca_files: Option<Vec<PathBuf>>,
+
+    /// Take no token from HF_TOKEN or the Hugging Face CLI's files: only the configuration's `hf_token` [default: false]
+    #[arg(long, env = "OUTRIGGER_REQUIRE_EXPLICIT_TOKEN", value_name = "BOOL", help_heading = "Model store")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) require_explicit_token: Option<bool>,
+
+    /// Form of the log on standard error: auto, text or json [default: auto: text on a terminal, json elsewhere]
+    #[arg(long, env = "OUTRIGGER_LOG_FORMAT", value_name = "FORMAT", help_heading = "Log", value_parser = log_format)]
+    pub(crate) log_format: Option<LogFormat>,
 
     /// What to log on standard error, as LEVEL or TARGET=LEVEL,… [default: info, on a terminal warn]
     #[arg(long, env = "OUTRIGGER_LOG", value_name = "FILTER", help_heading = "Log")]
@@ -278,8 +288,42 @@ impl SettingsArguments {
 impl StoreArguments {
     /// What was said in flags, environment and file about the model store, and what it means.
     pub(crate) fn resolve(self) -> anyhow::Result<StoreSettings> {
-        let Self { config, models_dir, hf_endpoint, offline, ca_files, log } = self;
-        let said = Said { models_dir, hf_endpoint, offline, ca_files, log, ..Said::default() };
+        let Self { config, models_dir, hf_endpoint, offline, ca_files, require_explicit_token, log_format, log } = self;
+        let said = Said {
+            models_dir,
+            hf_endpoint,
+            offline,
+            ca_files,
+            require_explicit_token,
+            log_format,
+            log,
+            ..Said::default()
+        };
         StoreSettings::from_said(&said.or_file(config.as_deref())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What a pod's environment says of the store and the log holds for every command that has to do with them.
+    #[test]
+    fn the_commands_of_the_store_are_told_what_the_server_is_told() {
+        let keys = |command: &str| {
+            let cli = Cli::command();
+            let command = cli.find_subcommand(command).expect("a command");
+            let of_the_store = command.get_arguments().filter(|argument| {
+                matches!(argument.get_help_heading(), Some("Model store" | "Log")) && argument.get_id() != "config"
+            });
+            let mut keys: Vec<_> =
+                of_the_store.map(|it| (it.get_id().to_string(), it.get_env().map(ToOwned::to_owned))).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys("pull"), keys("serve"));
+        assert!(keys("pull").len() > 5);
     }
 }

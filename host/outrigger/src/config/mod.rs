@@ -9,7 +9,7 @@ mod settings;
 mod store;
 
 pub(crate) use plugins::{PluginLimits, PluginTable};
-pub(crate) use said::Said;
+pub(crate) use said::{Said, log_format};
 pub(crate) use secret::SecretText;
 pub(crate) use settings::Settings;
 pub(crate) use store::StoreSettings;

@@ -209,7 +209,8 @@ impl Said {
     }
 }
 
-fn log_format(text: &str) -> Result<LogFormat, String> {
+/// The form of the log that a text names.
+pub(crate) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "auto" => Ok(LogFormat::Auto),
         "text" => Ok(LogFormat::Text),
