@@ -419,3 +419,14 @@ fn a_token_that_must_be_explicit_is_discovered_by_no_command() {
     }
     assert_eq!(scene.hub.requests().len(), 0);
 }
+
+#[test]
+fn a_path_to_inspect_that_leads_nowhere_is_named_as_that() {
+    let scene = Scene::new();
+    for path in ["./nope.gguf", "nope.gguf", "a/nope.gguf", "/nowhere/nope.gguf"] {
+        let told = scene.fails(&["inspect", path]);
+        assert!(told.contains(&format!("cannot read {path}: No such file")), "{told}");
+    }
+    let told = scene.fails(&["inspect", &scene.home.path().display().to_string()]);
+    assert!(told.to_lowercase().contains("is a directory"), "{told}");
+}

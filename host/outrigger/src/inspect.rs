@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use model::gguf;
 use model::memory::{self, Budget, NotEnough};
-use model::{Basis, Facts, Footprint, ModelReference, Tokenizer, Workload};
+use model::{Basis, Facts, Footprint, ModelReference, ReferenceError, Tokenizer, Workload};
 use serde_json::{Value, json};
 use store::Presence;
 
@@ -58,9 +58,12 @@ fn locate(given: &str, arguments: StoreArguments) -> Result<Found, Failure> {
     if path.is_file() {
         return Ok(file(path));
     }
-    let reference = match ModelReference::parse(given).map_err(|error| Failure::usage(error.into()))? {
-        ModelReference::File(path) => return Ok(file(path)),
-        ModelReference::Hub(reference) => reference,
+    let reference = match ModelReference::parse(given) {
+        Ok(ModelReference::Hub(reference)) => reference,
+        Ok(ModelReference::File(path)) => return Ok(file(path)),
+        // What is wrong with it is said by whoever opens it.
+        Err(ReferenceError::Path { .. }) => return Ok(file(path)),
+        Err(error) => return Err(Failure::usage(error.into())),
     };
     let found = open(&settings)?.find(&reference).with_context(|| format!("cannot look for {reference}"))?;
     Ok(match found {
@@ -93,6 +96,9 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Characters of a name or a licence in the report.
+const TEXT_CHARS_SHOWN_MAX: usize = 200;
+
 struct Report {
     facts: Facts,
     shards: Vec<PathBuf>,
@@ -112,7 +118,8 @@ impl Report {
                 lines.push(format!("{name:<16}{}", printable(&value)));
             }
         };
-        let text = |text: &Option<String>| text.clone();
+        // As much as one reads of what a file may spread over megabytes.
+        let text = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(TEXT_CHARS_SHOWN_MAX).collect());
         let number = |number: Option<u64>, what: &str| number.map(|number| format!("{number}{what}"));
         row("file", self.shards.first().map(|path| path.display().to_string()));
         let files = if facts.shards == 1 { "file" } else { "files" };
