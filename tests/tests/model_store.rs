@@ -420,6 +420,25 @@ fn a_token_that_must_be_explicit_is_discovered_by_no_command() {
     assert_eq!(scene.hub.requests().len(), 0);
 }
 
+/// Two quantisations of one model.
+fn two_quantisations() -> Scene {
+    let [large, small] = [["Hello", " there"], ["Hi", " you"]].map(|words| Markov::default().chain(&words).to_bytes());
+    let repository = Repo::new(NAME).file("tiny-Q8_0.gguf", large, Kind::Lfs).file(WEIGHTS, small, Kind::Lfs);
+    Scene::with(TestHub::builder().repository(repository).start())
+}
+
+// Issue 3: without a quantisation a documented preference picks, and says so.
+#[test]
+fn a_choice_that_nobody_made_is_told() {
+    let scene = two_quantisations();
+    let told = text(&scene.run(&["pull", NAME]).stderr);
+    let note =
+        format!("no quantisation was named, and Q4_K_M is the one that is preferred; write {NAME}:Q4_K_M to be sure");
+    assert!(told.contains(&note), "{told}");
+    let told = text(&scene.run(&["pull", &format!("{NAME}:Q8_0")]).stderr);
+    assert!(!told.contains("was named"), "{told}");
+}
+
 #[test]
 fn a_path_to_inspect_that_leads_nowhere_is_named_as_that() {
     let scene = Scene::new();

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use hub::Hub;
-use model::{Commit, HubReference, ModelReference, RepositoryId, RepositoryPath, Revision};
+use model::{Chosen, Commit, FileChoice, HubReference, ModelReference, RepositoryId, RepositoryPath, Revision};
 use serde_json::{Value, json};
 use store::{
-    FileState, Outcome, Progress, PullOptions, Removed, RemovedWhat, Store, StoredRevision, Verdict, Verified,
+    FileState, LocalModel, Outcome, Progress, PullOptions, Removed, RemovedWhat, Store, StoredRevision, Verdict,
+    Verified,
 };
 
 use crate::Failure;
@@ -37,13 +38,23 @@ pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
     };
     let commit = local.commit.as_ref().map_or("an unknown commit", |commit| commit.as_str());
     say(format_args!("{reference} is at {commit}: {}; {fetched}", verified(local.verified)));
-    for warning in &local.warnings {
-        say(format_args!("note: {warning}"));
+    for note in notes(&local) {
+        say(format_args!("note: {note}"));
     }
     print(local.weights.iter().map(|path| path.display().to_string()))
 }
 
 /// `outrigger list`.
+/// What an operator should know of a model.
+pub(crate) fn notes(local: &LocalModel) -> impl Iterator<Item = String> {
+    // What nobody asked for by name may be another file once the repository has one that is preferred.
+    let chosen = local.quant.as_ref().filter(|_| local.reason == Chosen::Preferred).map(|quant| {
+        let reference = HubReference { choice: FileChoice::Quant(quant.clone()), ..local.reference.clone() };
+        format!("no quantisation was named, and {quant} is the one that is preferred; write {reference} to be sure")
+    });
+    chosen.into_iter().chain(local.warnings.iter().map(ToString::to_string))
+}
+
 pub(crate) fn list(arguments: List) -> Result<(), Failure> {
     let List { json, store } = arguments;
     let settings = begin(store)?;

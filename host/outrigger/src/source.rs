@@ -114,8 +114,8 @@ impl Located {
         let commit = local.commit.as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::info!(model = %local.reference, commit, quant = local.quant, verified = crate::models::verified(local.verified), "the model is here");
         // R13, R28: what moves may answer differently after the next download.
-        for warning in &local.warnings {
-            tracing::warn!(model = %local.reference, "{warning}");
+        for note in crate::models::notes(&local) {
+            tracing::warn!(model = %local.reference, "{note}");
         }
         Ok(Self {
             path: local.weights.first().cloned().context("the model has no weights")?,
