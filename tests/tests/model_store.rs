@@ -175,7 +175,8 @@ fn a_missing_model_is_downloaded_at_its_first_use() {
 
     let refused = scene.fails(&["remove", NAME]);
     assert!(refused.contains("in use"), "{refused}");
-    scene.ok(&["prune", "--max-size", "1B"]);
+    let told = text(&scene.run(&["prune", "--max-size", "1B"]).stderr);
+    assert!(told.contains("are left, more than 1 B; in use, and kept: acme/tiny\n"), "{told}");
     assert!(scene.ok(&["list"]).contains("yes"), "what is in use is not pruned");
     drop(host);
     scene.ok(&["remove", NAME]);
@@ -437,6 +438,21 @@ fn a_choice_that_nobody_made_is_told() {
     assert!(told.contains(&note), "{told}");
     let told = text(&scene.run(&["pull", &format!("{NAME}:Q8_0")]).stderr);
     assert!(!told.contains("was named"), "{told}");
+}
+
+#[test]
+fn what_is_verified_is_what_was_named() {
+    let scene = two_quantisations();
+    scene.ok(&["pull", &format!("{NAME}:Q4_K_M")]);
+    let all = scene.ok(&["verify", NAME]);
+    assert_eq!(scene.ok(&["verify", &format!("{NAME}:Q4_K_M")]), all);
+    let refused = scene.fails(&["verify", &format!("{NAME}:Q8_0")]);
+    assert!(refused.contains("cannot verify acme/tiny:Q8_0") && refused.contains("Q4_K_M"), "{refused}");
+    scene.ok(&["pull", &format!("{NAME}:Q8_0")]);
+    std::fs::write(scene.directory("main").join("tiny-Q8_0.gguf"), "x").expect("a broken file");
+    assert_eq!(scene.ok(&["verify", &format!("{NAME}:Q4_K_M")]), all);
+    scene.fails(&["verify", &format!("{NAME}/tiny-Q8_0.gguf")]);
+    scene.fails(&["verify", NAME]);
 }
 
 #[test]

@@ -189,7 +189,7 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 #[command(after_help = "Exit code 1 when a file is not what it should be; `outrigger pull` then fetches it anew.")]
 pub(crate) struct Verify {
-    /// org/model[@revision] [default: all models]
+    /// org/model[:QUANT | /path/file.gguf][@revision] [default: all models]
     #[arg(value_name = "REF")]
     pub(crate) model: Option<String>,
 
@@ -199,7 +199,7 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
-    /// org/model[@revision]
+    /// org/model[:QUANT | /path/file.gguf][@revision]; without QUANT and path, all files of the revision
     #[arg(value_name = "REF")]
     pub(crate) model: String,
 

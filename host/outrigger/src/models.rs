@@ -44,7 +44,6 @@ pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
     print(local.weights.iter().map(|path| path.display().to_string()))
 }
 
-/// `outrigger list`.
 /// What an operator should know of a model.
 pub(crate) fn notes(local: &LocalModel) -> impl Iterator<Item = String> {
     // What nobody asked for by name may be another file once the repository has one that is preferred.
@@ -55,6 +54,7 @@ pub(crate) fn notes(local: &LocalModel) -> impl Iterator<Item = String> {
     chosen.into_iter().chain(local.warnings.iter().map(ToString::to_string))
 }
 
+/// `outrigger list`.
 pub(crate) fn list(arguments: List) -> Result<(), Failure> {
     let List { json, store } = arguments;
     let settings = begin(store)?;
@@ -76,6 +76,7 @@ pub(crate) fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
     let VerifyArguments { model, store } = arguments;
     let settings = begin(store)?;
     let reference = model.as_deref().map(hub_reference).transpose()?;
+    let named = reference.clone();
     let store = open(&settings)?;
     let progress = Arc::new(Progress::default());
     let (what, watched) =
@@ -83,7 +84,10 @@ pub(crate) fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
     let verdicts = runtime()?.block_on(progress::show(&what, &watched, async move {
         tokio::task::spawn_blocking(move || store.verify(reference.as_ref(), &progress)).await
     }));
-    let verdicts = verdicts.context("verifying panicked")?.context("cannot verify")?;
+    let mut verdicts = verdicts.context("verifying panicked")?.context("cannot verify")?;
+    if let Some(reference) = &named {
+        keep_named(&mut verdicts, reference)?;
+    }
     print(verdicts.iter().map(sentence))?;
     let wrong = verdicts.iter().filter(|verdict| !matches!(verdict.outcome, Outcome::Right | Outcome::Unknown)).count();
     if wrong > 0 {
@@ -92,6 +96,17 @@ pub(crate) fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
             anyhow!("{wrong} of {all} files are not what they should be; `outrigger pull` fetches them anew").into()
         );
     }
+    Ok(())
+}
+
+/// Of a revision's files those that the reference names. One that names none of them was verified by nobody.
+fn keep_named(verdicts: &mut Vec<Verdict>, reference: &HubReference) -> anyhow::Result<()> {
+    if reference.choice == FileChoice::Preferred {
+        return Ok(());
+    }
+    let chosen = model::select(verdicts.iter().map(|verdict| &verdict.path), &reference.choice)
+        .with_context(|| format!("cannot verify {reference}"))?;
+    verdicts.retain(|verdict| chosen.files.contains(&verdict.path));
     Ok(())
 }
 
@@ -109,9 +124,18 @@ pub(crate) fn remove(arguments: Remove) -> Result<(), Failure> {
 pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
     let Prune { max_size, store } = arguments;
     let settings = begin(store)?;
-    let removed = open(&settings)?.prune(max_size.as_u64()).context("cannot prune")?;
+    let store = open(&settings)?;
+    let removed = store.prune(max_size.as_u64()).context("cannot prune")?;
     removed.iter().for_each(report);
-    if removed.is_empty() {
+    let left = store.list().context("cannot list the models")?;
+    let left_bytes =
+        left.iter().fold(0, |sum: u64, it| sum.saturating_add(it.size_bytes.saturating_sub(it.shared_bytes)));
+    if left_bytes > max_size.as_u64() {
+        let in_use = left.iter().filter(|it| it.is_in_use).map(|it| name(&it.repository, &it.revision));
+        let in_use = in_use.collect::<Vec<_>>().join(", ");
+        let in_use = if in_use.is_empty() { in_use } else { format!("; in use, and kept: {in_use}") };
+        say(format_args!("{} are left, more than {}{in_use}", size(left_bytes), size(max_size.as_u64())));
+    } else if removed.is_empty() {
         say(format_args!("the models fit {} already", size(max_size.as_u64())));
     }
     Ok(())
