@@ -10,6 +10,8 @@ pub(super) const NAME_BYTES_MAX: u64 = 65_535;
 pub(super) const TENSOR_NAME_BYTES_MAX: u64 = 63;
 /// Bytes of one string value. Chat templates are the longest and stay below 100 KiB.
 pub(super) const STRING_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of all keys and string values together, which are kept. Real models have some hundred kilobytes.
+pub(super) const TEXT_KEPT_BYTES_MAX: u64 = 32 << 20;
 /// Elements of an array. Vocabularies are the longest: 262,144 tokens, and their merges some millions.
 pub(super) const ARRAY_LENGTH_MAX: u64 = 16 << 20;
 /// Elements up to which an array of whole numbers is kept: facts by layer, of which llama.cpp takes 512

@@ -6,7 +6,7 @@ use std::io::Read;
 use super::header::{Array, Header, Value};
 use super::limits::{
     ALIGNMENT_MAX, ARRAY_LENGTH_MAX, DIMENSIONS_MAX, METADATA_COUNT_MAX, NAME_BYTES_MAX, NUMBERS_KEPT_MAX,
-    NUMBERS_KEPT_TOTAL_MAX, STRING_BYTES_MAX, TENSOR_COUNT_MAX, TENSOR_NAME_BYTES_MAX,
+    NUMBERS_KEPT_TOTAL_MAX, STRING_BYTES_MAX, TENSOR_COUNT_MAX, TENSOR_NAME_BYTES_MAX, TEXT_KEPT_BYTES_MAX,
 };
 use super::read::{GgufError, Reader, shown};
 use super::tensor::{Tensor, TensorType};
@@ -17,11 +17,11 @@ pub(super) fn header<R: Read>(mut reader: Reader<R>) -> Result<Header, GgufError
     let metadata_count = reader.count("the number of metadata keys", METADATA_COUNT_MAX)?;
 
     let mut metadata = BTreeMap::new();
-    let mut numbers_left = NUMBERS_KEPT_TOTAL_MAX;
+    let mut left = Left { numbers: NUMBERS_KEPT_TOTAL_MAX, text_bytes: TEXT_KEPT_BYTES_MAX };
     for _ in 0..metadata_count {
-        let key = reader.string("a metadata key", NAME_BYTES_MAX)?;
+        let key = left.text(&mut reader, "a metadata key", NAME_BYTES_MAX)?;
         let kind = reader.u32("a metadata type")?;
-        let value = read_value(&mut reader, &key, kind, &mut numbers_left)?;
+        let value = read_value(&mut reader, &key, kind, &mut left)?;
         if metadata.contains_key(&key) {
             return Err(GgufError::Invalid(format!("the metadata key `{}` stands twice", shown(&key))));
         }
@@ -62,6 +62,22 @@ pub(super) fn header<R: Read>(mut reader: Reader<R>) -> Result<Header, GgufError
     Ok(Header { version, metadata, tensors, tensor_count, tensor_bytes, file_bytes })
 }
 
+/// What may still be kept of the metadata.
+struct Left {
+    /// Elements of arrays.
+    numbers: u64,
+    /// Bytes of keys and texts.
+    text_bytes: u64,
+}
+
+impl Left {
+    fn text<R: Read>(&mut self, reader: &mut Reader<R>, what: &str, limit: u64) -> Result<String, GgufError> {
+        let text = reader.string(what, limit.min(self.text_bytes))?;
+        self.text_bytes -= text.len() as u64;
+        Ok(text)
+    }
+}
+
 fn check_magic<R: Read>(reader: &mut Reader<R>) -> Result<u32, GgufError> {
     if reader.length() < 4 {
         return Err(GgufError::NotGguf { found: format!("{} bytes in all", reader.length()) });
@@ -96,16 +112,11 @@ fn fixed_size(kind: u32) -> Option<u64> {
     }
 }
 
-fn read_value<R: Read>(
-    reader: &mut Reader<R>,
-    key: &str,
-    kind: u32,
-    numbers_left: &mut u64,
-) -> Result<Value, GgufError> {
+fn read_value<R: Read>(reader: &mut Reader<R>, key: &str, kind: u32, left: &mut Left) -> Result<Value, GgufError> {
     let what = format!("the value of `{}`", shown(key));
     Ok(match kind {
-        TYPE_STRING => Value::Text(reader.string(&what, STRING_BYTES_MAX)?),
-        TYPE_ARRAY => Value::Array(read_array(reader, &what, numbers_left)?),
+        TYPE_STRING => Value::Text(left.text(reader, &what, STRING_BYTES_MAX)?),
+        TYPE_ARRAY => Value::Array(read_array(reader, &what, &mut left.numbers)?),
         6 => Value::Float(f32::from_bits(reader.u32(&what)?).into()),
         12 => Value::Float(f64::from_bits(reader.u64(&what)?)),
         7 => Value::Bool(reader.u8(&what)? != 0),

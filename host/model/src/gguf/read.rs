@@ -190,7 +190,10 @@ impl<R: Read> Reader<R> {
     }
 
     fn bytes(&mut self, what: &str, limit: u64) -> Result<Vec<u8>, GgufError> {
-        let length = self.count(what, limit)?;
+        let length = self.u64(what)?;
+        if length > limit {
+            return Err(GgufError::Limit { what: format!("the length of {what}"), found: length, limit });
+        }
         self.claim(what, length)?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         self.inner.read_exact(&mut bytes).map_err(|source| GgufError::Io { path: self.path.clone(), source })?;

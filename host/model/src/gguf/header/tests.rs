@@ -176,3 +176,18 @@ fn a_name_is_shown_short_and_without_control_characters() {
     let twice = Bytes::new(3, 0, 2).text(&key).u32(7).byte(1).text(&key).u32(7).byte(1);
     check_refused(&twice, &format!("the metadata key `{shown}` stands twice; the file is damaged or hostile"));
 }
+
+/// A header that is small enough to be read may be too large to be kept beside a model.
+#[test]
+fn texts_are_kept_up_to_a_size_of_all_together() {
+    let long = "x".repeat(15 << 20);
+    let header = |count: u64| {
+        let empty = Bytes::new(3, 0, count);
+        (0..count).fold(empty, |bytes, number| bytes.text(&format!("k{number}")).u32(TYPE_STRING).text(&long))
+    };
+    assert!(parse(&header(2).0).is_ok());
+    check_refused(
+        &header(3),
+        "the length of the value of `k2` is 15728640, and 2097146 is the most that is accepted; the file is damaged or hostile",
+    );
+}
