@@ -137,9 +137,15 @@ impl Board {
         }
     }
 
-    /// All that is missing as one claim, once every worker has given up its own.
-    pub(super) fn claim_rest(&self) {
+    /// All that is missing as one claim, once every worker has given up its own. What chunks had fetched behind the first
+    /// gap is fetched again, and until then it counts as missing: bytes that are still to be overwritten must not be
+    /// hashed, or the digest would be of other bytes than those that stay.
+    pub(super) fn claim_rest(&self, progress: &Progress) {
         let mut inner = self.inner();
+        let (frontier, before) = (inner.landed.frontier(), inner.landed.bytes());
+        inner.landed.truncate(frontier);
+        inner.durable.truncate(frontier);
+        progress.discarded(before - frontier);
         inner.unclaimed = one(&inner.landed, self.size);
     }
 
@@ -147,11 +153,7 @@ impl Board {
 
     /// Bytes are in the file.
     pub(super) fn land(&self, range: Range<u64>, progress: &Progress) {
-        let length = range.end - range.start;
-        let added = self.inner().landed.insert(range);
-        progress.received(length);
-        // One stream repeats what chunks had fetched before.
-        progress.discarded(length - added);
+        progress.received(self.inner().landed.insert(range));
         self.moved.notify_waiters();
     }
 

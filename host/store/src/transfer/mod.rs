@@ -230,7 +230,7 @@ async fn fill(part: &Arc<Part>, worker: Worker<'_>, content: Content) -> Result<
 
 /// Runs the workers, and one alone where it turns out that the server does no ranges.
 async fn work(worker: Worker<'_>) -> Result<(), Failure> {
-    let Worker { board, limits, .. } = worker;
+    let Worker { board, limits, progress, .. } = worker;
     let chunks = board.size().div_ceil(limits.chunk_bytes.max(1));
     let mut count = usize::try_from(chunks).unwrap_or(usize::MAX).min(limits.requests_max.max(1));
     loop {
@@ -239,7 +239,7 @@ async fn work(worker: Worker<'_>) -> Result<(), Failure> {
         if board.bytes() == board.size() {
             return Ok(());
         }
-        board.claim_rest();
+        board.claim_rest(progress);
         count = 1;
     }
 }

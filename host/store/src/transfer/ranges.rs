@@ -32,6 +32,14 @@ impl Ranges {
         added
     }
 
+    /// Forgets what lies behind `end`.
+    pub(super) fn truncate(&mut self, end: u64) {
+        self.0.retain(|range| range.start < end);
+        if let Some(last) = self.0.last_mut() {
+            last.end = last.end.min(end);
+        }
+    }
+
     /// How many bytes there are.
     pub(super) fn bytes(&self) -> u64 {
         self.0.iter().map(|range| range.end - range.start).sum()
@@ -115,7 +123,13 @@ mod tests {
             prop_assert_eq!(ranges.frontier(), table.iter().take_while(|cell| **cell).count() as u64);
 
             let written = serde_json::to_string(&ranges).expect("numbers");
-            prop_assert_eq!(serde_json::from_str::<Ranges>(&written).expect("what was just written"), ranges);
+            prop_assert_eq!(&serde_json::from_str::<Ranges>(&written).expect("what was just written"), &ranges);
+
+            let before = |end: usize| table[..end].iter().filter(|cell| **cell).count() as u64;
+            for end in (0..=SIZE).rev() {
+                ranges.truncate(end as u64);
+                prop_assert_eq!((ranges.bytes(), ranges.end() <= end as u64), (before(end), true));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use hub::{HubError, RefusalKind};
 use test_hub::{Fault, Match, Retry, Seen};
 
+use super::interrupted::leave;
 use super::*;
 
 /// Requests to the CDN that ask for the file's first byte.
@@ -182,6 +183,24 @@ async fn a_server_that_forgets_ranges_half_way_costs_one_stream() {
     let seen = scene.seen();
     assert_eq!((seen.bytes_done, seen.retries, seen.verify_failures), (TEN_CHUNKS, 0, 0));
     assert!(seen.bytes_received > TEN_CHUNKS, "the stream repeats what the chunks had");
+}
+
+/// One stream writes again what chunks had fetched behind a gap. What was hashed before it did so is not what the file holds.
+#[tokio::test]
+async fn what_one_stream_overwrites_is_hashed_as_it_was_overwritten() {
+    let scene = scene(TEN_CHUNKS);
+    let mut landed = Ranges::default();
+    for range in [0..CHUNK, 2 * CHUNK..TEN_CHUNKS] {
+        landed.insert(range);
+    }
+    leave(&scene, &landed, &landed, boot());
+    scene.hub.fault(Fault::new(Match::cdn_get("").and(|seen| !first_byte(seen))).ignoring_range().times(1));
+    let stream = || Fault::new(Match::cdn_get("").and(first_byte)).times(1);
+    // It closes the gap and breaks off. When it goes on, a byte of what the chunks had is wrong.
+    scene.hub.fault(stream().fin_after(3 * CHUNK));
+    scene.hub.fault(stream().flip_byte(5 * CHUNK).delayed(Duration::from_millis(100)));
+    scene.complete().await;
+    assert_eq!((scene.seen().verify_failures, scene.seen().bytes_done), (1, TEN_CHUNKS), "{}", scene.log());
 }
 
 #[tokio::test]
