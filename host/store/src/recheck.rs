@@ -72,12 +72,15 @@ pub(crate) fn verify(
             vec![layout.existing(&reference.repository, &reference.revision)?.ok_or_else(not_here)?]
         }
     };
-    let verdicts = places.iter().flat_map(|place| verify_place(place, progress)).collect();
+    let mut verdicts = Vec::new();
+    for place in &places {
+        verdicts.extend(verify_place(layout, place, progress)?);
+    }
     progress.enter(Phase::Done);
     Ok(verdicts)
 }
 
-fn verify_place(place: &Place, progress: &Progress) -> Vec<Verdict> {
+fn verify_place(layout: &Layout, place: &Place, progress: &Progress) -> Result<Vec<Verdict>, StoreError> {
     let knowledge = Knowledge::read(place);
     let mut paths = knowledge.here.clone();
     paths.extend(knowledge.manifest.files.keys().cloned());
@@ -95,7 +98,8 @@ fn verify_place(place: &Place, progress: &Progress) -> Vec<Verdict> {
         verdicts.push(Verdict { repository, revision, file: place.absolute(&path), path, outcome });
     }
     keep(place, &knowledge.manifest, &manifest);
-    verdicts
+    spread(layout, place, &manifest)?;
+    Ok(verdicts)
 }
 
 fn verify_file(
@@ -135,6 +139,25 @@ fn verify_file(
         }
     }
     if is_right { Outcome::Right } else { Outcome::Wrong { expected: content, found: hashed.digests.content() } }
+}
+
+/// A file may have a name in several revisions. Damaged under one it is damaged under all: otherwise the next pull would
+/// link it back from there.
+fn spread(layout: &Layout, place: &Place, manifest: &Manifest) -> Result<(), StoreError> {
+    let damaged: Vec<_> = manifest.files.values().filter(|it| it.is_damaged).map(|it| it.stamp).collect();
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let is_other = |it: &Place| it.repository == place.repository && it.revision != place.revision;
+    for other in places(layout)?.into_iter().filter(is_other) {
+        let Some(before) = Manifest::read(&other) else { continue };
+        let mut after = before.clone();
+        for record in after.files.values_mut() {
+            record.is_damaged |= damaged.contains(&record.stamp);
+        }
+        keep(&other, &before, &after);
+    }
+    Ok(())
 }
 
 /// Writes down what was found, unless a pull is at work, which knows better.

@@ -1,6 +1,7 @@
 //! Seeing what is there, checking it, and taking it away.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::support::{Models, assert_right, client, files, hub, offline, put, reference};
@@ -16,6 +17,15 @@ fn two() -> TestHub {
         .repository(Repo::new(crate::support::REPOSITORY).branch("main", files(1).tree()))
         .repository(other)
         .start()
+}
+
+/// Changes one bit, as a disk that rots: nothing tells of it.
+fn rot(file: &Path) {
+    let modified = fs::metadata(file).expect("facts").modified().expect("a time");
+    let mut content = fs::read(file).expect("the file");
+    content[60_000] ^= 4;
+    fs::write(file, content).expect("written");
+    fs::File::options().write(true).open(file).expect("the file").set_modified(modified).expect("set back");
 }
 
 #[tokio::test]
@@ -67,12 +77,7 @@ async fn verify_finds_the_bit_that_no_time_of_change_tells_of() {
     let hub = client(&test_hub);
     let model = models.pull(&hub, "acme/tiny:Q8_0").await.expect("pulled");
     let shard = &model.weights[1];
-    let modified = fs::metadata(shard).expect("facts").modified().expect("a time");
-    let mut content = fs::read(shard).expect("the shard");
-    content[60_000] ^= 4;
-    fs::write(shard, content).expect("written");
-    fs::File::options().write(true).open(shard).expect("the shard").set_modified(modified).expect("set back");
-    // As a disk that rots: nothing tells of it.
+    rot(shard);
     assert!(models.is_complete("acme/tiny:Q8_0"));
 
     let progress = Progress::default();
@@ -95,6 +100,21 @@ async fn verify_finds_the_bit_that_no_time_of_change_tells_of() {
     assert!(!model.directory.join(".cache/outrigger/rejected").exists(), "it was ours");
     let verdicts = models.store.verify(Some(&reference("acme/tiny")), &Progress::default()).expect("verified");
     assert!(verdicts.iter().all(|it| it.outcome == Outcome::Right), "{verdicts:?}");
+}
+
+/// The same file under the name of a branch and of the commit that it is.
+#[tokio::test]
+async fn a_damaged_file_is_not_linked_back_from_another_revision() {
+    let (test_hub, models) = (hub(), Models::new());
+    let hub = client(&test_hub);
+    let pinned = format!("acme/tiny@{}", test_hub.commit("acme/tiny", "main"));
+    drop(models.pull(&hub, &pinned).await.expect("pulled"));
+    let model = models.pull(&hub, "acme/tiny").await.expect("linked");
+    rot(&model.weights[0]);
+    models.store.verify(Some(&reference("acme/tiny")), &Progress::default()).expect("verified");
+    assert!(!models.is_complete("acme/tiny") && !models.is_complete(&pinned));
+    assert_right(&models.pull(&hub, "acme/tiny").await.expect("fetched again"), &files(1));
+    assert_right(&models.pull(&hub, &pinned).await.expect("linked"), &files(1));
 }
 
 #[tokio::test]
