@@ -65,8 +65,11 @@ pub(crate) fn publish(
         let hf_lock = of_hf(&lock_path(place, &item.path));
         match (place.look(&item.path)?, &item.state) {
             (Found::Other(found), _) => return Err(StoreError::NoFile { path: place.absolute(&item.path), found }),
+            (Found::Nothing | Found::DeadLink, _) => {}
             (Found::File(_) | Found::Link(_), State::Wrong) => set_aside(place, &folder, &item.path)?,
-            _ => {}
+            (found, State::Outdated(stamp)) if found.stamp() == Some(*stamp) => {}
+            // Somebody put it there during the download. It is examined before anything takes its place.
+            _ => return Err(StoreError::Unsteady { path: place.absolute(&item.path) }),
         }
         put(ready, &folder, &item.path)?;
         drop(hf_lock);
@@ -92,7 +95,11 @@ fn put(ready: Ready, folder: &Folder, path: &RepositoryPath) -> Result<(), Store
     match ready {
         Ready::Fetched(staged) => staged.publish(&folder.dir, Path::new(name)).map_err(|error| match error {
             crate::transfer::TransferError::Disk { source, .. } => StoreError::io("put in place", to, source),
-            lost => StoreError::io("put in place", to, std::io::Error::other(lost)),
+            // Where locks lie, whoever was done first swept our part away. What they put there is examined.
+            lost => {
+                tracing::info!(error = %lost, "looking at the directory again");
+                StoreError::Unsteady { path: to }
+            }
         }),
         Ready::Copied { folder: from, name: staged, .. } => {
             from.dir.rename(staged, &folder.dir, name).map_err(|source| StoreError::io("put in place", to, source))
@@ -121,8 +128,9 @@ pub(crate) fn tell_hf(place: &Place, knowledge: &Knowledge, records: &[(&Reposit
         let is_noted = read_metadata(place, path).is_some_and(|note| {
             note.commit == *commit && note.content == record.content && note.is_current(record.stamp)
         });
-        // A link is of the oldest `hf`, which keeps no notes and would not read them.
-        if is_noted || !matches!(place.look(path), Ok(Found::File(_))) {
+        // A link is of the oldest `hf`, which keeps no notes and would not read them. And `hf` believes a note, so of a file
+        // that somebody changed meanwhile there is none.
+        if is_noted || !matches!(place.look(path), Ok(Found::File(stamp)) if stamp == record.stamp) {
             continue;
         }
         if let Err(error) = write_metadata(place, path, commit, record.content) {

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::support::{
     Files, Models, assert_digest, assert_right, client, client_of, files, gguf, hub, hub_with, list, note,
 };
 use crate::support::{offline, put};
-use store::{Verified, Warning};
-use test_hub::{Kind, TestHub};
+use store::{Phase, Progress, PullOptions, Verified, Warning};
+use test_hub::{Fault, Kind, Match, TestHub};
 
 const Q4: &str = "tiny-Q4_K_M.gguf";
 const SHARDS: [&str; 2] = ["tiny-Q8_0-00001-of-00002.gguf", "tiny-Q8_0-00002-of-00002.gguf"];
@@ -150,6 +151,37 @@ async fn a_wrong_file_is_kept_aside_and_the_right_one_fetched() {
     fs::write(directory.join(Q4), b"mine").expect("written");
     models.pull(&client(&test_hub), "acme/tiny").await.expect("fetched");
     assert!(fs::read(&aside).expect("kept") == b"mine");
+}
+
+/// A download takes hours, and people do other things meanwhile.
+#[tokio::test]
+async fn a_file_that_somebody_puts_there_during_the_download_is_kept_aside() {
+    let (test_hub, models, _) = setup();
+    let (directory, hub) = (models.directory("main"), client(&test_hub));
+    for before in [None, Some(1)] {
+        if let Some(seed) = before {
+            models.pull(&hub, "acme/tiny").await.expect("pulled");
+            assert!(fs::read(directory.join(Q4)).expect("the file") == files(seed).content(Q4));
+            test_hub.move_branch("acme/tiny", "main", files(50).tree());
+        }
+        test_hub.fault(Fault::new(Match::cdn_get(Q4)).times(1).delayed(Duration::from_millis(300)));
+        let progress = Arc::new(Progress::default());
+        let wanted = crate::support::reference("acme/tiny");
+        let options = PullOptions { update: before.is_some(), ..PullOptions::default() };
+        let pulling = models.store.pull(&hub, &wanted, options, &progress);
+        let putting = async {
+            while progress.snapshot().phase != Phase::Downloading {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let _ = fs::remove_file(directory.join(Q4));
+            fs::write(directory.join(Q4), b"mine").expect("written");
+        };
+        let (pulled, ()) = tokio::join!(pulling, putting);
+        assert_right(&pulled.expect("pulled"), &files(before.map_or(1, |_| 50)));
+        let aside = directory.join(".cache/outrigger/rejected").join(Q4);
+        assert_eq!(fs::read(&aside).expect("kept"), b"mine");
+        fs::remove_file(aside).expect("removed");
+    }
 }
 
 #[tokio::test]
