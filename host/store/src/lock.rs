@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
-use cap_std::fs::OpenOptions;
+use cap_std::fs::{OpenOptions, OpenOptionsExt};
 use model::HubReference;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -44,7 +44,7 @@ impl WriterLock {
 /// It ends when this is dropped, and with the process.
 #[derive(Debug)]
 pub struct Lease {
-    /// Absent where nothing can be written or locked: a read-only volume is not pruned either.
+    /// Absent where there are no locks, or no file to lock and none can be made.
     file: Option<File>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn writer_now(place: &Place) -> Option<WriterLock> {
 }
 
 /// Says that a directory is in use from now on; nothing where it is being removed. On a volume that takes no locks the
-/// claim is empty: what cannot be written is not pruned either.
+/// claim is empty.
 pub(crate) fn lease(place: &Place) -> Option<Lease> {
     let none = |why: StoreError| {
         tracing::debug!(directory = %place.path.display(), error = %why, "cannot mark the model as in use");
@@ -144,8 +144,7 @@ pub(crate) fn unused(place: &Place) -> Option<Lease> {
 /// Whether a process has a lease, and when one was last taken. Writes nothing.
 pub(crate) fn use_of(place: &Place) -> (bool, Option<SystemTime>) {
     let Ok(Some(folder)) = place.ours() else { return (false, None) };
-    let Ok(file) = folder.dir.open(IN_USE) else { return (false, None) };
-    let file = file.into_std();
+    let Ok(file) = open_for_reading(&folder, IN_USE) else { return (false, None) };
     let last = file.metadata().and_then(|metadata| metadata.modified()).ok();
     let mut range = whole_file(libc::F_WRLCK);
     let asked = fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut range));
@@ -163,9 +162,13 @@ fn try_writer(place: &Place) -> Tried {
 fn try_lock(folder: &Folder, name: &str, kind: i32) -> Tried {
     let path = folder.path.join(name);
     let opened = folder.dir.open_with(name, OpenOptions::new().read(true).write(true).create(true));
-    let file = match opened {
-        Ok(file) => file.into_std(),
-        Err(source) => return Tried::Impossible(StoreError::io("open", &path, source)),
+    let file = match opened.map(cap_std::fs::File::into_std) {
+        Ok(file) => file,
+        // A volume that is read-only here may well be pruned from elsewhere. To share a lock, reading is enough.
+        Err(source) => match open_for_reading(folder, name) {
+            Ok(file) if kind == libc::F_RDLCK => file,
+            _ => return Tried::Impossible(StoreError::io("open", &path, source)),
+        },
     };
     match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
         Ok(_) => {}
@@ -174,6 +177,12 @@ fn try_lock(folder: &Folder, name: &str, kind: i32) -> Tried {
     }
     // Whoever removes the directory renames it first: then this is the lock of what is being deleted.
     if is_at(&file, &path) { Tried::Taken(file) } else { Tried::Held }
+}
+
+/// Opens a lock's file. A pipe that somebody put there does not hold us up.
+fn open_for_reading(folder: &Folder, name: &str) -> std::io::Result<File> {
+    let file = folder.dir.open_with(name, OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK))?.into_std();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

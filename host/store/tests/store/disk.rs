@@ -186,6 +186,16 @@ impl Volume {
         self.0.path().join("models")
     }
 
+    /// The same volume where nothing can be written to it, as another Pod may see it.
+    fn read_only_view(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mount =
+            |arguments: &[&str]| Command::new("mount").args(arguments).arg(folder.path()).status().expect("mount");
+        assert!(mount(&["--bind", self.0.path().to_str().expect("UTF-8")]).success());
+        assert!(mount(&["-o", "remount,bind,ro"]).success());
+        Self(folder)
+    }
+
     fn make_read_only(&self) {
         let done = Command::new("mount").args(["-o", "remount,ro"]).arg(self.0.path()).status().expect("mount");
         assert!(done.success());
@@ -267,11 +277,12 @@ async fn a_read_only_disk_serves_what_is_on_it_and_names_what_is_not() {
 
     let model = pull(&store, &offline(&test_hub), "acme/tiny").await.expect("complete");
     assert_digest(&model);
-    assert!(!model.lease.is_visible());
+    assert!(model.lease.is_visible(), "the file that is locked was there");
     for given in ["acme/tiny@baked".to_owned(), format!("acme/tiny@{commit}")] {
         let model = pull(&store, &client(&test_hub), &given).await.expect("verified");
         assert_digest(&model);
         assert!(model.warnings.iter().any(|it| matches!(it, Warning::Unrecorded { .. })), "{:?}", model.warnings);
+        assert!(!model.lease.is_visible());
     }
     assert_eq!(test_hub.file_requests().len(), 0);
     for given in ["acme/tiny:Q8_0", "acme/tiny@v1"] {
@@ -280,6 +291,23 @@ async fn a_read_only_disk_serves_what_is_on_it_and_names_what_is_not() {
         let error = pull(&store, &client(&test_hub), given).await.expect_err("nowhere to write to");
         assert!(matches!(error, StoreError::ReadOnly { .. }), "{given}: {}", chain(&error));
     }
+}
+
+/// One Pod downloads, and others serve what it put there and cannot write.
+#[tokio::test]
+async fn what_is_in_use_on_a_read_only_mount_is_not_removed_from_elsewhere() {
+    let Some(volume) = Volume::new(100 << 20) else { return };
+    let store = Store::open(&volume.path()).expect("a store");
+    let test_hub = hub();
+    drop(pull(&store, &client(&test_hub), "acme/tiny").await.expect("pulled"));
+    let view = volume.read_only_view();
+    let model = pull(&Store::open(&view.path()).expect("a store"), &offline(&test_hub), "acme/tiny").await;
+    let model = model.expect("complete");
+    assert_eq!(store.prune(0).expect("pruned"), []);
+    let error = store.remove(&reference("acme/tiny"), false).expect_err("it is in use");
+    assert!(matches!(error, StoreError::InUse { .. }), "{}", chain(&error));
+    drop(model);
+    store.remove(&reference("acme/tiny"), false).expect("nobody uses it");
 }
 
 #[test]
