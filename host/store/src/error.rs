@@ -181,6 +181,17 @@ pub enum StoreError {
         /// The revision directory.
         directory: PathBuf,
     },
+    /// Whether a model is in use cannot be told.
+    #[error(
+        "cannot tell whether {} is in use by a running process; stop whatever may use it, and use --force",
+        .directory.display()
+    )]
+    NoLocks {
+        /// The revision directory.
+        directory: PathBuf,
+        /// Why not.
+        source: Box<StoreError>,
+    },
     /// There is nothing of this name.
     #[error("{reference} is not in {}; `outrigger list` shows what is", .models_dir.display())]
     NotHere {
@@ -245,7 +256,12 @@ impl StoreError {
 
     /// Whether nothing can be written where this happened, so that records have to go unwritten.
     pub(crate) fn is_refusal_to_write(&self) -> bool {
-        matches!(self, Self::ReadOnly { .. } | Self::Permission { .. } | Self::Quota { .. })
+        self.is_full() || matches!(self, Self::ReadOnly { .. } | Self::Permission { .. })
+    }
+
+    /// Whether there is no room for another file.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Quota { .. })
             || matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 }

@@ -56,6 +56,12 @@ impl Lease {
     }
 }
 
+/// The right to remove a revision directory, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    _locks: [Option<File>; 2],
+}
+
 /// What became of a try for a lock.
 #[derive(Debug)]
 enum Tried {
@@ -131,14 +137,22 @@ pub(crate) fn lease(place: &Place) -> Option<Lease> {
     }
 }
 
-/// Holds off new users while a directory is removed; nothing where somebody uses it.
-pub(crate) fn unused(place: &Place) -> Option<Lease> {
-    let Ok(folder) = place.ours_created("") else { return Some(Lease { file: None }) };
-    match try_lock(&folder, IN_USE, libc::F_WRLCK) {
-        Tried::Taken(file) => Some(Lease { file: Some(file) }),
-        Tried::Impossible(_) => Some(Lease { file: None }),
-        Tried::Held => None,
-    }
+/// Keeps writers and users off while a directory is removed. An error where there is one, or where that cannot be told.
+pub(crate) fn removal(place: &Place) -> Result<Removal, StoreError> {
+    let directory = || place.path.clone();
+    let take = |name| {
+        let tried = place.ours_created("").map_or_else(Tried::Impossible, |it| try_lock(&it, name, libc::F_WRLCK));
+        match tried {
+            Tried::Taken(file) => Ok(Some(file)),
+            Tried::Held => Err(StoreError::InUse { directory: directory() }),
+            // There is no room for the file, so there is none that anybody could hold; and room is what is wanted.
+            Tried::Impossible(why) if why.is_full() => Ok(None),
+            // Where nothing can be written, nothing can be removed.
+            Tried::Impossible(why) if why.is_refusal_to_write() => Err(why),
+            Tried::Impossible(why) => Err(StoreError::NoLocks { directory: directory(), source: Box::new(why) }),
+        }
+    };
+    Ok(Removal { _locks: [take(WRITER)?, take(IN_USE)?] })
 }
 
 /// Whether a process has a lease, and when one was last taken. Writes nothing.
@@ -277,12 +291,28 @@ mod tests {
         assert!(!use_of(&place).0);
         let users = [lease(&place), lease(&place)];
         assert!(users.iter().flatten().all(Lease::is_visible) && use_of(&place).0);
-        assert!(unused(&place).is_none());
+        assert!(matches!(removal(&place), Err(StoreError::InUse { .. })));
         drop(users);
         assert!(!use_of(&place).0);
-        let removing = unused(&place).expect("nobody uses it");
-        assert!(lease(&place).is_none(), "it is about to go");
+        let removing = removal(&place).expect("nobody uses it");
+        assert!(lease(&place).is_none() && writer_now(&place).is_none(), "it is about to go");
         drop(removing);
+    }
+
+    #[test]
+    fn without_locks_a_directory_is_not_taken_for_unused() {
+        let (_folder, _, place) = place();
+        // As on a file system without locks: the lock cannot be opened.
+        std::fs::create_dir_all(place.path.join(".cache/outrigger").join(IN_USE)).expect("a folder");
+        assert!(matches!(removal(&place), Err(StoreError::NoLocks { .. })));
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_lock_holds_nobody_up() {
+        let (_folder, _, place) = place();
+        let folder = place.ours_created("").expect("a folder").path;
+        nix::unistd::mkfifo(&folder.join(IN_USE), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert_eq!(use_of(&place), (false, None));
     }
 
     /// Whoever waited for the lock of a directory that was removed meanwhile must not work in the trash.

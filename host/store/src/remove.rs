@@ -49,6 +49,9 @@ pub(crate) fn remove(layout: &Layout, reference: &HubReference, is_forced: bool)
     let not_here =
         || StoreError::NotHere { reference: Box::new(reference.clone()), models_dir: layout.path().to_owned() };
     let place = layout.existing(&reference.repository, &reference.revision)?.ok_or_else(not_here)?;
+    // A user or a pull in the middle of its work, each holds its lock for as long as it lives. Before anything is looked
+    // at: a pull that has just ended may have put another quantisation there.
+    let locks = lock::removal(&place);
     let files = match &reference.choice {
         FileChoice::Preferred => None,
         choice => {
@@ -59,13 +62,10 @@ pub(crate) fn remove(layout: &Layout, reference: &HubReference, is_forced: bool)
             others.then_some(files)
         }
     };
-    // A user or a pull in the middle of its work, each holds its lock for as long as it lives.
-    let in_use = || StoreError::InUse { directory: place.path.clone() };
-    let writer = lock::writer_now(&place);
-    let unused = lock::unused(&place);
-    if (writer.is_none() || unused.is_none()) && !is_forced {
-        return Err(in_use());
-    }
+    let _locks = match locks {
+        Err(why) if !is_forced => return Err(why),
+        locks => locks,
+    };
     match files {
         Some(files) => remove_files(layout, &place, files),
         None => remove_directory(layout, &place),
@@ -170,6 +170,7 @@ pub(crate) fn prune(layout: &Layout, size_bytes_max: u64, now: SystemTime) -> Re
             Ok(removed) => all.push(removed),
             // Somebody took it up, or away, since it was listed.
             Err(StoreError::InUse { .. } | StoreError::NotHere { .. }) => {}
+            Err(error @ StoreError::NoLocks { .. }) => tracing::warn!(%error, "a model is kept"),
             Err(error) => return Err(error),
         }
     }
