@@ -22,6 +22,7 @@ use cap_std::fs::{Dir, FileType};
 use model::{HubReference, RepositoryId, RepositoryPath, Revision};
 
 use crate::StoreError;
+use crate::limits::CREATE_ATTEMPTS_MAX;
 
 /// Our records in a revision directory.
 const OURS: [&str; 2] = [".cache", "outrigger"];
@@ -125,10 +126,15 @@ impl Layout {
 
     /// The revision directory, created if it is not there.
     pub(crate) fn created(&self, repository: &RepositoryId, revision: &Revision) -> Result<Place, StoreError> {
-        match self.place(repository, revision, true)? {
-            Some(place) => Ok(place),
-            None => Err(StoreError::io("create", &self.path, io::Error::from(io::ErrorKind::NotFound))),
+        let mut created = self.place(repository, revision, true);
+        for _ in 1..CREATE_ATTEMPTS_MAX {
+            // Whoever removes the last model of an owner removes the owner's folder, perhaps between two of our steps.
+            if !matches!(&created, Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            created = self.place(repository, revision, true);
         }
+        created?.ok_or_else(|| StoreError::io("create", &self.path, io::Error::from(io::ErrorKind::NotFound)))
     }
 
     fn place(&self, repository: &RepositoryId, revision: &Revision, create: bool) -> Result<Option<Place>, StoreError> {

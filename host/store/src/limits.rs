@@ -33,6 +33,8 @@ pub(crate) const LOCK_POLL: Duration = Duration::from_millis(100);
 pub(crate) const LOCK_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Times that a directory is looked at that others write to meanwhile.
 pub(crate) const ATTEMPTS_MAX: u32 = 5;
+/// Times that a revision directory is created while others remove the folders that it is in.
+pub(crate) const CREATE_ATTEMPTS_MAX: u32 = 10;
 /// Longest wait for the lock of a running `hf` before a file is replaced all the same: either of us replaces it whole.
 pub(crate) const HF_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Age after which a part file or a file set aside that nobody came back to is removed by `prune`: a week, so that a

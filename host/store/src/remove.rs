@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -75,7 +76,7 @@ pub(crate) fn remove(layout: &Layout, reference: &HubReference, is_forced: bool)
 fn remove_directory(layout: &Layout, place: &Place) -> Result<Removed, StoreError> {
     let freed_bytes = unshared_bytes(&place.path);
     let root = layout.root()?;
-    let gone = || StoreError::io("remove", &place.path, std::io::ErrorKind::NotFound.into());
+    let gone = || StoreError::io("remove", &place.path, ErrorKind::NotFound.into());
     let owner = root.step(place.repository.org(), false)?.ok_or_else(gone)?;
     let model = owner.step(place.repository.model(), false)?.ok_or_else(gone)?;
     discard(layout, &model, place.revision.as_str())?;
@@ -109,14 +110,12 @@ fn removed(place: &Place, what: RemovedWhat, freed_bytes: u64) -> Removed {
 /// Renames `name` out of `folder` into the trash, and deletes it there.
 fn discard(layout: &Layout, folder: &Folder, name: &str) -> Result<(), StoreError> {
     let path = folder.path.join(name);
+    // It stays when it is empty: another process may be about to use it.
     let Some(trash) = layout.root()?.step(TRASH, true)? else { return Ok(()) };
     let doomed = nonce();
     folder.dir.rename(name, &trash.dir, &doomed).map_err(|source| StoreError::io("remove", &path, source))?;
     folder.sync()?;
-    delete(&trash, &doomed).map_err(|source| StoreError::io("delete", trash.path.join(&doomed), source))?;
-    // Empty unless another process is at it.
-    let _ = layout.root()?.dir.remove_dir(TRASH);
-    Ok(())
+    delete(&trash, &doomed).map_err(|source| StoreError::io("delete", trash.path.join(&doomed), source))
 }
 
 /// Deletes what lies in the trash. Another process may be deleting the same.
@@ -127,7 +126,7 @@ fn delete(trash: &Folder, name: &str) -> std::io::Result<()> {
         Err(error) => Err(error),
     };
     match deleted {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         deleted => deleted,
     }
 }
@@ -195,12 +194,10 @@ fn total_bytes(layout: &Layout) -> Result<u64, StoreError> {
 
 /// Finishes what a process that was killed had begun to remove.
 fn empty_trash(layout: &Layout) -> Result<(), StoreError> {
-    let root = layout.root()?;
-    let Some(trash) = root.step(TRASH, false)? else { return Ok(()) };
+    let Some(trash) = layout.root()?.step(TRASH, false)? else { return Ok(()) };
     for (name, _) in trash.entries(WALK_ENTRIES_MAX)? {
         delete(&trash, &name).map_err(|source| StoreError::io("delete", trash.path.join(&name), source))?;
     }
-    let _ = root.dir.remove_dir(TRASH);
     Ok(())
 }
 
@@ -286,6 +283,28 @@ mod tests {
         drop(writer);
         prune(&layout, u64::MAX, later).expect("pruned");
         assert!(!are_there(&place));
+    }
+
+    /// Two processes on one volume: the folders that one finds empty and removes are those that the other is about to use.
+    #[test]
+    fn removals_and_pulls_at_once_do_not_trip_over_empty_folders() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::thread::scope(|scope| {
+            for model in ["one", "two"] {
+                let layout = Layout::open(folder.path()).expect("a layout");
+                scope.spawn(move || {
+                    let repository = RepositoryId::new("acme", model).expect("an id");
+                    let reference =
+                        HubReference { repository, revision: Revision::main(), choice: FileChoice::Preferred };
+                    for _ in 0..200 {
+                        layout.created(&reference.repository, &reference.revision).expect("a place");
+                        remove(&layout, &reference, false).expect("removed");
+                    }
+                });
+            }
+        });
+        assert!(list(&Layout::open(folder.path()).expect("a layout")).expect("a list").is_empty());
+        assert!(!folder.path().join("acme").exists());
     }
 
     #[test]

@@ -28,6 +28,15 @@ fn rot(file: &Path) {
     fs::File::options().write(true).open(file).expect("the file").set_modified(modified).expect("set back");
 }
 
+/// No folder of an owner, and no trash in the trash.
+fn assert_nothing_left(models: &Models) {
+    let names = |folder: &Path| -> Vec<_> {
+        fs::read_dir(folder).expect("the folder").map(|it| it.expect("an entry").file_name()).collect()
+    };
+    assert_eq!(names(models.store.models_dir()), [".trash"]);
+    assert!(names(&models.store.models_dir().join(".trash")).is_empty());
+}
+
 #[tokio::test]
 async fn a_list_says_what_is_there_and_counts_a_shared_file_once() {
     let (test_hub, models) = (two(), Models::new());
@@ -142,8 +151,7 @@ async fn what_is_in_use_is_removed_by_force_only() {
     let removed = models.store.remove(&wanted, true).expect("removed");
     assert_eq!(removed.what, RemovedWhat::Directory);
     assert!(removed.freed_bytes >= 300_000);
-    // No folder stays, and no trash.
-    assert_eq!(fs::read_dir(models.store.models_dir()).expect("the folder").count(), 0);
+    assert_nothing_left(&models);
     assert!(matches!(models.store.remove(&wanted, true), Err(StoreError::NotHere { .. })));
     drop(model);
     models.pull(&client(&test_hub), "acme/tiny").await.expect("pulled anew");
@@ -200,7 +208,7 @@ async fn prune_takes_what_was_not_used_for_longest_and_never_what_is_in_use() {
     assert_eq!(removed[0].directory, models.directory("main"));
     drop(held);
     assert_eq!(models.store.prune(0).expect("pruned").len(), 1);
-    assert_eq!(fs::read_dir(models.store.models_dir()).expect("the folder").count(), 0);
+    assert_nothing_left(&models);
 }
 
 #[tokio::test]
@@ -212,6 +220,6 @@ async fn what_a_killed_removal_left_in_the_trash_is_swept() {
     fs::write(trash.join("0123/sub/model.gguf"), "old").expect("written");
     assert_eq!(models.store.list().expect("a list").len(), 1);
     assert_eq!(models.store.prune(u64::MAX).expect("pruned"), []);
-    assert!(!trash.exists());
+    assert_eq!(fs::read_dir(trash).expect("the trash").count(), 0);
     assert!(models.is_complete("acme/tiny"));
 }
