@@ -176,11 +176,21 @@ pub(crate) fn prune(layout: &Layout, size_bytes_max: u64, now: SystemTime) -> Re
     Ok(all)
 }
 
-/// When a revision was last used, or else last verified. A time that is yet to come, by a clock that was wrong, is now: a
-/// directory is not kept for ever on its account.
+/// When a revision was last used, else last verified, else put there: somebody may have done so for its first use. A time
+/// that is yet to come, by a clock that was wrong, is now: a directory is not kept for ever on its account.
 fn last_use(revision: &StoredRevision, now: SystemTime) -> SystemTime {
-    let verified = revision.verified_at.map(|at| UNIX_EPOCH + Duration::from_secs(at));
-    revision.last_used.or(verified).unwrap_or(UNIX_EPOCH).min(now)
+    let verified = || UNIX_EPOCH.checked_add(Duration::from_secs(revision.verified_at?));
+    let put_there = || {
+        let files = revision.files.iter().map(|file| file.path.below(&revision.directory));
+        let all = files.chain([revision.directory.clone()]);
+        all.filter_map(|path| Some(last_change(&fs::metadata(path).ok()?))).max()
+    };
+    revision.last_used.or_else(verified).or_else(put_there).unwrap_or(UNIX_EPOCH).min(now)
+}
+
+/// The last change of name or content: a file that is moved or copied may keep its time of writing.
+fn last_change(metadata: &fs::Metadata) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(metadata.ctime().max(metadata.mtime())).unwrap_or(0))
 }
 
 fn total_bytes(layout: &Layout) -> Result<u64, StoreError> {
@@ -226,9 +236,7 @@ fn remove_old(folder: &Folder, now: SystemTime, depth: usize) -> Result<u64, Sto
             continue;
         }
         let Ok(metadata) = fs::symlink_metadata(folder.path.join(&name)) else { continue };
-        // The last change of name or content: a file that is set aside keeps its own time of writing.
-        let changed_s = u64::try_from(metadata.ctime().max(metadata.mtime())).unwrap_or(0);
-        let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(changed_s));
+        let age = now.duration_since(last_change(&metadata));
         if age.is_ok_and(|age| age >= ORPHAN_AGE) && folder.dir.remove_file(&name).is_ok() {
             freed_bytes = freed_bytes.saturating_add(metadata.len().min(metadata.blocks().saturating_mul(512)));
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::support::{Models, assert_right, client, files, hub, offline, put, reference};
-use store::{FileState, Outcome, Progress, RemovedWhat, StoreError};
+use store::{FileState, Outcome, Progress, RemovedWhat, StoreError, Verified};
 use test_hub::{Repo, TestHub};
 
 const Q4: &str = "tiny-Q4_K_M.gguf";
@@ -209,6 +209,33 @@ async fn prune_takes_what_was_not_used_for_longest_and_never_what_is_in_use() {
     drop(held);
     assert_eq!(models.store.prune(0).expect("pruned").len(), 1);
     assert_nothing_left(&models);
+}
+
+// R15: what was put there for a first use that is yet to come.
+#[tokio::test]
+async fn prune_does_not_begin_with_what_was_put_there_just_now() {
+    let (test_hub, models) = (two(), Models::new());
+    drop(models.pull(&client(&test_hub), "acme/tiny").await.expect("pulled"));
+    let stamp = fs::File::options().write(true).open(models.directory("main").join(".cache/outrigger/in-use"));
+    stamp.expect("the stamp").set_modified(SystemTime::now() - Duration::from_hours(1)).expect("set");
+    put(&models.store.models_dir().join("acme/other/main"), &files(7), &[Q4]);
+    let removed = models.store.prune(400_000).expect("pruned");
+    assert_eq!(removed.iter().map(|it| &it.directory).collect::<Vec<_>>(), [&models.directory("main")]);
+}
+
+#[tokio::test]
+async fn a_record_of_a_time_that_no_clock_shows_is_no_panic() {
+    let (test_hub, models) = (two(), Models::new());
+    drop(models.pull(&client(&test_hub), "acme/other").await.expect("pulled"));
+    let model = models.pull(&client(&test_hub), "acme/tiny").await.expect("pulled");
+    let (directory, Verified::Digest { at }) = (model.directory.clone(), model.verified) else { panic!("{model:?}") };
+    drop(model);
+    let manifest = directory.join(".cache/outrigger/manifest.json");
+    let text = fs::read_to_string(&manifest).expect("the record");
+    fs::write(&manifest, text.replace(&format!("\"verified_at\": {at}"), &format!("\"verified_at\": {}", u64::MAX)))
+        .expect("written");
+    fs::remove_file(directory.join(".cache/outrigger/in-use")).expect("removed");
+    assert_eq!(models.store.prune(0).expect("pruned").len(), 2);
 }
 
 #[tokio::test]
