@@ -346,6 +346,12 @@ fn named(kind: fs::FileType) -> &'static str {
     }
 }
 
+/// Whether a name is one that [`Folder::write_atomically`] writes to first.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    let nonce = name.strip_prefix('.').and_then(|it| it.strip_suffix(".tmp"));
+    nonce.is_some_and(|it| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// A name part that no other writer uses: of this process, of another one, or of another machine on the same volume.
 pub(crate) fn nonce() -> String {
     use std::hash::{BuildHasher, RandomState};

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use model::{FileChoice, HubReference, RepositoryId, RepositoryPath, Revision};
 
 use crate::knowledge::Knowledge;
-use crate::layout::{Folder, Layout, Place, TRASH, nonce};
+use crate::layout::{Folder, Layout, Place, TRASH, is_temporary, nonce};
 use crate::limits::{ORPHAN_AGE, WALK_DEPTH_MAX, WALK_ENTRIES_MAX};
 use crate::list::{StoredRevision, list, places, size};
 use crate::sidecars::remove_metadata;
@@ -218,21 +218,30 @@ fn remove_orphans(place: &Place, now: SystemTime) -> Result<Option<Removed>, Sto
     let mut freed_bytes = 0;
     for name in ["parts", "staged", "rejected"] {
         if let Some(folder) = ours.step(name, false)? {
-            freed_bytes += remove_old(&folder, now, 0)?;
+            freed_bytes += remove_old(&folder, now, 0, |_| true)?;
         }
+    }
+    // Of the records, ours and those for `hf`, what was not whole yet when its writer was killed.
+    if let Some(records) = place.below([".cache"], false)? {
+        freed_bytes += remove_old(&records, now, 0, is_temporary)?;
     }
     Ok((freed_bytes > 0).then(|| removed(place, RemovedWhat::Orphans, freed_bytes)))
 }
 
-fn remove_old(folder: &Folder, now: SystemTime, depth: usize) -> Result<u64, StoreError> {
+fn remove_old(folder: &Folder, now: SystemTime, depth: usize, is_orphan: fn(&str) -> bool) -> Result<u64, StoreError> {
     let mut freed_bytes = 0_u64;
     for (name, kind) in folder.entries(WALK_ENTRIES_MAX)? {
         if kind.is_dir() {
             if let Some(below) = folder.step(&name, false)?.filter(|_| depth < WALK_DEPTH_MAX) {
-                freed_bytes = freed_bytes.saturating_add(remove_old(&below, now, depth + 1)?);
+                freed_bytes = freed_bytes.saturating_add(remove_old(&below, now, depth + 1, is_orphan)?);
             }
             // Only what is empty goes.
-            let _ = folder.dir.remove_dir(&name);
+            if is_orphan(&name) {
+                let _ = folder.dir.remove_dir(&name);
+            }
+            continue;
+        }
+        if !is_orphan(&name) {
             continue;
         }
         let Ok(metadata) = fs::symlink_metadata(folder.path.join(&name)) else { continue };
@@ -248,7 +257,13 @@ fn remove_old(folder: &Folder, now: SystemTime, depth: usize) -> Result<u64, Sto
 mod tests {
     use super::*;
 
-    const ORPHANS: [&str; 3] = ["parts/abc.0.part", "staged/abc.0", "rejected/sub/model.gguf"];
+    const ORPHANS: [&str; 5] = [
+        "outrigger/parts/abc.0.part",
+        "outrigger/staged/abc.0",
+        "outrigger/rejected/sub/model.gguf",
+        "outrigger/.0123456789abcdef.tmp",
+        "huggingface/trees/.0123456789abcdef.tmp",
+    ];
 
     /// A store with a revision directory in which somebody left things.
     fn left_behind() -> (tempfile::TempDir, Layout, Place) {
@@ -257,7 +272,7 @@ mod tests {
         let repository = RepositoryId::new("acme", "tiny").expect("an id");
         let place = layout.created(&repository, &Revision::main()).expect("a place");
         for orphan in ORPHANS {
-            let path = place.path.join(".cache/outrigger").join(orphan);
+            let path = place.path.join(".cache").join(orphan);
             fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             fs::write(path, "left behind").expect("written");
         }
@@ -265,7 +280,7 @@ mod tests {
     }
 
     fn are_there(place: &Place) -> bool {
-        ORPHANS.iter().any(|orphan| place.path.join(".cache/outrigger").join(orphan).exists())
+        ORPHANS.iter().any(|orphan| place.path.join(".cache").join(orphan).exists())
     }
 
     #[test]
@@ -273,12 +288,13 @@ mod tests {
         let (_folder, layout, place) = left_behind();
         let hour = Duration::from_hours(1);
         assert_eq!(prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE - hour).expect("pruned"), []);
-        assert!(ORPHANS.iter().all(|orphan| place.path.join(".cache/outrigger").join(orphan).exists()));
+        assert!(ORPHANS.iter().all(|orphan| place.path.join(".cache").join(orphan).exists()));
         let removed = prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE + hour).expect("pruned");
         assert_eq!(removed.len(), 1);
-        assert_eq!((&removed[0].what, removed[0].freed_bytes), (&RemovedWhat::Orphans, 33));
+        assert_eq!((&removed[0].what, removed[0].freed_bytes), (&RemovedWhat::Orphans, 55));
         assert!(!are_there(&place));
         assert!(!place.path.join(".cache/outrigger/rejected/sub").exists());
+        assert!(place.path.join(".cache/huggingface/trees").exists());
     }
 
     #[test]
