@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub::{GitSha1, Sha256};
+use nix::libc;
 use sha1::Sha1;
 use sha2::Digest as _;
 
@@ -140,7 +141,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Hashes a file from its start. That it was the same file throughout, unchanged, is part of the result.
+/// Hashes a file from its start. That it was the same file throughout, unchanged, is part of the result; and that it is on
+/// the disk, as what is recorded of it outlives a loss of power.
 pub(crate) fn hash(
     mut file: &File,
     path: &Path,
@@ -152,6 +154,11 @@ pub(crate) fn hash(
         let metadata = file.metadata().map_err(|source| StoreError::io("look at", path, source))?;
         Ok::<_, StoreError>(Stamp::of(&metadata))
     };
+    match file.sync_data() {
+        // Some file systems, read-only ones among them, have no such call.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS | libc::ENOTSUP)) => {}
+        synced => synced.map_err(|source| StoreError::io("flush", path, source))?,
+    }
     let before = stamp()?;
     progress.expect_hashing(before.size);
     let mut hasher = Hasher::new(before.size, expected);

@@ -181,6 +181,13 @@ impl Board {
         }
     }
 
+    /// The disk did not take what was written since the last flush. The kernel forgets such bytes, and may say so only once:
+    /// who reads them back sees what they should be, and the disk never has them.
+    pub(super) fn forget_unflushed(&self) {
+        let mut inner = self.inner();
+        inner.landed = inner.durable.clone();
+    }
+
     /// What is there, and what of it will be there after a loss of power.
     pub(super) fn snapshot(&self) -> (Ranges, Ranges) {
         let inner = self.inner();

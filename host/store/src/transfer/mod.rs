@@ -122,7 +122,14 @@ pub(crate) async fn download(
         })?;
         let actual = digests.as_for(*content);
         if actual == *content {
-            return stage(part, wanted, digests).await.map_err(disk(*size));
+            return match stage(&part, wanted, digests).await {
+                Ok(staged) => Ok(staged),
+                Err(failure) => {
+                    // See `Board::forget_unflushed`.
+                    part.discard();
+                    Err(disk(0)(failure))
+                }
+            };
         }
         progress.verify_failed();
         progress.discarded(*size);
@@ -267,6 +274,7 @@ async fn flush(part: &Arc<Part>, board: &Board) -> DiskFailure {
         let landed = board.when_landed(enough).await;
         let file = Arc::clone(&part.file);
         if let Err(source) = blocking(move || file.sync_data()).await {
+            board.forget_unflushed();
             return DiskFailure { attempted: "flush", source };
         }
         flushed = landed.bytes();
@@ -275,8 +283,8 @@ async fn flush(part: &Arc<Part>, board: &Board) -> DiskFailure {
 }
 
 /// Puts the file on the disk for good.
-async fn stage(part: Arc<Part>, wanted: &Wanted, digests: Digests) -> Result<Staged, DiskFailure> {
-    let syncing = Arc::clone(&part);
+async fn stage(part: &Arc<Part>, wanted: &Wanted, digests: Digests) -> Result<Staged, DiskFailure> {
+    let (part, syncing) = (Arc::clone(part), Arc::clone(part));
     let epoch = part.epoch();
     let size = wanted.size;
     let synced = blocking(move || {
