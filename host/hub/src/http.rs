@@ -18,7 +18,7 @@ use crate::error::HubError;
 use crate::limits::{LOCATION_BYTES_MAX, POOL_IDLE_TIMEOUT, REDIRECTS_MAX, WARNINGS_MAX};
 use crate::obstacle;
 use crate::shown::{shown, shown_url};
-use crate::token::{Token, TokenSource};
+use crate::token::{Token, TokenSource, percent_decoded};
 
 /// How this program presents itself.
 const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
@@ -243,18 +243,6 @@ fn is_redirect(status: StatusCode) -> bool {
 fn before_query(given: &[u8]) -> String {
     let end = given.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(given.len());
     String::from_utf8_lossy(&given[..end.min(LOCATION_BYTES_MAX)]).into_owned()
-}
-
-/// A URL with its escapes undone, to look for something in it.
-fn percent_decoded(url: &str) -> String {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let (bytes, mut decoded, mut at) = (url.as_bytes(), Vec::with_capacity(url.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        let escape = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))).filter(|_| *byte == b'%');
-        decoded.push(escape.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).unwrap_or(*byte));
-        at += if escape.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// Reads the few bytes that come with a redirect, so that the connection serves the next request as well.

@@ -3,23 +3,29 @@
 use url::Url;
 
 use crate::limits::SHOWN_CHARS_MAX;
-use crate::token::Token;
+use crate::token::{Token, percent_decoded};
 
 /// A server's text for people and logs.
 pub(crate) fn shown(text: &str, token: Option<&Token>) -> String {
-    // First what could split the token, then the token, then the length: no order else leaves no trace of it.
-    let text: String = text
-        .chars()
-        .map(|char| if char.is_whitespace() { ' ' } else { char })
-        .filter(|&char| is_visible(char))
-        .collect();
-    let text = token.map_or_else(|| text.clone(), |token| token.redacted(&text));
+    // First what could split or hide the token, then the token, then the length: no order else leaves no trace of it.
+    let text = match (token, visible(text)) {
+        (None, text) => text,
+        (Some(token), text) => {
+            let decoded = visible(&percent_decoded(&text));
+            token.redacted(if token.is_in(&decoded) { &decoded } else { &text })
+        }
+    };
     let text = text.trim();
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
     shown
+}
+
+fn visible(text: &str) -> String {
+    let spaced = text.chars().map(|char| if char.is_whitespace() { ' ' } else { char });
+    spaced.filter(|&char| is_visible(char)).collect()
 }
 
 /// An address without query, fragment and credentials: what is signed or secret stays out.
@@ -53,6 +59,8 @@ mod tests {
     fn an_echoed_token_is_not_shown_however_it_is_hidden() {
         assert_eq!(shown("Bearer hf_canary is bad", Some(&token())), "Bearer (token) is bad");
         assert_eq!(shown("hf_\u{200b}can\u{1}ary", Some(&token())), "(token)");
+        assert_eq!(shown("/100%25/%68f%5F%1bcanary", Some(&token())), "/100%/(token)");
+        assert_eq!(shown("/100%25/%68f", Some(&token())), "/100%25/%68f");
         let at_the_cut = format!("{}hf_canary", "x".repeat(SHOWN_CHARS_MAX - 4));
         assert!(!shown(&at_the_cut, Some(&token())).contains("hf_"));
     }

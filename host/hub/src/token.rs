@@ -146,6 +146,18 @@ impl Tokens {
     }
 }
 
+/// A text with its percent-encoding undone, to look for something in it.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let escape = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))).filter(|_| *byte == b'%');
+        decoded.push(escape.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).unwrap_or(*byte));
+        at += if escape.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 fn from_file(path: &Path, is_required: bool) -> Result<Option<(Token, TokenSource)>, HubError> {
     let failed = |source| HubError::TokenFile { path: path.to_owned(), source };
     let text = match text_of(path) {

@@ -69,6 +69,7 @@ async fn a_token_is_in_no_log_and_no_error_even_when_the_server_echoes_it() {
     shown = format!("{shown} {body:?} {readme:?}");
 
     let echo = format!("Bearer {TOKEN}");
+    let encoded = TOKEN.replace("canary", "c%61nary");
     let echoes = |fault: Fault| {
         fault.header("X-Error-Message", &echo).header("X-Request-Id", &echo).header("X-HF-Warning", &echo)
     };
@@ -89,6 +90,9 @@ async fn a_token_is_in_no_log_and_no_error_even_when_the_server_echoes_it() {
         Fault::new(Match::any()).header("Content-Range", TOKEN),
         Fault::new(Match::any()).next_page(&format!("https://elsewhere/{TOKEN}")),
         to("https://127.0.0.1:1"),
+        Fault::new(Match::any()).redirect(302, &format!("https://127.0.0.1:1/{encoded}")),
+        Fault::new(Match::any()).redirect(302, &format!("https://[{encoded}")),
+        Fault::new(Match::any()).next_page(&format!("https://elsewhere/{encoded}")),
         to("http://127.0.0.1:1"),
         to("file:"),
         to("https://169.254.169.254"),
@@ -116,7 +120,7 @@ async fn a_token_is_in_no_log_and_no_error_even_when_the_server_echoes_it() {
         assert!(log.contains(layer), "nothing of {layer} was heard:\n{log:.2000}");
     }
     for (text, place) in [(&log, "log"), (&shown, "errors")] {
-        for secret in [TOKEN, "canary"] {
+        for secret in [TOKEN, "canary", &encoded] {
             let line = text.lines().find(|line| line.to_ascii_lowercase().contains(&secret.to_ascii_lowercase()));
             assert_eq!(line, None, "in the {place}");
         }
