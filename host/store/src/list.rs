@@ -93,7 +93,9 @@ pub(crate) fn places(layout: &Layout) -> Result<Vec<Place>, StoreError> {
             let Ok(repository) = RepositoryId::new(&org, &model) else { continue };
             let Ok(Some(folder)) = owner.step(&model, false) else { continue };
             for (revision, _) in folder.entries(WALK_ENTRIES_MAX).unwrap_or_default() {
-                let Ok(revision) = Revision::parse(&revision) else { continue };
+                let Some(revision) = Revision::parse(&revision).ok().filter(|it| it.as_str() == revision) else {
+                    continue;
+                };
                 // A link is not ours, and a directory may go while we look.
                 if let Ok(Some(place)) = layout.existing(&repository, &revision) {
                     places.push(place);

@@ -48,6 +48,8 @@ async fn a_list_says_what_is_there_and_counts_a_shared_file_once() {
     // What is no model is not listed.
     fs::create_dir_all(models.store.models_dir().join("notes/of/mine")).expect("a folder");
     fs::create_dir_all(models.store.models_dir().join("..data/x")).expect("a folder");
+    // `latest` means `main`, so no reference means the directory of that name.
+    fs::create_dir_all(models.directory("latest")).expect("a folder");
 
     let listed = models.store.list().expect("a list");
     let names: Vec<_> = listed.iter().map(|it| format!("{}@{}", it.repository, it.revision)).collect();
