@@ -172,7 +172,11 @@ fn copy_hashed(
             Ok(0) => return Ok(None),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            // Whatever is wrong with somebody's cache, the hub has the file.
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the file that was to be copied");
+                return Ok(None);
+            }
         };
         hasher.update(&buffer[..count]);
         target.write_all(&buffer[..count])?;
@@ -193,5 +197,24 @@ fn write_error(directory: &Path, path: &Path, remaining_bytes: u64, source: std:
         std::io::ErrorKind::StorageFull => StoreError::full(directory, remaining_bytes, source),
         std::io::ErrorKind::Interrupted => StoreError::Stopped,
         _ => StoreError::io("write", path, source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examine::State;
+    use crate::verify::Content;
+
+    #[test]
+    fn a_cache_that_cannot_be_read_is_no_source_and_no_error() {
+        let (path, content) = (RepositoryPath::parse("a.gguf").expect("a path"), Content::Sha256(Sha256([0; 32])));
+        let item = Item { path, size: 9, content, state: State::Absent };
+        let folder = tempfile::tempdir().expect("a folder");
+        // Opened for writing only: as good as a disk that cannot read it.
+        let unreadable = File::create(folder.path().join("blob")).expect("a file");
+        let target = tempfile::tempfile().expect("a file");
+        let copied = copy_hashed(&unreadable, &target, &item, &Progress::default(), &Stop::default());
+        assert!(matches!(copied, Ok(None)), "{copied:?}");
     }
 }
