@@ -13,12 +13,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, FileType};
+use cap_std::fs::{Dir, FileType, OpenOptionsExt as _};
 use model::{HubReference, RepositoryId, RepositoryPath, Revision};
 
 use crate::StoreError;
@@ -241,8 +241,11 @@ impl Folder {
             let found = fs::symlink_metadata(&path).map_or("a file", |it| named(it.file_type()));
             return Err(StoreError::NoDirectory { path, found });
         }
-        match self.dir.open_dir(name) {
-            Ok(dir) => Ok(Some(Self { path, dir })),
+        // Whoever puts a link there at this very moment gains nothing by it.
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW);
+        match self.dir.open_with(name, &options) {
+            Ok(dir) => Ok(Some(Self { path, dir: Dir::from_std_file(dir.into_std()) })),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !create => Ok(None),
             Err(source) => Err(StoreError::io("open", path, source)),
         }
