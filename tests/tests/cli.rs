@@ -1,6 +1,8 @@
 //! The command line as people meet it.
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use tests::host::command;
 use tests::markov::Markov;
@@ -34,6 +36,26 @@ fn run_prints_one_answer() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(printed.starts_with("Hello ") && printed.ends_with('\n'), "{printed:?}");
     assert!(!printed.contains("joe@"), "{printed:?}");
+}
+
+/// `outrigger run … | head -c 4`: a reader that has seen enough is no error, and the model stops.
+#[test]
+fn run_ends_well_when_nobody_reads_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.gguf");
+    Markov::default().context_length(8192).endless(&["tick ", "tock "]).write(&path).expect("a written model");
+    let mut child = command()
+        .args(["run", "--model", &format!("file:{}", path.display()), "go"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut seen = [0; 4];
+    child.stdout.take().expect("a pipe").read_exact(&mut seen).expect("the answer begins");
+    assert_eq!(&seen, b"tick");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("error: "));
 }
 
 /// Flags, variables, probes and keys in the deployment files are the binary's own.

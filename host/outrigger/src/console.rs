@@ -45,14 +45,21 @@ pub(crate) fn say(sentence: impl Display) {
 
 /// Lines on standard output. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(lines: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
     for line in lines {
-        match writeln!(stdout, "{line}") {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written.context("cannot write to standard output")?,
+        if !write(&(line + "\n"))? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Text on standard output, at once. Whether anybody still reads.
+pub(crate) fn write(text: &str) -> anyhow::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot write to standard output"),
+    }
 }
 
 /// A text without the characters that would steer a terminal.

@@ -10,7 +10,7 @@ use server::{AnswerEvent, Finished, Service};
 use crate::Failure;
 use crate::cli::Run;
 use crate::config::Settings;
-use crate::console::Stderr;
+use crate::console::{self, Stderr};
 use crate::source::Source;
 use crate::wiring;
 
@@ -54,21 +54,23 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     };
     let started = Instant::now();
     let mut answer = service.chat(request, call, telemetry::Endpoint::Run).await?;
-    let mut stdout = std::io::stdout();
     while let Some(event) = answer.next().await {
         match event {
             Ok(AnswerEvent::Delta(Delta::Content(text))) => {
-                write!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot write the answer")?;
+                // A reader that has seen enough wants no more of it; going away cancels the rest.
+                if !console::write(&text)? {
+                    return Ok(());
+                }
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
             Ok(AnswerEvent::Delta(Delta::Reasoning(text))) => Stderr.write_all(text.as_bytes())?,
             Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. })) => {}
             Ok(AnswerEvent::Finished(finished)) => {
-                writeln!(stdout).context("cannot write the answer")?;
+                console::write("\n")?;
                 report(&finished, started);
             }
             Err(error) => {
-                writeln!(stdout)?;
+                console::write("\n")?;
                 return Err(error).context("the answer broke off");
             }
         }
