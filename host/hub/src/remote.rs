@@ -41,9 +41,20 @@ impl RemoteFile {
     /// Asks for a range of the file, which is `whole` bytes long: one attempt, without retries. A signed address that
     /// has expired is renewed within it.
     pub async fn read(&self, range: Range<u64>, whole: u64) -> Result<Body, HubError> {
+        // An empty file has no range to ask for.
+        let asked = (!range.is_empty()).then(|| range.clone());
+        self.ask(Asked { range, header: asked, whole }).await
+    }
+
+    /// As [`read`](Self::read), for all of the file and without a word of ranges: for servers that get them wrong.
+    pub async fn read_whole(&self, whole: u64) -> Result<Body, HubError> {
+        self.ask(Asked { range: 0..whole, header: None, whole }).await
+    }
+
+    async fn ask(&self, asked: Asked) -> Result<Body, HubError> {
         let known = self.storage.lock().await.clone();
         if let Some(known) = &known {
-            match self.ask_storage(known.clone(), &range, whole).await {
+            match self.ask_storage(known.clone(), &asked).await {
                 Err(error) if outdates(&error) => {
                     tracing::debug!(what = self.subject.what, error = %error, "asking the hub for a fresh address");
                     self.forget(known).await;
@@ -58,12 +69,12 @@ impl RemoteFile {
                 drop(storage);
                 fresh
             }
-            None => match self.ask_hub(storage, &range, whole).await? {
+            None => match self.ask_hub(storage, &asked).await? {
                 Found::Here(body) => return Ok(*body),
                 Found::Elsewhere(fresh) => fresh,
             },
         };
-        let read = self.ask_storage(fresh.clone(), &range, whole).await;
+        let read = self.ask_storage(fresh.clone(), &asked).await;
         if read.as_ref().is_err_and(outdates) {
             self.forget(&fresh).await;
         }
@@ -71,28 +82,24 @@ impl RemoteFile {
     }
 
     /// Asks the hub itself, which answers or says where the bytes are.
-    async fn ask_hub(
-        &self,
-        mut storage: MutexGuard<'_, Option<Url>>,
-        range: &Range<u64>,
-        whole: u64,
-    ) -> Result<Found, HubError> {
-        let mut journey = Journey::to_hub(&self.client, &self.subject, self.url.clone(), asked(range))?;
+    async fn ask_hub(&self, mut storage: MutexGuard<'_, Option<Url>>, asked: &Asked) -> Result<Found, HubError> {
+        let mut journey = Journey::to_hub(&self.client, &self.subject, self.url.clone(), asked.header.clone())?;
         match journey.until_abroad().await? {
-            Some(answer) => Ok(Found::Here(Box::new(self.body(answer, range, whole).await?))),
+            Some(answer) => Ok(Found::Here(Box::new(self.body(answer, asked).await?))),
             None => Ok(Found::Elsewhere(storage.insert(journey.next().clone()).clone())),
         }
     }
 
-    async fn ask_storage(&self, url: Url, range: &Range<u64>, whole: u64) -> Result<Body, HubError> {
-        let journey = Journey::to_storage(&self.client, &self.subject, url, asked(range))?;
-        self.body(journey.finish().await?, range, whole).await
+    async fn ask_storage(&self, url: Url, asked: &Asked) -> Result<Body, HubError> {
+        let journey = Journey::to_storage(&self.client, &self.subject, url, asked.header.clone())?;
+        self.body(journey.finish().await?, asked).await
     }
 
-    async fn body(&self, answer: Answer<'_>, range: &Range<u64>, whole: u64) -> Result<Body, HubError> {
+    async fn body(&self, answer: Answer<'_>, asked: &Asked) -> Result<Body, HubError> {
+        let Asked { range, whole, .. } = asked;
         match answer.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Body::new(answer.plain(self.is_html)?, range, whole),
-            StatusCode::RANGE_NOT_SATISFIABLE => Err(wrong_range(&answer, range, whole)),
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Body::new(answer.plain(self.is_html)?, range, *whole),
+            StatusCode::RANGE_NOT_SATISFIABLE => Err(wrong_range(&answer, range, *whole)),
             _ => Err(answer.refusal().await),
         }
     }
@@ -112,9 +119,13 @@ enum Found {
     Elsewhere(Url),
 }
 
-/// An empty file has no range to ask for.
-fn asked(range: &Range<u64>) -> Option<Range<u64>> {
-    (!range.is_empty()).then(|| range.clone())
+/// What is asked for.
+struct Asked {
+    range: Range<u64>,
+    /// As the request says it, if it does.
+    header: Option<Range<u64>>,
+    /// Bytes of the file.
+    whole: u64,
 }
 
 /// Whether an error of a storage says that its address is no longer good, or may be better elsewhere.

@@ -22,7 +22,7 @@ pub(super) enum Mode {
     Chunks,
     /// In one request for all that is missing.
     Stream,
-    /// In one request from the file's first byte: the server does not do ranges, or does them wrong.
+    /// In one request that names no range, from the file's first byte: the server does not do ranges, or does them wrong.
     Whole,
 }
 

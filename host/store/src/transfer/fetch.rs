@@ -107,8 +107,12 @@ impl Worker<'_> {
     /// One request. What came of it is in the file, and off `rest`, whichever way it ended.
     async fn attempt(self, rest: &mut Range<u64>) -> Result<Attempt, DiskFailure> {
         let mode = self.board.mode();
-        let asked = if mode == Mode::Whole { 0..self.board.size() } else { rest.clone() };
-        let mut body = match self.remote.read(asked.clone(), self.board.size()).await {
+        let asked = rest.clone();
+        let opened = match mode {
+            Mode::Whole => self.remote.read_whole(self.board.size()).await,
+            Mode::Chunks | Mode::Stream => self.remote.read(asked.clone(), self.board.size()).await,
+        };
+        let mut body = match opened {
             Ok(body) => body,
             Err(error) => return Ok(Attempt::Failed(error)),
         };
