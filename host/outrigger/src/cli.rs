@@ -215,7 +215,7 @@ pub(crate) struct Remove {
 #[command(after_help = "What a running process uses is never deleted.")]
 pub(crate) struct Prune {
     /// Size that all models together may have, such as 20GB or 20GiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: ByteSize,
 
     #[command(flatten)]
@@ -268,6 +268,15 @@ pub(crate) enum ProbeKind {
     Readyz,
 }
 
+/// A size with its unit. `50` would be bytes, and would delete all models of somebody who thinks in gigabytes.
+fn size(text: &str) -> Result<ByteSize, String> {
+    let text = text.trim();
+    if text != "0" && text.ends_with(|last: char| last.is_ascii_digit()) {
+        return Err(format!("a size has a unit; write {text}GB or {text}GiB"));
+    }
+    text.parse().map_err(|_| "it is no size; write for example 20GB or 20GiB".to_owned())
+}
+
 impl ProbeKind {
     /// The path that answers.
     pub(crate) fn path(self) -> &'static str {
@@ -308,6 +317,21 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn a_size_has_a_unit() {
+        let check = |text: &str, expected: Result<u64, &str>| {
+            assert_eq!(size(text).map(|size| size.as_u64()), expected.map_err(str::to_owned), "{text}");
+        };
+        check("50GB", Ok(50_000_000_000));
+        check("1.5 GiB", Ok(1_610_612_736));
+        check("1B", Ok(1));
+        check("0", Ok(0));
+        check("50", Err("a size has a unit; write 50GB or 50GiB"));
+        for text in ["", "-5GB", "5XB", "many", "NaN"] {
+            check(text, Err("it is no size; write for example 20GB or 20GiB"));
+        }
+    }
 
     /// What a pod's environment says of the store and the log holds for every command that has to do with them.
     #[test]
