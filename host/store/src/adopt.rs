@@ -49,14 +49,26 @@ pub(crate) fn by_headers(
     let wish = knowledge.wish(place, &reference.choice).map_err(|error| error.to_string())?;
     let weights = &wish.selection.files;
     let found = look_at(place, weights).map_err(|error| error.to_string())?;
-    let mut parts = Vec::new();
+    let (mut parts, mut recorded) = (Vec::new(), Vec::new());
     for (path, found) in weights.iter().zip(found) {
         let stamp = found.stamp().ok_or_else(|| format!("{path} is not here"))?;
         if knowledge.expected(place, path, stamp).is_some() {
-            return Err(format!("{path} is not what the record beside it says"));
+            recorded.push(path);
+            continue;
         }
         Header::read(&place.absolute(path)).map_err(|error| format!("{path}: {error}"))?;
         parts.push(Part { path: path.clone(), stamp });
+    }
+    // Had there been a record of all, and each been right, nobody would have come here.
+    match (recorded.as_slice(), parts.first()) {
+        ([], _) => {}
+        ([only], None) => return Err(format!("{only} is not what the record beside it says")),
+        (_, None) => {
+            return Err("a shard is not what the record beside it says; `outrigger verify` tells which".to_owned());
+        }
+        ([known, ..], Some(Part { path, .. })) => {
+            return Err(format!("there is a record of {known}, and none of {path} at the same commit"));
+        }
     }
     let stamp_of = |path: &RepositoryPath| place.look(path).ok().and_then(Found::stamp);
     let fits = |path: &RepositoryPath| stamp_of(path).is_some_and(|stamp| stamp.size <= TOKENIZER_BYTES_MAX);

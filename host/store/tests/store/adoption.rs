@@ -202,6 +202,18 @@ async fn a_wrong_file_is_not_loaded_offline_whatever_its_header_says() {
     assert!(fs::metadata(directory.join(Q4)).is_ok(), "nothing is moved that cannot be replaced");
 }
 
+#[tokio::test]
+async fn of_several_shards_no_right_one_is_blamed() {
+    let (test_hub, models, commit) = setup();
+    let directory = models.directory("main");
+    put(&directory, &files(1), &SHARDS);
+    note(&directory, &files(1), &commit, &SHARDS);
+    flip(&directory, SHARDS[1]);
+    let error = models.pull(&offline(&test_hub), "acme/tiny:Q8_0").await.expect_err("the second is wrong");
+    let text = crate::support::chain(&error);
+    assert!(text.contains("a shard is not what") && !text.contains(SHARDS[0]), "{text}");
+}
+
 // R7
 #[tokio::test]
 async fn without_record_and_hub_the_headers_decide_and_it_says_so() {
@@ -245,7 +257,9 @@ async fn shards_of_two_commits_are_not_a_model() {
     note(&directory, &files(1), &before, &SHARDS[..1]);
     put(&directory, &files(50), &SHARDS[1..]);
     note(&directory, &files(50), &after, &SHARDS[1..]);
-    models.pull(&offline(&test_hub), "acme/tiny:Q8_0").await.expect_err("two halves");
+    let error = models.pull(&offline(&test_hub), "acme/tiny:Q8_0").await.expect_err("two halves");
+    let text = crate::support::chain(&error);
+    assert!(text.contains(&format!("a record of {}, and none of {}", SHARDS[1], SHARDS[0])), "{text}");
     let model = models.pull(&client(&test_hub), "acme/tiny:Q8_0").await.expect("completed");
     assert_eq!(model.commit.as_ref().expect("a commit").as_str(), after);
     assert_right(&model, &files(50));
