@@ -36,7 +36,9 @@ pub(super) const WITHOUT_MEMORY: &[&str] = &[
     "dream",
     "llada",
     "llada-moe",
-    "t5encoder",
+    "rnd1",
+    "clef",
+    "wavtokenizer-dec",
 ];
 
 /// Every layer is recurrent: `llm_arch_is_recurrent`.

@@ -209,6 +209,16 @@ impl Layers<'_> {
             let every = self.header.fact("full_attention_interval").filter(|&every| every > 0).unwrap_or(usual);
             return (1..=count as u64).map(|number| one(number % every != 0)).collect();
         }
+        // A layer of these that feeds forward does nothing else.
+        if self.architecture.starts_with("nemotron_h")
+            && let Some(widths) = by_layer("feed_forward_length")
+        {
+            let kind = |(&heads, &width): (&u64, &u64)| Kind {
+                is_recurrent: heads == 0 && width == 0,
+                attends: heads > 0 && width == 0,
+            };
+            return self.heads_kv.iter().zip(&widths).map(kind).collect();
+        }
         if self.heads_kv.contains(&0) {
             return self.heads_kv.iter().map(|&heads| one(heads == 0)).collect();
         }

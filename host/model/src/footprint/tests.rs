@@ -248,6 +248,18 @@ fn recurrent_layers_keep_a_state_however_long_the_context() {
         .numbers("lfm2.attention.head_count_kv", &[0, 0, 8, 0])
         .number("lfm2.shortconv.l_cache", 3);
     assert_eq!(of(&lfm2, Workload::new(1024, 1)).kv_bytes, 8 * 64 * 2 * 2 * 1024 + 3 * 1024 * 2 * 4);
+    // Nemotron-H: what feeds forward keeps nothing.
+    let nemotron = Written::of("nemotron_h")
+        .number("nemotron_h.block_count", 4)
+        .number("nemotron_h.embedding_length", 1024)
+        .number("nemotron_h.attention.head_count", 16)
+        .number("nemotron_h.ssm.conv_kernel", 4)
+        .number("nemotron_h.ssm.inner_size", 2048)
+        .number("nemotron_h.ssm.state_size", 128)
+        .numbers("nemotron_h.attention.head_count_kv", &[0, 0, 8, 0])
+        .numbers("nemotron_h.feed_forward_length", &[0, 4096, 0, 4096]);
+    let state = (3 * 2048 + 128 * 2048) * 4;
+    assert_eq!(of(&nemotron, Workload::new(1024, 1)).kv_bytes, 8 * 64 * 2 * 2 * 1024 + state);
     // Qwen3-Next: every fourth layer attends.
     let next = Written::of("qwen3next")
         .number("qwen3next.block_count", 8)
