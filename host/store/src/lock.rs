@@ -17,9 +17,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::StoreError;
 use crate::layout::{Folder, Layout, Place, Stamp};
 use crate::limits::{LOCK_LOG_INTERVAL, LOCK_POLL};
+use crate::{Phase, Progress, StoreError};
 
 /// Held while a directory is written.
 const WRITER: &str = "lock";
@@ -73,7 +73,11 @@ enum Tried {
 
 /// Takes the writer's lock of a revision directory, which is created if need be, and waits for whoever holds it.
 /// Returns the directory anew: while we waited, it may have been removed and made again.
-pub(crate) async fn writer(layout: &Layout, reference: &HubReference) -> Result<(Place, WriterLock), StoreError> {
+pub(crate) async fn writer(
+    layout: &Layout,
+    reference: &HubReference,
+    progress: &Progress,
+) -> Result<(Place, WriterLock), StoreError> {
     let since = Instant::now();
     let mut said = Instant::now();
     loop {
@@ -90,7 +94,7 @@ pub(crate) async fn writer(layout: &Layout, reference: &HubReference) -> Result<
                 warn_once(&place.path, &why);
                 return Ok((place, WriterLock { file: None }));
             }
-            Tried::Held => {}
+            Tried::Held => progress.enter(Phase::WaitingForLock),
         }
         if said.elapsed() >= LOCK_LOG_INTERVAL {
             said = Instant::now();
@@ -263,7 +267,7 @@ pub(crate) fn of_hf(path: &Path) -> Option<File> {
 mod tests {
     use std::sync::Arc;
 
-    use model::{RepositoryId, Revision};
+    use model::{FileChoice, RepositoryId, Revision};
 
     use super::*;
 
@@ -283,6 +287,20 @@ mod tests {
         assert!(writer_now(&place).is_none());
         drop(first);
         assert!(writer_now(&place).is_some());
+    }
+
+    #[tokio::test]
+    async fn only_who_waits_says_so() {
+        let (_folder, layout, place) = place();
+        let (repository, revision) = (place.repository.clone(), place.revision.clone());
+        let reference = HubReference { repository, revision, choice: FileChoice::Preferred };
+        let progress = Progress::default();
+        let (_, held) = writer(&layout, &reference, &progress).await.expect("nobody has it");
+        assert_eq!(progress.snapshot().phase, Phase::Idle);
+        let waiting = writer(&layout, &reference, &progress);
+        tokio::time::timeout(LOCK_POLL * 2, waiting).await.expect_err("it is held");
+        assert_eq!(progress.snapshot().phase, Phase::WaitingForLock);
+        drop(held);
     }
 
     #[test]

@@ -82,8 +82,7 @@ impl Pull {
         }
         // The hub is asked before anything is created: a name that was mistyped leaves no folders behind.
         let early = if self.is_here().await? { None } else { Some(self.ask_for_new().await?) };
-        self.progress.enter(Phase::WaitingForLock);
-        let (place, lock) = lock::writer(&self.layout, &self.reference).await?;
+        let (place, lock) = lock::writer(&self.layout, &self.reference, &self.progress).await?;
         let held = Held { place, lock: Arc::new(lock) };
         // Whoever held the lock may have fetched it.
         if !is_update && let Some(model) = self.found().await? {
