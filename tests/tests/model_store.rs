@@ -125,6 +125,36 @@ fn a_model_is_pulled_listed_verified_inspected_and_removed() {
     assert!(scene.fails(&["remove", NAME]).contains("`outrigger list` shows what is"));
 }
 
+/// A mistyped folder is told of, and not made.
+#[test]
+fn who_only_looks_makes_no_folder() {
+    let scene = Scene::new();
+    let mistyped = scene.home.path().join("modles/here");
+    let shown = mistyped.display().to_string();
+    let run = |arguments: &[&str]| {
+        let output = scene.command(arguments).args(["--models-dir", &shown]).output().expect("the binary runs");
+        assert_eq!(text(&output.stdout), "");
+        assert!(!scene.home.path().join("modles").exists(), "{arguments:?}");
+        (output.status.code(), text(&output.stderr))
+    };
+    let nothing =
+        format!("there is no folder {shown}, and so no model; `outrigger pull` makes it, --models-dir names another\n");
+    for command in [["list"].as_slice(), &["list", "--json"], &["verify"], &["prune", "--max-size", "1B"]] {
+        assert_eq!(run(command), (Some(0), nothing.clone()), "{command:?}");
+    }
+    for command in ["verify", "remove"] {
+        let not_here = format!("error: cannot {command}");
+        let (code, told) = run(&[command, NAME]);
+        assert_eq!(code, Some(1));
+        assert!(told.starts_with(&not_here) && told.contains(&format!("acme/tiny is not in {shown};")), "{told}");
+    }
+    let (code, told) = run(&["inspect", NAME]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains(&format!("cannot inspect acme/tiny: there is no folder {shown}; fetch it with")), "{told}");
+    scene.ok(&["pull", NAME, "--models-dir", &shown]);
+    assert!(mistyped.join(NAME).exists());
+}
+
 // R13, R28
 #[test]
 fn main_stays_what_it_was_until_it_is_updated() {

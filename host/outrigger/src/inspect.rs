@@ -13,7 +13,7 @@ use store::Presence;
 use crate::Failure;
 use crate::cli::{Inspect, StoreArguments};
 use crate::console::{print, printable};
-use crate::models::{begin, open};
+use crate::models::{begin, existing};
 use crate::progress::size;
 use crate::wiring;
 
@@ -65,7 +65,11 @@ fn locate(given: &str, arguments: StoreArguments) -> Result<Found, Failure> {
         Err(ReferenceError::Path { .. }) => return Ok(file(path)),
         Err(error) => return Err(Failure::usage(error.into())),
     };
-    let found = open(&settings)?.find(&reference).with_context(|| format!("cannot look for {reference}"))?;
+    let Some(store) = existing(&settings)? else {
+        let why = format!("there is no folder {}", settings.models_dir()?.display());
+        return Err(missing(&reference, &why).into());
+    };
+    let found = store.find(&reference).with_context(|| format!("cannot look for {reference}"))?;
     Ok(match found {
         Presence::Complete(local) => Found {
             path: local.weights.first().cloned().context("the model has no weights")?,

@@ -8,8 +8,8 @@ use hub::Hub;
 use model::{Chosen, Commit, FileChoice, HubReference, ModelReference, RepositoryId, RepositoryPath, Revision};
 use serde_json::{Value, json};
 use store::{
-    FileState, LocalModel, Outcome, Progress, PullOptions, Removed, RemovedWhat, Store, StoredRevision, Verdict,
-    Verified,
+    FileState, LocalModel, Outcome, Progress, PullOptions, Removed, RemovedWhat, Store, StoreError, StoredRevision,
+    Verdict, Verified,
 };
 
 use crate::Failure;
@@ -22,7 +22,7 @@ use crate::progress::{self, size};
 pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
     let Pull { model, update, store } = arguments;
     let (settings, reference) = (begin(store)?, hub_reference(&model)?);
-    let store = open(&settings)?;
+    let store = Store::open(&settings.models_dir()?).map_err(anyhow::Error::from)?;
     let hub = Hub::new(settings.hub.clone()).context("cannot ask the hub")?;
     let progress = Arc::new(Progress::default());
     let options = PullOptions { update, hf_cache: settings.hf_cache.clone(), ..PullOptions::default() };
@@ -58,7 +58,7 @@ pub(crate) fn notes(local: &LocalModel) -> impl Iterator<Item = String> {
 pub(crate) fn list(arguments: List) -> Result<(), Failure> {
     let List { json, store } = arguments;
     let settings = begin(store)?;
-    let store = open(&settings)?;
+    let Some(store) = existing(&settings)? else { return Ok(say_nothing_is_here(&settings)?) };
     let revisions = store.list().context("cannot list the models")?;
     if json {
         return print(revisions.iter().map(|revision| as_json(revision).to_string()));
@@ -77,7 +77,13 @@ pub(crate) fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
     let settings = begin(store)?;
     let reference = model.as_deref().map(hub_reference).transpose()?;
     let named = reference.clone();
-    let store = open(&settings)?;
+    let store = match (existing(&settings)?, &reference) {
+        (Some(store), _) => store,
+        (None, None) => return Ok(say_nothing_is_here(&settings)?),
+        (None, Some(reference)) => {
+            return Err(anyhow::Error::new(not_here(&settings, reference)?).context("cannot verify").into());
+        }
+    };
     let progress = Arc::new(Progress::default());
     let (what, watched) =
         (reference.as_ref().map_or("all models".to_owned(), ToString::to_string), Arc::clone(&progress));
@@ -115,7 +121,11 @@ pub(crate) fn remove(arguments: Remove) -> Result<(), Failure> {
     let Remove { model, force, store } = arguments;
     let settings = begin(store)?;
     let reference = hub_reference(&model)?;
-    let removed = open(&settings)?.remove(&reference, force).with_context(|| format!("cannot remove {reference}"))?;
+    let removed = match existing(&settings)? {
+        Some(store) => store.remove(&reference, force),
+        None => Err(not_here(&settings, &reference)?),
+    };
+    let removed = removed.with_context(|| format!("cannot remove {reference}"))?;
     report(&removed);
     Ok(())
 }
@@ -124,7 +134,7 @@ pub(crate) fn remove(arguments: Remove) -> Result<(), Failure> {
 pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
     let Prune { max_size, store } = arguments;
     let settings = begin(store)?;
-    let store = open(&settings)?;
+    let Some(store) = existing(&settings)? else { return Ok(say_nothing_is_here(&settings)?) };
     let removed = store.prune(max_size.as_u64()).context("cannot prune")?;
     removed.iter().for_each(report);
     let left = store.list().context("cannot list the models")?;
@@ -150,8 +160,22 @@ pub(crate) fn begin(arguments: StoreArguments) -> Result<StoreSettings, Failure>
     Ok(settings)
 }
 
-pub(crate) fn open(settings: &StoreSettings) -> anyhow::Result<Store> {
-    Ok(Store::open(&settings.models_dir()?)?)
+/// The store of a command that fetches nothing. A folder that is missing, perhaps mistyped, is not made.
+pub(crate) fn existing(settings: &StoreSettings) -> anyhow::Result<Option<Store>> {
+    Ok(Store::open_existing(&settings.models_dir()?)?)
+}
+
+fn say_nothing_is_here(settings: &StoreSettings) -> anyhow::Result<()> {
+    let models_dir = settings.models_dir()?;
+    say(format_args!(
+        "there is no folder {}, and so no model; `outrigger pull` makes it, --models-dir names another",
+        models_dir.display()
+    ));
+    Ok(())
+}
+
+fn not_here(settings: &StoreSettings, reference: &HubReference) -> anyhow::Result<StoreError> {
+    Ok(StoreError::NotHere { reference: Box::new(reference.clone()), models_dir: settings.models_dir()? })
 }
 
 fn hub_reference(given: &str) -> Result<HubReference, Failure> {

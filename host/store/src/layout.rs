@@ -96,11 +96,25 @@ impl Layout {
     /// Opens the models directory, and creates it. It may be a link itself: the operator named it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(|source| StoreError::io("create the models directory", path, source))?;
-        let path =
+        let resolved =
             fs::canonicalize(path).map_err(|source| StoreError::io("resolve the models directory", path, source))?;
-        let dir = Dir::open_ambient_dir(&path, ambient_authority())
-            .map_err(|source| StoreError::io("open the models directory", &path, source))?;
-        Ok(Self { path, dir: Arc::new(dir) })
+        Self::resolved(resolved)
+    }
+
+    /// Opens the models directory if it is there.
+    pub(crate) fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        match fs::canonicalize(path) {
+            Ok(resolved) => Self::resolved(resolved).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::io("resolve the models directory", path, source)),
+        }
+    }
+
+    fn resolved(path: PathBuf) -> Result<Self, StoreError> {
+        match Dir::open_ambient_dir(&path, ambient_authority()) {
+            Ok(dir) => Ok(Self { path, dir: Arc::new(dir) }),
+            Err(source) => Err(StoreError::io("open the models directory", &path, source)),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

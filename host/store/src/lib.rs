@@ -63,6 +63,11 @@ impl Store {
         Ok(Self { layout: Layout::open(models_dir)? })
     }
 
+    /// Opens a models directory if it is there: for whoever only looks, or takes away.
+    pub fn open_existing(models_dir: &Path) -> Result<Option<Self>, StoreError> {
+        Ok(Layout::open_existing(models_dir)?.map(|layout| Self { layout }))
+    }
+
     /// The models directory, without links.
     #[must_use]
     pub fn models_dir(&self) -> &Path {
