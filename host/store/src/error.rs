@@ -86,6 +86,16 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// The models directory is none, and cannot become one.
+    #[error("cannot {attempt} {}; set models_dir to a directory, or to a path where one can be made", .path.display())]
+    ModelsDir {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What `models_dir` says.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A folder of the store is a symbolic link.
     #[error(
         "{} is a symbolic link, and nothing is written through links; move the directory there, bind-mount it, or name the file \
@@ -229,6 +239,15 @@ impl StoreError {
             }
             io::ErrorKind::QuotaExceeded => Self::Quota { path, source },
             _ => Self::Io { attempt, path, source },
+        }
+    }
+
+    /// A failure with the models directory itself, which the operator has named.
+    pub(crate) fn models_dir(attempt: &'static str, path: &Path, source: io::Error) -> Self {
+        match Self::io(attempt, path, source) {
+            Self::Io { attempt, path, source } => Self::ModelsDir { attempt, path, source },
+            // These say models_dir themselves, or have another way out.
+            other => other,
         }
     }
 

@@ -95,9 +95,10 @@ impl Found {
 impl Layout {
     /// Opens the models directory, and creates it. It may be a link itself: the operator named it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(path).map_err(|source| StoreError::io("create the models directory", path, source))?;
-        let resolved =
-            fs::canonicalize(path).map_err(|source| StoreError::io("resolve the models directory", path, source))?;
+        fs::create_dir_all(path)
+            .map_err(|source| StoreError::models_dir("create the models directory", path, source))?;
+        let resolved = fs::canonicalize(path)
+            .map_err(|source| StoreError::models_dir("resolve the models directory", path, source))?;
         Self::resolved(resolved)
     }
 
@@ -106,14 +107,14 @@ impl Layout {
         match fs::canonicalize(path) {
             Ok(resolved) => Self::resolved(resolved).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::io("resolve the models directory", path, source)),
+            Err(source) => Err(StoreError::models_dir("resolve the models directory", path, source)),
         }
     }
 
     fn resolved(path: PathBuf) -> Result<Self, StoreError> {
         match Dir::open_ambient_dir(&path, ambient_authority()) {
             Ok(dir) => Ok(Self { path, dir: Arc::new(dir) }),
-            Err(source) => Err(StoreError::io("open the models directory", &path, source)),
+            Err(source) => Err(StoreError::models_dir("open the models directory", &path, source)),
         }
     }
 

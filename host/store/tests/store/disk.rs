@@ -325,3 +325,19 @@ fn a_directory_of_somebody_else_is_named_with_who_we_are() {
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("permission denied to user 65534"), "{said}");
 }
+
+#[test]
+fn a_models_directory_that_cannot_be_one_is_named_with_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+    fs::write(&file, "no folder").expect("written");
+    symlink("nowhere", &link).expect("linked");
+    for wrong in [&file, &link, &file.join("models"), Path::new("/proc/models")] {
+        let told = chain(&Store::open(wrong).expect_err("no folder"));
+        let expected = format!("cannot create the models directory {}; set models_dir to a directory", wrong.display());
+        assert!(told.starts_with(&expected), "{told}");
+    }
+    let told = chain(&Store::open_existing(&file).expect_err("no folder"));
+    assert!(told.contains("set models_dir to a directory"), "{told}");
+    assert!(Store::open_existing(&link).expect("an answer").is_none());
+}
