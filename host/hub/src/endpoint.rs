@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused_without_repeating_it() {
-        let refusal = |why: &str| format!("cannot use the hub's endpoint (HF_ENDPOINT): {why}");
+        let refusal = |why: &str| format!("cannot use the hub's address: {why}");
         let no_url = refusal("it is not a URL; write https://huggingface.co");
         check("", Err(&no_url));
         check("huggingface.co", Err(&no_url));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
+use crate::proxy::Proxy;
 use crate::refusal::Refusal;
 use crate::token::{TokenError, TokenSource};
 
@@ -19,7 +20,7 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 #[non_exhaustive]
 pub enum HubError {
     /// The endpoint cannot be one. It is not repeated: a mistyped one may hold a credential.
-    #[error("cannot use the hub's endpoint (HF_ENDPOINT): {why}")]
+    #[error("cannot use the hub's address: {why}")]
     Endpoint {
         /// What is wrong, and what would be right.
         why: &'static str,
@@ -70,12 +71,14 @@ pub enum HubError {
         why: String,
     },
     /// No connection came about.
-    #[error("cannot reach {origin} for {what}: {obstacle}")]
+    #[error("cannot reach {origin} for {what}{}: {obstacle}", .proxy.as_ref().map(|it| format!(" through {it}")).unwrap_or_default())]
     Unreachable {
         /// What was wanted.
         what: String,
         /// Scheme, host and port.
         origin: String,
+        /// What it went through.
+        proxy: Option<Proxy>,
         /// What stood in the way.
         obstacle: Obstacle,
         /// The layer below.
@@ -182,7 +185,9 @@ pub enum HubError {
     #[error(transparent)]
     Refused(Box<Refusal>),
     /// The hub answered with something that is not an answer to what was asked.
-    #[error("cannot make sense of what {origin} answered about {what}: {why}; check that HF_ENDPOINT is a hub")]
+    #[error(
+        "cannot make sense of what {origin} answered about {what}: {why}; check that the hub's address is one of a hub"
+    )]
     Answer {
         /// What was wanted.
         what: String,
@@ -209,14 +214,14 @@ pub enum HubError {
 pub enum Obstacle {
     /// The name has no address.
     #[error(
-        "its name does not resolve; check the network, the name in HF_ENDPOINT, and whether a proxy must be set (HTTPS_PROXY)"
+        "its name does not resolve; check the network, the hub's address, and whether a proxy must be set (HTTPS_PROXY)"
     )]
     Name,
     /// The name leads where no hub is.
     #[error("its name resolves to a link-local address or a metadata service, where no hub is")]
     ForbiddenAddress,
     /// Nobody listens.
-    #[error("the connection was refused; check the port in HF_ENDPOINT, and that the hub runs")]
+    #[error("the connection was refused; check the port in the hub's address, and that the hub runs")]
     ConnectionRefused,
     /// No connection in time.
     #[error("no connection within the time allowed; check the network and whether a proxy must be set (HTTPS_PROXY)")]
@@ -230,11 +235,16 @@ pub enum Obstacle {
     #[error("the TLS handshake failed; check that the port speaks https, and that no proxy is in the way")]
     Tls,
     /// The proxy wants to know who asks.
-    #[error("the proxy asks for a login; write it into HTTPS_PROXY as http://user:password@proxy:port")]
+    #[error("the proxy asks for a login; write it there as http://user:password@proxy:port")]
     ProxyLogin,
     /// The proxy did not connect.
-    #[error("the proxy did not connect; check HTTPS_PROXY and NO_PROXY")]
+    #[error("the proxy did not connect; check that it may reach the hub, or name the hub in NO_PROXY")]
     Proxy,
+    /// The proxy itself is out of reach.
+    #[error(
+        "the proxy cannot be reached; check its address there, that it runs, and whether NO_PROXY should name the hub"
+    )]
+    ProxyUnreachable,
     /// Anything else.
     #[error("the connection failed; check the network")]
     Other,

@@ -17,6 +17,7 @@ use crate::config::HubConfig;
 use crate::error::HubError;
 use crate::limits::{LOCATION_BYTES_MAX, POOL_IDLE_TIMEOUT, REDIRECTS_MAX, WARNINGS_MAX};
 use crate::obstacle;
+use crate::proxy::Proxy;
 use crate::shown::{shown, shown_url};
 use crate::token::{Token, TokenSource, percent_decoded};
 
@@ -179,8 +180,9 @@ impl<'a> Journey<'a> {
         let after = config.timeouts.connect + config.timeouts.idle;
         let origin = || self.next.origin().ascii_serialization();
         let what = || self.subject.what.clone();
+        let proxy = || if is_here { None } else { Proxy::of(&self.next) };
         match timeout(after, request.send()).await {
-            Ok(sent) => sent.map_err(|error| obstacle::unsent(error, what(), origin())),
+            Ok(sent) => sent.map_err(|error| obstacle::unsent(error, what(), origin(), proxy())),
             Err(_) => Err(HubError::Silent { what: what(), origin: origin(), after }),
         }
     }

@@ -5,14 +5,23 @@ use std::io;
 
 use crate::address::ResolveError;
 use crate::error::{HubError, Obstacle};
+use crate::proxy::Proxy;
 
 /// The error of a request that got no answer.
-pub(crate) fn unsent(error: reqwest::Error, what: String, origin: String) -> HubError {
+pub(crate) fn unsent(error: reqwest::Error, what: String, origin: String, proxy: Option<Proxy>) -> HubError {
     // Without the address: its query may be a signature.
     let error = error.without_url();
     if error.is_connect() {
-        let obstacle = obstacle(&error);
-        return HubError::Unreachable { what, origin, obstacle, source: error.into() };
+        let obstacle = match obstacle(&error) {
+            // Whoever is asked through a proxy is neither looked up nor connected to from here.
+            Obstacle::Name | Obstacle::ForbiddenAddress | Obstacle::ConnectionRefused | Obstacle::Slow
+                if proxy.is_some() =>
+            {
+                Obstacle::ProxyUnreachable
+            }
+            obstacle => obstacle,
+        };
+        return HubError::Unreachable { what, origin, proxy, obstacle, source: error.into() };
     }
     broken(error, what, 0)
 }

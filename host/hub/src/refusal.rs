@@ -192,7 +192,7 @@ impl Refusal {
             }
             RefusalKind::FileMissing => write!(f, "{origin} has no {what} ({status}); see the files at {page}"),
             RefusalKind::Missing => {
-                write!(f, "{origin} has no {what} ({status}); check the name, the revision and HF_ENDPOINT")
+                write!(f, "{origin} has no {what} ({status}); check the name, the revision and the hub's address")
             }
             RefusalKind::TooMany => {
                 write!(f, "{origin} counts too many requests and refuses {what} for now ({status})")?;
@@ -207,10 +207,10 @@ impl Refusal {
             RefusalKind::Storage => write!(
                 f,
                 "{origin}, where the hub keeps {what}, refuses its own signed address ({status}); check this machine's clock, try again, \
-                 and if the hub itself has moved to {origin}, set HF_ENDPOINT to it"
+                 and if the hub itself has moved to {origin}, make that the hub's address"
             ),
             RefusalKind::Unexpected => {
-                write!(f, "{origin} answered {status} for {what}; check HF_ENDPOINT and the proxy settings")
+                write!(f, "{origin} answered {status} for {what}; check the hub's address and the proxy settings")
             }
         }
     }

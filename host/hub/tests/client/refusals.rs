@@ -130,7 +130,7 @@ async fn a_mirrors_refusals_without_a_code_make_sense_too() {
     hub.fault(Fault::new(Match::any()).status(404));
     let error = refusal(&hub, None, Ask::File(README)).await;
     assert_eq!(error.refusal().map(hub::Refusal::kind), Some(RefusalKind::Missing));
-    assert!(error.to_string().contains("check the name, the revision and HF_ENDPOINT"), "{error}");
+    assert!(error.to_string().contains("check the name, the revision and the hub's address"), "{error}");
     let hub = builder().start();
     // olah: what is missing is a missing repository, with 401.
     hub.fault(Fault::new(Match::any()).status(401).header("X-Error-Code", "RepoNotFound"));
