@@ -451,6 +451,43 @@ fn a_token_that_must_be_explicit_is_discovered_by_no_command() {
     assert_eq!(scene.hub.requests().len(), 0);
 }
 
+/// A pod's environment is for all of its programs.
+#[test]
+fn what_the_environment_says_wrongly_of_the_hub_is_nothing_to_who_does_not_ask_it() {
+    let scene = Scene::new();
+    let path = scene.ok(&["pull", NAME]);
+    let file = format!("file:{}", path.trim_end());
+    for (variable, value) in [("HF_ENDPOINT", "no address"), ("HF_TOKEN", "hf secret"), ("HF_HUB_OFFLINE", "perhaps")] {
+        let run = |arguments: &[&str]| {
+            let output = scene.command(arguments).env(variable, value).output().expect("the binary runs");
+            (output.status.code(), text(&output.stderr))
+        };
+        for arguments in [
+            ["list"].as_slice(),
+            &["verify"],
+            &["inspect", NAME],
+            &["inspect", path.trim_end()],
+            &["prune", "--max-size", "1GB"],
+            &["run", "--model", &file, "--max-tokens", "1", "hi"],
+        ] {
+            let (code, told) = run(arguments);
+            assert_eq!(code, Some(0), "{variable} {arguments:?}: {told}");
+        }
+        // Whether the network may be used is in doubt, and said.
+        if variable != "HF_HUB_OFFLINE" {
+            for arguments in [["pull", "acme/other"].as_slice(), &["serve", "--model", NAME]] {
+                let (code, told) = run(arguments);
+                assert_eq!(code, Some(2), "{variable} {arguments:?}: {told}");
+                assert!(told.contains(variable) && !told.contains(value), "{told}");
+            }
+        }
+    }
+    let mut remove = scene.command(&["remove", NAME]);
+    let removed =
+        remove.env("HF_ENDPOINT", "no address").env("HF_TOKEN", "hf secret").status().expect("the binary runs");
+    assert!(removed.success());
+}
+
 /// Two quantisations of one model.
 fn two_quantisations() -> Scene {
     let [large, small] = [["Hello", " there"], ["Hi", " you"]].map(|words| Markov::default().chain(&words).to_bytes());

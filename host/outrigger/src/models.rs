@@ -22,8 +22,8 @@ use crate::progress::{self, size};
 pub(crate) fn pull(arguments: Pull) -> Result<(), Failure> {
     let Pull { model, update, store } = arguments;
     let (settings, reference) = (begin(store)?, hub_reference(&model)?);
+    let hub = Hub::new(settings.hub().map_err(Failure::usage)?).context("cannot ask the hub")?;
     let store = Store::open(&settings.models_dir()?).map_err(anyhow::Error::from)?;
-    let hub = Hub::new(settings.hub.clone()).context("cannot ask the hub")?;
     let progress = Arc::new(Progress::default());
     let options = PullOptions { update, hf_cache: settings.hf_cache.clone(), ..PullOptions::default() };
     let work = store.pull(&hub, &reference, options, &progress);

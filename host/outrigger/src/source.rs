@@ -48,7 +48,7 @@ impl Source {
             ModelReference::Hub(reference) => Self::Hub(Box::new(HubSource {
                 reference: reference.clone(),
                 store: Store::open(&settings.models_dir()?)?,
-                hub: Hub::new(settings.hub.clone())?,
+                hub: Hub::new(settings.hub()?)?,
                 options: PullOptions { hf_cache: settings.hf_cache.clone(), ..PullOptions::default() },
             })),
         })

@@ -60,6 +60,9 @@ impl Settings {
         };
         let model = at_home(ModelReference::parse(model)?);
         let store = StoreSettings::from_said(&said)?;
+        if matches!(model, ModelReference::Hub(_)) {
+            store.hub()?;
+        }
         let listen = listen_address(said.listen.as_deref(), said.listen_insecure.unwrap_or(false))?;
         Ok(Self {
             model_id: said.model_id.filter(|id| !id.is_empty()).unwrap_or_else(|| model.default_id()),

@@ -16,8 +16,9 @@ pub(crate) struct StoreSettings {
     models_dir: Option<PathBuf>,
     /// What Hugging Face's tools have downloaded: copied from there instead of fetched again.
     pub(crate) hf_cache: Option<PathBuf>,
-    /// The hub, and how it is asked.
-    pub(crate) hub: HubConfig,
+    /// The hub, and how it is asked; or what is wrong with what the environment says of it, which may be meant for other
+    /// programs and is nothing to those of our commands that do not ask the hub.
+    hub: Result<HubConfig, String>,
     /// The log's form and filter.
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
@@ -42,8 +43,19 @@ impl StoreSettings {
     }
 
     fn with_environment(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let endpoint = said.hf_endpoint.clone().filter(|given| !given.is_empty()).or_else(|| variable("HF_ENDPOINT"));
-        let (tokens, is_token_literal) = tokens(said, variable)?;
+        let own_endpoint = said.hf_endpoint.as_ref().filter(|given| !given.is_empty());
+        let own_endpoint = own_endpoint.map(|given| Endpoint::parse(given).context("`hf_endpoint`")).transpose()?;
+        let own_tokens = own_tokens(said, variable)?;
+        let is_token_literal = matches!(own_tokens, Some((_, true)));
+        let hub = || {
+            anyhow::Ok(HubConfig {
+                endpoint: own_endpoint.map_or_else(|| endpoint(variable), Ok)?,
+                offline: offline(said, variable),
+                tokens: own_tokens.map_or_else(|| tokens(variable), |(tokens, _)| Ok(tokens))?,
+                ca_files: said.ca_files.iter().flatten().map(|path| at_home(path, variable)).collect(),
+                ..HubConfig::default()
+            })
+        };
         let quiet = if std::io::stderr().is_terminal() { "warn" } else { "info" };
         Ok(Self {
             models_dir: said
@@ -52,13 +64,7 @@ impl StoreSettings {
                 .map(|path| at_home(path, variable))
                 .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".outrigger").join("models"))),
             hf_cache: hf_cache(variable),
-            hub: HubConfig {
-                endpoint: endpoint.map_or_else(|| Ok(Endpoint::default()), |given| Endpoint::parse(&given))?,
-                offline: offline(said, variable),
-                tokens,
-                ca_files: said.ca_files.iter().flatten().map(|path| at_home(path, variable)).collect(),
-                ..HubConfig::default()
-            },
+            hub: hub().map_err(|error| format!("{error:#}")),
             log_format: said.log_format.unwrap_or(LogFormat::Auto),
             log: said.log.clone().unwrap_or_else(|| quiet.to_owned()),
             is_token_literal,
@@ -69,6 +75,11 @@ impl StoreSettings {
     /// The folder of downloaded models.
     pub(crate) fn models_dir(&self) -> anyhow::Result<PathBuf> {
         self.models_dir.clone().context("there is no home directory for models; name a folder with --models-dir")
+    }
+
+    /// The hub, and how it is asked, for whoever is about to ask it.
+    pub(crate) fn hub(&self) -> anyhow::Result<HubConfig> {
+        self.hub.clone().map_err(anyhow::Error::msg)
     }
 
     /// Says in the log what an operator should know, once there is one.
@@ -83,7 +94,8 @@ impl StoreSettings {
             tracing::warn!("{name} is neither 1 nor 0 and counts as 0: the network may be used");
         }
         // R5: the source, never the value.
-        match self.hub.tokens.read() {
+        let Ok(hub) = &self.hub else { return };
+        match hub.tokens.read() {
             Ok(Some((_, source))) => tracing::debug!(%source, "a token for the hub was found"),
             Ok(None) => tracing::debug!("no token for the hub; models that need one are refused"),
             Err(error) => tracing::warn!("{error}"),
@@ -98,6 +110,12 @@ fn hf_cache(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
         .or_else(|| Some(path("HF_HOME")?.join("hub")))
         .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
         .or_else(|| Some(path("HOME")?.join(".cache").join("huggingface").join("hub")))
+}
+
+/// The hub that Hugging Face's tools ask.
+fn endpoint(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Endpoint> {
+    variable("HF_ENDPOINT")
+        .map_or_else(|| Ok(Endpoint::default()), |given| Endpoint::parse(&given).context("HF_ENDPOINT"))
 }
 
 /// Why no network may be used, if so.
@@ -127,31 +145,31 @@ fn is_set(value: Option<String>) -> bool {
     value.is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()))
 }
 
-/// R1 to R5: the configuration's token, or else those that the environment and the Hugging Face CLI have.
-fn tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<(Tokens, bool)> {
-    let mut tokens = Tokens::none();
+/// R1 to R5: the configuration's token and whether it stands there itself, unless those that the environment and the
+/// Hugging Face CLI have are to be taken.
+fn own_tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<(Tokens, bool)>> {
     if let Some((key, text)) = configured(said)? {
         let secret = text.parse(key)?;
         let is_literal = matches!(secret, Secret::Literal(_));
-        tokens = match secret {
+        let tokens = match secret {
             Secret::Literal(value) if value.is_empty() => {
                 bail!(
                     "`{key}` is empty; leave it out, or write \"${{file:/run/secrets/hf_token}}\" or \"${{env:NAME}}\""
                 )
             }
             Secret::Literal(value) => {
-                tokens.value(&value, TokenSource::Config(format!("`{key}` of the configuration")))?
+                Tokens::none().value(&value, TokenSource::Config(format!("`{key}` of the configuration")))?
             }
-            Secret::File(path) => tokens.required_file(at_home(&path, variable)),
+            Secret::File(path) => Tokens::none().required_file(at_home(&path, variable)),
             Secret::Environment(name) => {
                 let value = variable(&name).unwrap_or_default();
                 if value.trim().is_empty() {
                     bail!("`{key}` names the environment variable {name}, which is not set");
                 }
-                tokens.value(&value, TokenSource::Config(format!("{name}, named by `{key}`")))?
+                Tokens::none().value(&value, TokenSource::Config(format!("{name}, named by `{key}`")))?
             }
         };
-        return Ok((tokens, is_literal));
+        return Ok(Some((tokens, is_literal)));
     }
     if said.require_explicit_token == Some(true) {
         if let Some(found) = TOKEN_VARIABLES.into_iter().chain(["HF_TOKEN_PATH"]).find(|name| variable(name).is_some())
@@ -161,10 +179,16 @@ fn tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Res
                  \"${{env:HF_TOKEN}}\" or \"${{file:/run/secrets/hf_token}}\""
             );
         }
-        return Ok((tokens, false));
+        return Ok(Some((Tokens::none(), false)));
     }
+    Ok(None)
+}
+
+/// R4: the tokens that the environment and the Hugging Face CLI have.
+fn tokens(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Tokens> {
+    let mut tokens = Tokens::none();
     if is_set(variable("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
-        return Ok((tokens, false));
+        return Ok(tokens);
     }
     for name in TOKEN_VARIABLES {
         if let Some(value) = variable(name) {
@@ -179,7 +203,7 @@ fn tokens(said: &Said, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Res
         path("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/token")),
         path("HOME").map(|home| home.join(".cache/huggingface/token")),
     ];
-    Ok((homes.into_iter().flatten().fold(tokens, Tokens::file), false))
+    Ok(homes.into_iter().flatten().fold(tokens, Tokens::file))
 }
 
 /// R2: three names for one key. The same token under two of them is no contradiction.
@@ -204,7 +228,7 @@ mod tests {
 
     fn source(said: &Said, environment: &[(&str, &str)]) -> Option<String> {
         let settings = resolve(said, environment).expect("settings");
-        settings.hub.tokens.read().expect("a readable token").map(|(_, source)| source.to_string())
+        settings.hub().expect("a hub").tokens.read().expect("a readable token").map(|(_, source)| source.to_string())
     }
 
     // R4
@@ -317,19 +341,44 @@ mod tests {
         assert_eq!(unclear(&Said { offline: Some(true), ..Said::default() }, "maybe"), None);
     }
 
+    /// What the environment says of the hub counts where the hub is asked; what we were told ourselves, at once.
+    #[test]
+    fn what_is_wrong_is_said_to_whom_it_concerns() {
+        for (variable, value, expected) in [
+            ("HF_ENDPOINT", "hub.example", "HF_ENDPOINT: cannot use the hub's address: it is not a URL"),
+            ("HF_TOKEN", "hf_a b", "cannot use the token from HF_TOKEN: it holds a space"),
+        ] {
+            let settings = resolve(&Said::default(), &[(variable, value)]).expect("settings");
+            let error = settings.hub().expect_err("unusable").to_string();
+            assert!(error.starts_with(expected), "{error}");
+            let said = Said {
+                hf_endpoint: Some("https://own.example".to_owned()),
+                hf_token: Some("hf_own".into()),
+                ..Said::default()
+            };
+            resolve(&said, &[(variable, value)]).expect("settings").hub().expect("it is not asked for");
+        }
+        let said = Said { hf_endpoint: Some("hub.example".to_owned()), ..Said::default() };
+        let error = format!("{:#}", resolve(&said, &[]).expect_err("unusable"));
+        assert!(error.starts_with("`hf_endpoint`: cannot use the hub's address: it is not a URL"), "{error}");
+        let said = Said { hf_token: Some("hf_a b".into()), ..Said::default() };
+        resolve(&said, &[]).expect_err("unusable");
+    }
+
     // X2
     #[test]
     fn the_environment_of_hugging_faces_tools_counts_where_nothing_was_said() {
         let at = |said: &Said, environment: &[(&str, &str)]| {
-            resolve(said, environment).expect("settings").hub.endpoint.to_string()
+            resolve(said, environment).expect("settings").hub().expect("a hub").endpoint.to_string()
         };
         assert_eq!(at(&Said::default(), &[]), "https://huggingface.co");
         assert_eq!(at(&Said::default(), &[("HF_ENDPOINT", "https://hub.example")]), "https://hub.example");
         let said = Said { hf_endpoint: Some("https://own.example".to_owned()), ..Said::default() };
         assert_eq!(at(&said, &[("HF_ENDPOINT", "https://hub.example")]), "https://own.example");
 
-        let offline =
-            |said: &Said, environment: &[(&str, &str)]| resolve(said, environment).expect("settings").hub.offline;
+        let offline = |said: &Said, environment: &[(&str, &str)]| {
+            resolve(said, environment).expect("settings").hub().expect("a hub").offline
+        };
         assert_eq!(offline(&Said::default(), &[("HF_HUB_OFFLINE", "0")]), None);
         assert_eq!(offline(&Said::default(), &[("HF_HUB_OFFLINE", "yes")]).as_deref(), Some("HF_HUB_OFFLINE is set"));
         let said = Said { offline: Some(false), ..Said::default() };
