@@ -451,6 +451,24 @@ fn a_token_that_must_be_explicit_is_discovered_by_no_command() {
     assert_eq!(scene.hub.requests().len(), 0);
 }
 
+#[test]
+fn what_prune_may_not_touch_is_named_after_what_it_removed() {
+    let scene = Scene::new();
+    scene.ok(&["pull", NAME]);
+    let commit = scene.hub.commit(NAME, "main");
+    scene.ok(&["pull", &format!("{NAME}@{commit}")]);
+    let parts = scene.directory("main").join(".cache/outrigger/parts");
+    let _ = std::fs::remove_dir_all(&parts);
+    std::os::unix::fs::symlink(scene.home.path(), &parts).expect("linked");
+    let told = scene.fails(&["prune", "--max-size", "1B"]);
+    let (removed, failed) = told.split_once("error: not all that was to go could be removed:\n").expect("an error");
+    for revision in [NAME.to_owned(), format!("{NAME}@{commit}")] {
+        assert!(removed.contains(&format!("removed {revision}: ")), "{told}");
+    }
+    assert!(failed.starts_with(&format!("  {} is a symbolic link", parts.display())), "{told}");
+    assert_eq!(failed.lines().count(), 1, "{told}");
+}
+
 /// A pod's environment is for all of its programs.
 #[test]
 fn what_the_environment_says_wrongly_of_the_hub_is_nothing_to_who_does_not_ask_it() {

@@ -8,8 +8,8 @@ use hub::Hub;
 use model::{Chosen, Commit, FileChoice, HubReference, ModelReference, RepositoryId, RepositoryPath, Revision};
 use serde_json::{Value, json};
 use store::{
-    FileState, LocalModel, Outcome, Progress, PullOptions, Removed, RemovedWhat, Store, StoreError, StoredRevision,
-    Verdict, Verified,
+    FileState, LocalModel, Outcome, Progress, Pruned, PullOptions, Removed, RemovedWhat, Store, StoreError,
+    StoredRevision, Verdict, Verified,
 };
 
 use crate::Failure;
@@ -135,7 +135,7 @@ pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
     let Prune { max_size, store } = arguments;
     let settings = begin(store)?;
     let Some(store) = existing(&settings)? else { return Ok(say_nothing_is_here(&settings)?) };
-    let removed = store.prune(max_size.as_u64()).context("cannot prune")?;
+    let Pruned { removed, failures } = store.prune(max_size.as_u64()).context("cannot prune")?;
     removed.iter().for_each(report);
     let left = store.list().context("cannot list the models")?;
     let left_bytes =
@@ -145,10 +145,14 @@ pub(crate) fn prune(arguments: Prune) -> Result<(), Failure> {
         let in_use = in_use.collect::<Vec<_>>().join(", ");
         let in_use = if in_use.is_empty() { in_use } else { format!("; in use, and kept: {in_use}") };
         say(format_args!("{} are left, more than {}{in_use}", size(left_bytes), size(max_size.as_u64())));
-    } else if removed.is_empty() {
+    } else if removed.is_empty() && failures.is_empty() {
         say(format_args!("the models fit {} already", size(max_size.as_u64())));
     }
-    Ok(())
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let failures = failures.into_iter().map(|error| format!("\n  {:#}", anyhow::Error::from(error)));
+    Err(anyhow!("not all that was to go could be removed:{}", failures.collect::<String>()).into())
 }
 
 /// The settings, with the log started.

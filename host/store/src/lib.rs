@@ -44,7 +44,7 @@ pub use presence::Presence;
 pub use progress::{Phase, Progress, Snapshot};
 pub use pull::PullOptions;
 pub use recheck::{Outcome, Verdict};
-pub use remove::{Removed, RemovedWhat};
+pub use remove::{Pruned, Removed, RemovedWhat};
 pub use verify::{Content, Verified};
 
 use crate::layout::Layout;
@@ -113,8 +113,9 @@ impl Store {
     }
 
     /// Makes the store smaller than `size_bytes_max`. What was not used for longest goes first, and nothing that is in use.
-    /// Unfinished downloads and files set aside that are older than [`ORPHAN_AGE`] go in any case.
-    pub fn prune(&self, size_bytes_max: u64) -> Result<Vec<Removed>, StoreError> {
+    /// Unfinished downloads and files set aside that are older than [`ORPHAN_AGE`] go in any case. What cannot be removed
+    /// keeps nothing else from being so.
+    pub fn prune(&self, size_bytes_max: u64) -> Result<Pruned, StoreError> {
         remove::prune(&self.layout, size_bytes_max, SystemTime::now())
     }
 }

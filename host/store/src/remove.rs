@@ -45,6 +45,15 @@ pub enum RemovedWhat {
     Orphans,
 }
 
+/// What became of making the store smaller.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// What was taken away.
+    pub removed: Vec<Removed>,
+    /// Why something else that was to go could not be taken away; each names its path.
+    pub failures: Vec<StoreError>,
+}
+
 /// Removes what a reference names: the revision directory, or of several quantisations in it the one that is named.
 pub(crate) fn remove(layout: &Layout, reference: &HubReference, is_forced: bool) -> Result<Removed, StoreError> {
     let not_here =
@@ -151,11 +160,13 @@ fn unshared_bytes(directory: &Path) -> u64 {
 
 /// Makes the store smaller than `size_bytes_max`: first what nobody came back to for [`ORPHAN_AGE`], then whole revision
 /// directories, the one that was not used for longest first, and none that is in use.
-pub(crate) fn prune(layout: &Layout, size_bytes_max: u64, now: SystemTime) -> Result<Vec<Removed>, StoreError> {
-    empty_trash(layout)?;
-    let mut all = Vec::new();
+pub(crate) fn prune(layout: &Layout, size_bytes_max: u64, now: SystemTime) -> Result<Pruned, StoreError> {
+    let mut pruned = Pruned { failures: empty_trash(layout)?, ..Pruned::default() };
     for place in places(layout)? {
-        all.extend(remove_orphans(&place, now)?);
+        match remove_orphans(&place, now) {
+            Ok(orphans) => pruned.removed.extend(orphans),
+            Err(error) => pruned.failures.push(error),
+        }
     }
     let mut candidates: Vec<StoredRevision> = list(layout)?.into_iter().filter(|it| !it.is_in_use).collect();
     candidates.sort_by_key(|candidate| last_use(candidate, now));
@@ -166,14 +177,14 @@ pub(crate) fn prune(layout: &Layout, size_bytes_max: u64, now: SystemTime) -> Re
         let (repository, revision) = (candidate.repository, candidate.revision);
         let reference = HubReference { repository, revision, choice: FileChoice::Preferred };
         match remove(layout, &reference, false) {
-            Ok(removed) => all.push(removed),
+            Ok(removed) => pruned.removed.push(removed),
             // Somebody took it up, or away, since it was listed.
             Err(StoreError::InUse { .. } | StoreError::NotHere { .. }) => {}
             Err(error @ StoreError::NoLocks { .. }) => tracing::warn!(%error, "a model is kept"),
-            Err(error) => return Err(error),
+            Err(error) => pruned.failures.push(error),
         }
     }
-    Ok(all)
+    Ok(pruned)
 }
 
 /// When a revision was last used, else last verified, else put there: somebody may have done so for its first use. A time
@@ -202,13 +213,14 @@ fn total_bytes(layout: &Layout) -> Result<u64, StoreError> {
     Ok(places(layout)?.iter().map(own).fold(0, u64::saturating_add))
 }
 
-/// Finishes what a process that was killed had begun to remove.
-fn empty_trash(layout: &Layout) -> Result<(), StoreError> {
-    let Some(trash) = layout.root()?.step(TRASH, false)? else { return Ok(()) };
-    for (name, _) in trash.entries(WALK_ENTRIES_MAX)? {
-        delete(&trash, &name).map_err(|source| StoreError::io("delete", trash.path.join(&name), source))?;
-    }
-    Ok(())
+/// Finishes what a process that was killed had begun to remove, as far as that can be done.
+fn empty_trash(layout: &Layout) -> Result<Vec<StoreError>, StoreError> {
+    let Some(trash) = layout.root()?.step(TRASH, false)? else { return Ok(Vec::new()) };
+    let failure = |(name, _): (String, _)| {
+        let source = delete(&trash, &name).err()?;
+        Some(StoreError::io("delete", trash.path.join(name), source))
+    };
+    Ok(trash.entries(WALK_ENTRIES_MAX)?.into_iter().filter_map(failure).collect())
 }
 
 /// Removes part files, copies and files set aside that are older than [`ORPHAN_AGE`]; nothing while a pull is at work.
@@ -287,9 +299,9 @@ mod tests {
     fn what_nobody_came_back_to_goes_after_a_week() {
         let (_folder, layout, place) = left_behind();
         let hour = Duration::from_hours(1);
-        assert_eq!(prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE - hour).expect("pruned"), []);
+        assert_eq!(prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE - hour).expect("pruned").removed, []);
         assert!(ORPHANS.iter().all(|orphan| place.path.join(".cache").join(orphan).exists()));
-        let removed = prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE + hour).expect("pruned");
+        let removed = prune(&layout, u64::MAX, SystemTime::now() + ORPHAN_AGE + hour).expect("pruned").removed;
         assert_eq!(removed.len(), 1);
         assert_eq!((&removed[0].what, removed[0].freed_bytes), (&RemovedWhat::Orphans, 55));
         assert!(!are_there(&place));
@@ -302,7 +314,7 @@ mod tests {
         let (_folder, layout, place) = left_behind();
         let later = SystemTime::now() + ORPHAN_AGE * 2;
         let writer = lock::writer_now(&place).expect("nobody else");
-        assert_eq!(prune(&layout, u64::MAX, later).expect("pruned"), []);
+        assert_eq!(prune(&layout, u64::MAX, later).expect("pruned").removed, []);
         assert!(are_there(&place));
         drop(writer);
         prune(&layout, u64::MAX, later).expect("pruned");

@@ -303,7 +303,7 @@ async fn what_is_in_use_on_a_read_only_mount_is_not_removed_from_elsewhere() {
     let view = volume.read_only_view();
     let model = pull(&Store::open(&view.path()).expect("a store"), &offline(&test_hub), "acme/tiny").await;
     let model = model.expect("complete");
-    assert_eq!(store.prune(0).expect("pruned"), []);
+    assert_eq!(store.prune(0).expect("pruned").removed, []);
     let error = store.remove(&reference("acme/tiny"), false).expect_err("it is in use");
     assert!(matches!(error, StoreError::InUse { .. }), "{}", chain(&error));
     drop(model);

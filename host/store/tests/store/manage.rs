@@ -1,6 +1,7 @@
 //! Seeing what is there, checking it, and taking it away.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -195,9 +196,9 @@ async fn prune_takes_what_was_not_used_for_longest_and_never_what_is_in_use() {
     used("acme/tiny/main", hours(2));
     used("acme/other/main", hours(9));
     used(&format!("acme/tiny/{commit}"), hours(5));
-    assert_eq!(models.store.prune(u64::MAX).expect("pruned"), []);
+    assert_eq!(models.store.prune(u64::MAX).expect("pruned").removed, []);
 
-    let removed = models.store.prune(700_000).expect("pruned");
+    let removed = models.store.prune(700_000).expect("pruned").removed;
     let directories: Vec<_> = removed.iter().map(|it| it.directory.clone()).collect();
     assert_eq!(directories, [models.store.models_dir().join("acme/other/main")]);
     assert!(!models.store.models_dir().join("acme/other").exists());
@@ -205,12 +206,53 @@ async fn prune_takes_what_was_not_used_for_longest_and_never_what_is_in_use() {
     // Used again, it is no longer the one that goes.
     drop(models.pull(&hub, &pinned).await.expect("it is here"));
     let held = models.find(&pinned);
-    let removed = models.store.prune(0).expect("pruned");
+    let removed = models.store.prune(0).expect("pruned").removed;
     assert_eq!(removed.len(), 1);
     assert_eq!(removed[0].directory, models.directory("main"));
     drop(held);
-    assert_eq!(models.store.prune(0).expect("pruned").len(), 1);
+    assert_eq!(models.store.prune(0).expect("pruned").removed.len(), 1);
     assert_nothing_left(&models);
+}
+
+/// One directory that belongs to somebody else, and something in the trash that did not go either.
+#[tokio::test]
+async fn prune_goes_on_behind_what_it_may_not_remove() {
+    let (test_hub, models) = (two(), Models::new());
+    for given in ["acme/other", "acme/tiny"] {
+        drop(models.pull(&client(&test_hub), given).await.expect("pulled"));
+    }
+    let trash = models.store.models_dir().join(".trash");
+    for doomed in ["0", "1", "2"] {
+        fs::create_dir_all(trash.join(doomed)).expect("a folder");
+        fs::write(trash.join(doomed).join("model.gguf"), "old").expect("written");
+    }
+    let theirs = [trash.join("1"), models.store.models_dir().join("acme/other")];
+    let mode = |folder: &Path, mode| fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("set");
+    mode(models.folder.path(), 0o755);
+    let chmod = std::process::Command::new("chmod").args(["-R", "a+rwX"]).arg(models.store.models_dir()).status();
+    assert!(chmod.expect("chmod runs").success());
+    for folder in &theirs {
+        mode(folder, 0o555);
+    }
+
+    // No rights bind root: somebody else, as far as files and this thread are concerned.
+    let ourselves = nix::unistd::geteuid();
+    nix::unistd::setfsuid(if ourselves.is_root() { nix::unistd::Uid::from_raw(65_534) } else { ourselves });
+    let pruned = models.store.prune(0);
+    nix::unistd::setfsuid(ourselves);
+
+    for folder in &theirs {
+        mode(folder, 0o755);
+    }
+    let pruned = pruned.expect("pruned");
+    let removed: Vec<_> = pruned.removed.iter().map(|it| it.directory.clone()).collect();
+    assert_eq!(removed, [models.directory("main")]);
+    let told: Vec<_> = pruned.failures.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (told, path) in told.iter().zip([&theirs[0], &theirs[1].join("main")]) {
+        assert!(told.contains(&format!(" {}: permission denied", path.display())), "{told}");
+    }
+    assert!(models.is_complete("acme/other") && !trash.join("0").exists() && !trash.join("2").exists());
 }
 
 // R15: what was put there for a first use that is yet to come.
@@ -221,7 +263,7 @@ async fn prune_does_not_begin_with_what_was_put_there_just_now() {
     let stamp = fs::File::options().write(true).open(models.directory("main").join(".cache/outrigger/in-use"));
     stamp.expect("the stamp").set_modified(SystemTime::now() - Duration::from_hours(1)).expect("set");
     put(&models.store.models_dir().join("acme/other/main"), &files(7), &[Q4]);
-    let removed = models.store.prune(400_000).expect("pruned");
+    let removed = models.store.prune(400_000).expect("pruned").removed;
     assert_eq!(removed.iter().map(|it| &it.directory).collect::<Vec<_>>(), [&models.directory("main")]);
 }
 
@@ -237,7 +279,7 @@ async fn a_record_of_a_time_that_no_clock_shows_is_no_panic() {
     fs::write(&manifest, text.replace(&format!("\"verified_at\": {at}"), &format!("\"verified_at\": {}", u64::MAX)))
         .expect("written");
     fs::remove_file(directory.join(".cache/outrigger/in-use")).expect("removed");
-    assert_eq!(models.store.prune(0).expect("pruned").len(), 2);
+    assert_eq!(models.store.prune(0).expect("pruned").removed.len(), 2);
 }
 
 #[tokio::test]
@@ -248,7 +290,7 @@ async fn what_a_killed_removal_left_in_the_trash_is_swept() {
     fs::create_dir_all(trash.join("0123/sub")).expect("a folder");
     fs::write(trash.join("0123/sub/model.gguf"), "old").expect("written");
     assert_eq!(models.store.list().expect("a list").len(), 1);
-    assert_eq!(models.store.prune(u64::MAX).expect("pruned"), []);
+    assert_eq!(models.store.prune(u64::MAX).expect("pruned").removed, []);
     assert_eq!(fs::read_dir(trash).expect("the trash").count(), 0);
     assert!(models.is_complete("acme/tiny"));
 }
