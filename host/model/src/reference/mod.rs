@@ -127,7 +127,8 @@ impl HubReference {
     pub fn parse(given: &str) -> Result<Self, ReferenceError> {
         let given = given.trim();
         let bare = PREFIXES.iter().find_map(|prefix| given.strip_prefix(prefix));
-        let page = ["https://huggingface.co/", "https://hf.co/"].into_iter().find_map(|site| given.strip_prefix(site));
+        let address = given.strip_prefix("https://").unwrap_or(given);
+        let page = ["huggingface.co/", "hf.co/"].into_iter().find_map(|site| address.strip_prefix(site));
         if bare.or(page).is_none() && is_path_like(given) {
             return Err(ReferenceError::Path { given: given.to_owned() });
         }
@@ -158,14 +159,15 @@ impl HubReference {
         Ok(Self { repository: RepositoryId::new(org, model)?, choice, revision })
     }
 
-    /// What a browser shows: `org/model/blob/REVISION/path.gguf`, `…/resolve/…` and `…/tree/REVISION`.
+    /// What a browser shows: `org/model/blob/REVISION/path.gguf`, `…/resolve/…` and `…/tree/REVISION`. There, and only there,
+    /// `%20` is a space.
     fn of_page(path: &str) -> Option<Result<Self, ReferenceError>> {
         let path = path.split(['?', '#']).next().unwrap_or(path);
         let mut segments = path.splitn(5, '/');
         let (org, model) = (segments.next()?, segments.next()?);
         let (kind, revision) = (segments.next()?, segments.next()?);
         let choice = match (kind, segments.next()) {
-            ("blob" | "resolve", Some(file)) => parts::gguf_path(file).map(FileChoice::File),
+            ("blob" | "resolve", Some(file)) => parts::gguf_path_of_page(file).map(FileChoice::File),
             ("tree", None | Some("")) => Ok(FileChoice::Preferred),
             _ => return None,
         };
@@ -173,7 +175,7 @@ impl HubReference {
             Ok(Self {
                 repository: RepositoryId::new(org, model)?,
                 choice: choice?,
-                revision: Revision::parse(revision)?,
+                revision: Revision::parse(&parts::unescaped(revision)?)?,
             })
         };
         Some(reference())

@@ -222,6 +222,33 @@ pub(super) fn quant(given: &str) -> Result<String, ReferenceError> {
     })
 }
 
+/// The path of a GGUF as an address has it. A slash that was encoded is no separator, and no file's name has one.
+pub(super) fn gguf_path_of_page(given: &str) -> Result<RepositoryPath, ReferenceError> {
+    let plain = unescaped(given)?;
+    if plain.matches('/').count() == given.matches('/').count() {
+        return gguf_path(&plain);
+    }
+    Err(unfit_for_address(given, "it holds an encoded `/`, which no file's name does"))
+}
+
+/// A part of an address, its percent-encoding undone once. What it may hold then is for whoever takes it to check.
+pub(super) fn unescaped(given: &str) -> Result<String, ReferenceError> {
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (bytes, mut plain, mut at) = (given.as_bytes(), Vec::with_capacity(given.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        // A `%` that begins no escape is meant as it stands.
+        let escape = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))).filter(|_| *byte == b'%');
+        plain.push(escape.map_or(*byte, |(high, low)| high << 4 | low));
+        at += if escape.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(plain).map_err(|_| unfit_for_address(given, "its escapes are no UTF-8"))
+}
+
+fn unfit_for_address(given: &str, why: &str) -> ReferenceError {
+    let given = given.chars().take(SEGMENT_BYTES_MAX).collect();
+    ReferenceError::Part { given, what: "a part of an address", why: why.to_owned() }
+}
+
 /// The path of a GGUF.
 pub(super) fn gguf_path(given: &str) -> Result<RepositoryPath, ReferenceError> {
     let path = RepositoryPath::parse(given)?;

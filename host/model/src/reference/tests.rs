@@ -54,6 +54,41 @@ fn what_a_browser_shows_is_a_reference() {
 }
 
 #[test]
+fn what_a_browser_escapes_is_read_once() {
+    for site in ["https://huggingface.co", "https://hf.co", "huggingface.co", "hf.co"] {
+        let page = format!("{site}/acme/tiny");
+        check(&format!("{page}/blob/main/a%20b.gguf"), Ok("acme/tiny/a b.gguf"));
+        check(&format!("{page}/resolve/v1/s%C3%BCb/a%2Bb%23c.gguf?download=true"), Ok("acme/tiny/süb/a+b#c.gguf@v1"));
+        check(&format!("{page}/blob/main/100%2525.gguf"), Ok("acme/tiny/100%25.gguf"));
+        check(&format!("{page}/blob/main/100%.gguf"), Ok("acme/tiny/100%.gguf"));
+        check(&format!("{page}/blob/main/a%40b.gguf"), Ok("acme/tiny/a@b.gguf@main"));
+        check(&format!("{page}/tree/v1%2E0"), Ok("acme/tiny@v1.0"));
+        for trick in [
+            "blob/main/%2e%2e/a.gguf",
+            "blob/main/.%2E/a.gguf",
+            "blob/main/..%2Fa.gguf",
+            "blob/main/%2Fa.gguf",
+            "blob/main/sub%2fa.gguf",
+            "blob/main/a%5Cb.gguf",
+            "blob/main/a%00.gguf",
+            "blob/main/a%0A.gguf",
+            "blob/main/a%ff.gguf",
+            "blob/main/%2Ecache/a.gguf",
+            "blob/%2E%2E/a.gguf",
+            "tree/refs%2Fpr%2F1",
+            "tree/%00",
+        ] {
+            assert!(ModelReference::parse(&format!("{page}/{trick}")).is_err(), "{page}/{trick}");
+        }
+    }
+    // Elsewhere a `%` is a letter of a file's name.
+    check("acme/tiny/a%20b.gguf", Ok("acme/tiny/a%20b.gguf"));
+    check("https://huggingface.co/acme/tiny/a%20b.gguf", Ok("acme/tiny/a%20b.gguf"));
+    let slash = "`sub%2fa.gguf` cannot be a part of an address: it holds an encoded `/`, which no file's name does";
+    check("hf.co/acme/tiny/blob/main/sub%2fa.gguf", Err(slash));
+}
+
+#[test]
 fn an_address_of_another_site_is_no_reference() {
     for address in ["http://huggingface.co/acme/tiny", "https://hub.example/acme/tiny", "hf://acme/tiny"] {
         check(
