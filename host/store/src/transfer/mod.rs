@@ -1,7 +1,7 @@
 //! One file from the hub to the disk: in parallel ranges, resumed where an earlier download ended, hashed while it
 //! arrives, and on the disk before anybody sees it.
 //!
-//! [`download`] is the story; [`board`] says what is next, [`fetch`] gets it, [`follow`] hashes it, [`part`] owns the file
+//! [`download`] is the story; [`board`] says what is next, [`fetch`] gets it, [`follow()`] hashes it, [`part`] owns the file
 //! it goes to. All of it are futures polled by one task: whoever drops the download drops every request with it. Only a
 //! write that has begun ends first, under the part file's lock.
 
