@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use inference::{EngineFault, Vocabulary};
+use inference::{EngineFault, Sampling, Token, Vocabulary};
 
-use crate::decoder::{DecodeError, Decoder, Slot};
+use crate::decoder::{Choice, DecodeError, Decoder, Slot};
+use crate::handle::Config;
+use crate::limits::COPY_TOKENS_MIN;
+use crate::prefix::{Placement, Prefixes, Source, common_prefix};
 use crate::scheduler::{Batch, Scheduler};
 use crate::sequence::{Sequence, Submission};
 
@@ -18,7 +21,8 @@ pub(crate) struct DecodeLoop<D> {
     decoder: D,
     vocabulary: Arc<dyn Vocabulary>,
     scheduler: Scheduler,
-    /// First come, first served.
+    prefixes: Prefixes,
+    /// First come, first served; but a prompt whose beginning is just being computed waits for that.
     queue: VecDeque<Submission>,
     /// By slot.
     running: Vec<Option<Sequence>>,
@@ -58,14 +62,15 @@ impl<D: Decoder> DecodeLoop<D> {
     pub(crate) fn new(
         decoder: D,
         vocabulary: Arc<dyn Vocabulary>,
-        slots: usize,
-        prefill_tokens_per_step: usize,
+        config: &Config,
         shared: Arc<Shared>,
     ) -> Self {
+        let slots = config.slots.get();
         Self {
             decoder,
             vocabulary,
-            scheduler: Scheduler::new(slots, prefill_tokens_per_step),
+            scheduler: Scheduler::new(slots, config.prefill_tokens_per_step.get()),
+            prefixes: Prefixes::new(slots, config.prefix_cache_bytes),
             queue: VecDeque::new(),
             running: (0..slots).map(|_| None).collect(),
             shared,
@@ -94,6 +99,9 @@ impl<D: Decoder> DecodeLoop<D> {
             Ok(()) => {
                 self.may_abort = true;
                 self.scheduler.apply(&self.batch);
+                for row in &self.batch.rows {
+                    self.prefixes.computed(row.slot, row.token);
+                }
                 self.emit(now());
             }
             Err(DecodeError::Aborted) => {
@@ -132,18 +140,69 @@ impl<D: Decoder> DecodeLoop<D> {
         self.shared.queued.fetch_sub(before - self.queue.len(), Relaxed);
     }
 
+    /// Gives free slots to those who wait, in order. One that waits for a beginning to be computed keeps a slot free.
     fn admit(&mut self, now: Instant) {
-        while let Some(slot) = self.scheduler.free_slot() {
-            let Some(Submission { prompt, sampling, mut sequence }) = self.queue.pop_front() else { return };
-            tracing::debug!(request = %sequence.id, slot = slot.0, prompt_tokens = prompt.len(), "admitted");
-            sequence.admit(now);
-            self.decoder.begin(slot, &sampling);
-            self.scheduler.admit(slot, prompt);
-            self.running[slot.0] = Some(sequence);
-            // In this order a reader of both never sees the request in neither place.
-            self.shared.running.fetch_add(1, Relaxed);
-            self.shared.queued.fetch_sub(1, Relaxed);
+        let mut free = self.scheduler.free_slots();
+        let mut place = 0;
+        while free > 0 && place < self.queue.len() {
+            free -= 1;
+            if self.is_being_computed(&self.queue[place].prompt) {
+                place += 1;
+                continue;
+            }
+            let Some(submission) = self.queue.remove(place) else { return };
+            self.begin(submission, now);
         }
+    }
+
+    /// Whether a prompt under way computes much of what `prompt` begins with, and is not there yet.
+    fn is_being_computed(&self, prompt: &[Token]) -> bool {
+        let reusable = &prompt[..prompt.len() - 1];
+        let there = self.prefixes.place(prompt).map_or(0, |placement| placement.keep);
+        self.scheduler.prefilling().any(|(_, other)| common_prefix(other, reusable) >= there + COPY_TOKENS_MIN)
+    }
+
+    fn begin(&mut self, Submission { prompt, sampling, mut sequence }: Submission, now: Instant) {
+        let placement = self.prefixes.place(&prompt).expect("a slot is free");
+        let slot = placement.slot;
+        let kept = self.fetch(placement, &sampling);
+        self.prefixes.begin(slot, &prompt[..kept]);
+        sequence.admit(now, u32::try_from(kept).unwrap_or(u32::MAX));
+        tracing::debug!(
+            request = %sequence.id,
+            slot = slot.0,
+            prompt_tokens = prompt.len(),
+            cached_tokens = kept,
+            source = ?placement.source,
+            "admitted"
+        );
+        self.scheduler.admit(slot, prompt, kept);
+        self.running[slot.0] = Some(sequence);
+        // In this order a reader of both never sees the request in neither place.
+        self.shared.running.fetch_add(1, Relaxed);
+        self.shared.queued.fetch_sub(1, Relaxed);
+    }
+
+    /// Brings the beginning of a prompt into its slot and starts a sequence on it; how much of it is there.
+    fn fetch(&mut self, placement: Placement, sampling: &Sampling) -> usize {
+        let Placement { slot, keep, source, save_first } = placement;
+        let saved = if save_first && self.prefixes.has_room(self.decoder.saved_bytes(slot)) {
+            self.decoder.save(slot)
+        } else {
+            None
+        };
+        // Fetched first: what is fetched may be the copy that has to go for this one.
+        let is_there = match source {
+            Source::Here => true,
+            Source::Slot(other) => self.decoder.save(other).is_some_and(|bytes| self.decoder.restore(slot, &bytes)),
+            Source::Saved(place) => self.decoder.restore(slot, self.prefixes.copy(place)),
+        };
+        if let Some(bytes) = saved {
+            self.prefixes.keep_copy(slot, bytes);
+        }
+        let keep = if is_there { keep } else { 0 };
+        let keep = u32::try_from(keep).expect("a sequence fits the context, whose length is a u32");
+        self.decoder.begin(slot, keep, sampling) as usize
     }
 
     fn pause_those_behind(&mut self) {
@@ -162,41 +221,41 @@ impl<D: Decoder> DecodeLoop<D> {
     }
 
     fn emit(&mut self, now: Instant) {
-        for (row, slot) in self.batch.samples() {
+        let batch = std::mem::take(&mut self.batch);
+        for (row, slot) in batch.samples() {
             let Some(sequence) = &mut self.running[slot.0] else { continue };
-            let token = self.decoder.sample(slot, row);
+            let token = self.decoder.sample(slot, row, &Choice::default()).token;
             match sequence.take(token, &*self.vocabulary, &mut self.piece, now) {
                 None => self.scheduler.go_on(slot, token),
                 Some(finish) => {
-                    let sequence = self.running[slot.0].take();
-                    self.decoder.clear(slot);
-                    self.scheduler.release(slot);
-                    self.shared.running.fetch_sub(1, Relaxed);
-                    if let Some(sequence) = sequence {
-                        tracing::debug!(
-                            request = %sequence.id,
-                            slot = slot.0,
-                            ?finish,
-                            completion_tokens = sequence.completion_tokens(),
-                            "finished"
-                        );
-                        sequence.finish(finish, now);
-                    }
+                    let sequence = self.release(slot);
+                    tracing::debug!(
+                        request = %sequence.id,
+                        slot = slot.0,
+                        ?finish,
+                        completion_tokens = sequence.completion_tokens(),
+                        "finished"
+                    );
+                    sequence.finish(finish, now);
                 }
             }
         }
+        self.batch = batch;
     }
 
     fn fail_batch(&mut self, reason: &str) {
         let slots: Vec<Slot> = self.batch.slots().collect();
         tracing::error!(rows = self.batch.rows.len(), sequences = slots.len(), reason, "failed to decode a batch");
         for slot in slots {
+            self.decoder.forget(slot);
+            self.prefixes.forget(slot);
             self.release(slot).fail(EngineFault::Decode(reason.to_owned()));
         }
     }
 
     fn release(&mut self, slot: Slot) -> Sequence {
-        self.decoder.clear(slot);
+        self.decoder.end(slot);
+        self.prefixes.end(slot);
         self.scheduler.release(slot);
         self.shared.running.fetch_sub(1, Relaxed);
         self.running[slot.0].take().expect("only slots that run are released")

@@ -12,7 +12,8 @@ use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, V
 use crate::decode_loop::{DecodeLoop, Outlook, Shared};
 use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
-    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
+    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT, QUEUE_LENGTH_DEFAULT,
+    SLOTS_DEFAULT,
 };
 use crate::sequence::Submission;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub queue_length: NonZeroUsize,
     /// Events that a generation may be ahead of its reader.
     pub events_ahead: NonZeroUsize,
+    /// Bytes of host memory for prefixes that no slot has room for any more; 0: none are kept.
+    pub prefix_cache_bytes: usize,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             prefill_tokens_per_step: PREFILL_TOKENS_PER_STEP_DEFAULT,
             queue_length: QUEUE_LENGTH_DEFAULT,
             events_ahead: EVENTS_AHEAD_DEFAULT,
+            prefix_cache_bytes: PREFIX_CACHE_BYTES_DEFAULT,
         }
     }
 }
@@ -82,8 +86,7 @@ where
             let _mark = MarkStopped(Arc::clone(&shared));
             match build_decoder(shape) {
                 Ok(decoder) => {
-                    let prefill = config.prefill_tokens_per_step.get();
-                    let decode_loop = DecodeLoop::new(decoder, vocabulary, shape.slots, prefill, Arc::clone(&shared));
+                    let decode_loop = DecodeLoop::new(decoder, vocabulary, &config, Arc::clone(&shared));
                     if ready.send(Ok(())).is_ok() {
                         run(decode_loop, &inbox, &shared);
                     }
@@ -267,6 +270,9 @@ mod tests {
             sampling: Sampling::default(),
             max_tokens,
             stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            grammar: None,
+            logprobs: None,
             ignore_end: false,
         }
     }

@@ -11,6 +11,7 @@ mod decoder;
 mod detokenizer;
 mod handle;
 pub mod limits;
+mod prefix;
 mod scheduler;
 mod sequence;
 mod stop;
@@ -20,5 +21,5 @@ mod fake;
 #[cfg(test)]
 mod simulation;
 
-pub use decoder::{DecodeError, Decoder, DecoderShape, Row, Slot};
+pub use decoder::{Choice, DecodeError, Decoder, DecoderShape, RawLogprobs, Row, Sampled, Slot};
 pub use handle::{Config, EngineHandle, StartError, start};

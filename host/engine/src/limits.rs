@@ -14,6 +14,13 @@ pub const PREFILL_TOKENS_PER_STEP_DEFAULT: NonZeroUsize = NonZeroUsize::new(256)
 /// Requests that wait for a slot. Admission bounds them long before; this bounds the memory if it does not.
 pub const QUEUE_LENGTH_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
+/// Bytes of host memory for copies of what slots had computed before they were given to others. On `SmolLM2`
+/// (23 KiB per token) that is 11,000 tokens: some conversations, and the system prompt that most of them share.
+pub const PREFIX_CACHE_BYTES_DEFAULT: usize = 256 << 20;
+
+/// Tokens that a copy has to save. Copying even a few costs about as much as computing some.
+pub(crate) const COPY_TOKENS_MIN: usize = 64;
+
 /// Events that a generation may be ahead of its reader. A token is one event at most: half a second of a fast model.
 pub const EVENTS_AHEAD_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 

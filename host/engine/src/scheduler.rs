@@ -53,14 +53,24 @@ impl Scheduler {
         Self { slots: (0..slots).map(|_| None).collect(), prefill_tokens_per_step, turn: 0 }
     }
 
-    pub(crate) fn free_slot(&self) -> Option<Slot> {
-        self.slots.iter().position(Option::is_none).map(Slot)
+    /// How many slots are free.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.slots.iter().filter(|progress| progress.is_none()).count()
     }
 
-    /// Gives a free slot to a sequence.
-    pub(crate) fn admit(&mut self, slot: Slot, prompt: Vec<Token>) {
-        debug_assert!(self.slots[slot.0].is_none() && !prompt.is_empty());
-        self.slots[slot.0] = Some(Progress { prompt, computed: 0, sampled: None, paused: false });
+    /// Gives a free slot to a sequence of whose prompt the first `computed` tokens are computed already; not all of them.
+    pub(crate) fn admit(&mut self, slot: Slot, prompt: Vec<Token>, computed: usize) {
+        debug_assert!(self.slots[slot.0].is_none() && computed < prompt.len());
+        self.slots[slot.0] = Some(Progress { prompt, computed, sampled: None, paused: false });
+    }
+
+    /// The prompts that are being computed, with the slots they are computed in.
+    pub(crate) fn prefilling(&self) -> impl Iterator<Item = (Slot, &[Token])> {
+        let places = self.slots.iter().enumerate();
+        let running = places.filter_map(|(slot, progress)| progress.as_ref().map(|progress| (Slot(slot), progress)));
+        running
+            .filter(|(_, progress)| progress.computed < progress.prompt.len())
+            .map(|(slot, progress)| (slot, progress.prompt.as_slice()))
     }
 
     /// Leaves a sequence out of the next plans, or takes it in again.
@@ -171,7 +181,7 @@ mod tests {
     #[test]
     fn a_prompt_is_computed_in_chunks_and_then_goes_on_token_by_token() {
         let mut scheduler = Scheduler::new(1, 4);
-        scheduler.admit(Slot(0), prompt(9));
+        scheduler.admit(Slot(0), prompt(9), 0);
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["0:4..8"]);
         step(&mut scheduler, &["0:8..9!"]);
@@ -180,10 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_computed_already_is_not_computed_again() {
+        let mut scheduler = Scheduler::new(1, 4);
+        scheduler.admit(Slot(0), prompt(9), 6);
+        step(&mut scheduler, &["0:6..9!"]);
+        step(&mut scheduler, &["0:9..10!"]);
+    }
+
+    #[test]
     fn prompts_take_turns_and_share_what_is_left() {
         let mut scheduler = Scheduler::new(3, 4);
         for slot in 0..3 {
-            scheduler.admit(Slot(slot), prompt(6));
+            scheduler.admit(Slot(slot), prompt(6), 0);
         }
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["1:0..4"]);
@@ -195,9 +213,9 @@ mod tests {
     #[test]
     fn a_long_prompt_stops_no_answer() {
         let mut scheduler = Scheduler::new(2, 4);
-        scheduler.admit(Slot(1), prompt(1));
+        scheduler.admit(Slot(1), prompt(1), 0);
         step(&mut scheduler, &["1:0..1!"]);
-        scheduler.admit(Slot(0), prompt(8));
+        scheduler.admit(Slot(0), prompt(8), 0);
         step(&mut scheduler, &["1:1..2!", "0:0..4"]);
         step(&mut scheduler, &["1:2..3!", "0:4..8!"]);
     }
@@ -205,7 +223,7 @@ mod tests {
     #[test]
     fn a_paused_sequence_keeps_its_place() {
         let mut scheduler = Scheduler::new(2, 4);
-        scheduler.admit(Slot(0), prompt(1));
+        scheduler.admit(Slot(0), prompt(1), 0);
         step(&mut scheduler, &["0:0..1!"]);
         scheduler.set_paused(Slot(0), true);
         step(&mut scheduler, &[]);
@@ -216,7 +234,7 @@ mod tests {
     #[test]
     fn a_plan_that_was_not_applied_comes_again() {
         let mut scheduler = Scheduler::new(1, 4);
-        scheduler.admit(Slot(0), prompt(6));
+        scheduler.admit(Slot(0), prompt(6), 0);
         let mut batch = Batch::default();
         assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);
         assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);

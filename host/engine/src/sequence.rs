@@ -25,6 +25,7 @@ pub(crate) struct Submission {
 pub(crate) struct Sequence {
     pub(crate) id: RequestId,
     prompt_tokens: u32,
+    cached_tokens: u32,
     completion_tokens: u32,
     tokens_max: u32,
     ignore_end: bool,
@@ -56,6 +57,7 @@ impl Submission {
         let sequence = Sequence {
             id: request.id,
             prompt_tokens,
+            cached_tokens: 0,
             completion_tokens: 0,
             tokens_max,
             ignore_end: request.ignore_end,
@@ -89,9 +91,10 @@ impl Sequence {
         self.completion_tokens
     }
 
-    /// The sequence got a slot.
-    pub(crate) fn admit(&mut self, now: Instant) {
+    /// The sequence got a slot, where so many tokens of its prompt were computed already.
+    pub(crate) fn admit(&mut self, now: Instant, cached_tokens: u32) {
         self.admitted = now;
+        self.cached_tokens = cached_tokens;
     }
 
     /// Takes a sampled token. When it ends the completion, [`Sequence::finish`] has to follow.
@@ -126,7 +129,7 @@ impl Sequence {
         let [last_text, end] = self.reserved;
         if !self.text.is_empty() {
             let text = std::mem::take(&mut self.text);
-            last_text.send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens });
+            last_text.send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens, logprobs: Vec::new() });
         }
         let first_sampled = self.first_sampled.unwrap_or(now);
         end.send(GenerationEvent::Finished(Completion {
@@ -134,7 +137,7 @@ impl Sequence {
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens: self.completion_tokens,
-                cached_tokens: 0,
+                cached_tokens: self.cached_tokens,
             },
             timings: Timings {
                 queued: self.admitted.saturating_duration_since(self.submitted),
@@ -167,7 +170,7 @@ impl Sequence {
     fn send_text(&mut self) {
         if !self.text.is_empty() {
             let text = std::mem::take(&mut self.text);
-            let _ = self.events.try_send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens });
+            let _ = self.events.try_send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens, logprobs: Vec::new() });
         }
     }
 }

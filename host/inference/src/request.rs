@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::Token;
+
 /// Names one request in logs, replies, plugins and history. Opaque; made by `server`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(Arc<str>);
@@ -138,7 +140,7 @@ pub struct Tool {
 }
 
 /// How the next token is chosen. The defaults are llama.cpp's, which small local models are tuned with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the likeliest token always. 0..=2.
     pub temperature: f32,
@@ -148,14 +150,35 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep tokens at least this probable relative to the likeliest. 0..=1, 0: all.
     pub min_p: f32,
+    /// Keep the tokens whose information is nearest to what is expected, until their probabilities add up to this
+    /// (locally typical sampling, arXiv:2202.00666). 0..=1, 1: all.
+    pub typical_p: f32,
     /// Subtracted once from the logit of every token seen in the completion. -2..=2.
     pub presence_penalty: f32,
     /// Subtracted from the logit of a token for each time it was seen in the completion. -2..=2.
     pub frequency_penalty: f32,
     /// Divides the logits of tokens seen in the completion; 1: off. Above 0, at most 2.
     pub repeat_penalty: f32,
+    /// Against sequences of tokens that repeat; `None`: off.
+    pub dry: Option<Dry>,
+    /// Added to the logits of these tokens. -100..=100; -100 bans a token, as at `OpenAI`.
+    pub logit_bias: Vec<(Token, f32)>,
     /// Makes the choice repeatable, as far as the batch's shape allows; `None`: a fresh one.
     pub seed: Option<u64>,
+}
+
+/// "Don't repeat yourself": a token that would prolong a sequence that is already there loses
+/// `multiplier * base ^ (length - allowed_length)` of its logit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dry {
+    /// 0: off.
+    pub multiplier: f32,
+    /// At least 1.
+    pub base: f32,
+    /// Sequences up to so many tokens may repeat.
+    pub allowed_length: u32,
+    /// Texts across which nothing counts as a sequence.
+    pub sequence_breakers: Vec<String>,
 }
 
 impl Default for Sampling {
@@ -165,9 +188,12 @@ impl Default for Sampling {
             top_k: 40,
             top_p: 0.95,
             min_p: 0.05,
+            typical_p: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             repeat_penalty: 1.0,
+            dry: None,
+            logit_bias: Vec::new(),
             seed: None,
         }
     }

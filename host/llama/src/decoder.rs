@@ -1,6 +1,6 @@
 //! The engine's decoder, on llama.cpp.
 
-use engine::{DecodeError, Decoder, DecoderShape, Row, Slot};
+use engine::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
 use inference::{Sampling, Token, Vocabulary};
 
 use crate::context::Context;
@@ -22,31 +22,51 @@ impl LlamaDecoder {
         let mut this = Self { context, samplers: (0..shape.slots).map(|_| None).collect() };
         let token = vocabulary.beginning_of_sequence().unwrap_or(Token(0));
         let row = Row { slot: Slot(0), token, position: 0, wants_logits: true };
-        this.begin(Slot(0), &Sampling::default());
+        this.begin(Slot(0), 0, &Sampling::default());
         this.decode(&[row], &|| false).map_err(|error| LoadError::WarmUp { reason: error.to_string() })?;
-        this.sample(Slot(0), 0);
-        this.clear(Slot(0));
+        this.sample(Slot(0), 0, &Choice::default());
+        this.end(Slot(0));
+        this.forget(Slot(0));
         Ok(this)
     }
 }
 
 impl Decoder for LlamaDecoder {
-    fn begin(&mut self, slot: Slot, sampling: &Sampling) {
-        self.context.forget(slot, 0);
+    fn begin(&mut self, slot: Slot, keep: u32, sampling: &Sampling) -> u32 {
         self.samplers[slot.0] = Some(Sampler::new(sampling, &self.context));
+        if keep > 0 && self.context.keep(slot, keep) {
+            return keep;
+        }
+        self.context.forget(slot, 0);
+        0
     }
 
     fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError> {
         self.context.decode(rows, abort)
     }
 
-    fn sample(&mut self, slot: Slot, row: usize) -> Token {
+    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Sampled {
         let sampler = self.samplers[slot.0].as_mut().expect("the engine samples for slots that have begun");
-        sampler.sample(&mut self.context, i32::try_from(row).expect("a batch has few rows"))
+        sampler.sample(&mut self.context, i32::try_from(row).expect("a batch has few rows"), choice)
     }
 
-    fn clear(&mut self, slot: Slot) {
+    fn end(&mut self, slot: Slot) {
         self.samplers[slot.0] = None;
+    }
+
+    fn forget(&mut self, slot: Slot) {
         self.context.forget(slot, 0);
+    }
+
+    fn saved_bytes(&mut self, slot: Slot) -> usize {
+        self.context.saved_bytes(slot)
+    }
+
+    fn save(&mut self, slot: Slot) -> Option<Vec<u8>> {
+        self.context.save(slot)
+    }
+
+    fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool {
+        self.context.restore(slot, saved)
     }
 }

@@ -194,6 +194,12 @@ impl Weights {
         unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) && !sys::llama_model_is_hybrid(self.as_ptr()) }
     }
 
+    /// Tokens that the layers with a sliding window look back at; 0 where there are none.
+    pub(crate) fn sliding_window(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_swa(self.as_ptr()) }.unsigned_abs()
+    }
+
     fn why_unsupported(&self) -> Option<&'static str> {
         let model = self.as_ptr();
         // SAFETY: the model is alive.

@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 
+use engine::{Choice, Sampled};
 use inference::{Sampling, Token};
 use llama_cpp_sys_2 as sys;
 
@@ -61,10 +62,10 @@ impl Sampler {
     }
 
     /// Chooses the token after a row of the context's last batch that wanted logits.
-    pub(crate) fn sample(&mut self, context: &mut Context, row: i32) -> Token {
+    pub(crate) fn sample(&mut self, context: &mut Context, row: i32, _choice: &Choice<'_>) -> Sampled {
         // SAFETY: both are alive. llama.cpp asserts that the row has logits: the engine asks for rows that wanted them.
         let token = unsafe { sys::llama_sampler_sample(self.chain.as_ptr(), context.as_ptr(), row) };
-        Token(token.unsigned_abs())
+        Sampled { token: Token(token.unsigned_abs()), logprobs: None }
     }
 }
 

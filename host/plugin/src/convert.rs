@@ -228,7 +228,7 @@ fn sampling_back(new: &types::Sampling, original: &Sampling) -> Sampling {
         top_k: new.top_k.unwrap_or(default.top_k),
         min_p: new.min_p.unwrap_or(default.min_p),
         seed: new.seed,
-        ..*original
+        ..original.clone()
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn of(request: &ChatRequest) -> Vec<(String, String)> {
     if !matches!(request.template_arguments.trim(), "" | "{}") {
         extra.push((TEMPLATE_ARGUMENTS.to_owned(), request.template_arguments.clone()));
     }
-    let (mut sampling, mut usual) = (request.sampling, Sampling::default());
+    let (mut sampling, mut usual) = (request.sampling.clone(), Sampling::default());
     for (name, penalty) in PENALTIES {
         let value = *penalty(&mut sampling);
         if value.to_bits() != penalty(&mut usual).to_bits() {
@@ -32,14 +32,11 @@ pub(crate) fn of(request: &ChatRequest) -> Vec<(String, String)> {
 
 /// Sets what `extra` says; what it leaves out is as usual again.
 pub(crate) fn apply(extra: &[(String, String)], request: &mut ChatRequest) -> Result<(), Fault> {
-    let usual = Sampling::default();
+    let mut usual = Sampling::default();
     "{}".clone_into(&mut request.template_arguments);
-    request.sampling = Sampling {
-        presence_penalty: usual.presence_penalty,
-        frequency_penalty: usual.frequency_penalty,
-        repeat_penalty: usual.repeat_penalty,
-        ..request.sampling
-    };
+    for (_, penalty) in PENALTIES {
+        *penalty(&mut request.sampling) = *penalty(&mut usual);
+    }
     for (name, json) in extra {
         let refuse = |what: &str| Err(Fault::contract(format!("a replaced request has `{name}` as {what}")));
         if name == TEMPLATE_ARGUMENTS {

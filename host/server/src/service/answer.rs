@@ -134,7 +134,7 @@ impl Answer {
 
     async fn advance(&mut self, event: GenerationEvent) -> Result<(), ChatError> {
         match event {
-            GenerationEvent::Piece { text, completion_tokens } => {
+            GenerationEvent::Piece { text, completion_tokens, .. } => {
                 self.record.piece(completion_tokens);
                 let output = self.run.push(text, false).await?;
                 if let Some(finish) = self.release(output) {

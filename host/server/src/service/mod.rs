@@ -189,6 +189,9 @@ impl Service {
             // More than fits is no error: the answer then ends with `length`, as it would have anyway.
             max_tokens: request.max_tokens.or(self.defaults.max_tokens).unwrap_or(room).clamp(1, room),
             stop: request.stop.into_iter().chain(prompt.stop).collect(),
+            stop_tokens: Vec::new(),
+            grammar: None,
+            logprobs: None,
             ignore_end: false,
         })?;
         Ok((generation, run, permit))

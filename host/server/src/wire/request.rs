@@ -26,7 +26,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
 
     let mut model: Option<String> = None;
     let mut messages: Option<Vec<Message>> = None;
-    let mut sampling = defaults.sampling;
+    let mut sampling = defaults.sampling.clone();
     let mut max_tokens: Option<u32> = None;
     let mut stop = Vec::new();
     let mut is_streamed = false;

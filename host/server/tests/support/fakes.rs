@@ -105,7 +105,7 @@ async fn play(script: Vec<Act>, prompt_tokens: u32, events: &mpsc::Sender<Genera
         let event = match act {
             Act::Piece(text) => {
                 completion_tokens += 1;
-                GenerationEvent::Piece { text, completion_tokens }
+                GenerationEvent::Piece { text, completion_tokens, logprobs: Vec::new() }
             }
             Act::Wait(time) => {
                 tokio::select! {

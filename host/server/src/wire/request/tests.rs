@@ -47,6 +47,7 @@ fn a_full_request_is_taken_whole() {
             frequency_penalty: 1.5,
             repeat_penalty: 1.1,
             seed: Some(u64::MAX),
+            ..Sampling::default()
         },
         max_tokens: Some(9),
         stop: vec!["a".to_owned(), "b".to_owned()],
@@ -59,7 +60,7 @@ fn a_full_request_is_taken_whole() {
 #[test]
 fn what_is_absent_or_null_takes_the_default() {
     let sampling = Sampling { temperature: 0.1, ..Sampling::default() };
-    let defaults = Defaults { sampling, max_tokens: Some(5) };
+    let defaults = Defaults { sampling: sampling.clone(), max_tokens: Some(5) };
     for members in [r#""n":1"#, r#""temperature":null,"max_tokens":null,"tools":null,"unheard_of":null"#] {
         let (request, options) = parse_chat(with(members).as_bytes(), &defaults).expect("accepted");
         assert_eq!(request.sampling, sampling, "{members}");
