@@ -12,8 +12,8 @@ use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, V
 use crate::decode_loop::{DecodeLoop, Outlook, Shared};
 use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
-    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT, QUEUE_LENGTH_DEFAULT,
-    SLOTS_DEFAULT,
+    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT,
+    PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
 };
 use crate::sequence::Submission;
 
@@ -30,6 +30,8 @@ pub struct Config {
     pub events_ahead: NonZeroUsize,
     /// Bytes of host memory for prefixes that no slot has room for any more; 0: none are kept.
     pub prefix_cache_bytes: usize,
+    /// Tokens that have to be saved for a copy to be made, or waited for.
+    pub prefix_tokens_min: usize,
 }
 
 impl Default for Config {
@@ -40,6 +42,7 @@ impl Default for Config {
             queue_length: QUEUE_LENGTH_DEFAULT,
             events_ahead: EVENTS_AHEAD_DEFAULT,
             prefix_cache_bytes: PREFIX_CACHE_BYTES_DEFAULT,
+            prefix_tokens_min: PREFIX_TOKENS_MIN_DEFAULT,
         }
     }
 }
@@ -236,7 +239,7 @@ mod tests {
     use inference::{EngineFault, Finish, GenerationEvent, RequestId, Sampling, Token};
 
     use super::*;
-    use crate::fake::{FakeDecoder, FakeVocabulary, Fate};
+    use crate::fake::{FakeDecoder, FakeVocabulary, Fate, following};
 
     #[derive(Debug, thiserror::Error)]
     #[error("no")]
@@ -277,6 +280,15 @@ mod tests {
         }
     }
 
+    /// The first `count` letters of the answer to `request(ends_after, _)`.
+    fn letters(ends_after: u32, count: usize) -> String {
+        let mut tokens = request(ends_after, 1).prompt;
+        for _ in 0..count {
+            tokens.push(following(&tokens));
+        }
+        tokens[2..].iter().map(|token| char::from(u8::try_from(token.0).unwrap())).collect()
+    }
+
     fn read(generation: &mut Generation) -> (String, GenerationEvent) {
         let mut answer = String::new();
         let start = Instant::now();
@@ -294,7 +306,7 @@ mod tests {
     fn a_request_is_answered() {
         let engine = start_fake(1, || Fate::Compute);
         let (text, last) = read(&mut engine.submit(request(4, 100)).unwrap());
-        assert_eq!(text, "bcd");
+        assert_eq!(text, letters(4, 3));
         assert!(matches!(last, GenerationEvent::Finished(completion) if completion.finish == Finish::Stop));
     }
 
@@ -335,8 +347,8 @@ mod tests {
         }
         let mut third = engine.submit(request(3, 100)).unwrap();
         drop(go);
-        assert_eq!(read(&mut first).0, "b");
-        assert_eq!(read(&mut third).0, "bc");
+        assert_eq!(read(&mut first).0, letters(2, 1));
+        assert_eq!(read(&mut third).0, letters(3, 2));
     }
 
     #[test]
@@ -345,7 +357,7 @@ mod tests {
         let engine = start_fake(1, move || if std::mem::take(&mut fails) { Fate::Fail } else { Fate::Compute });
         let (_, last) = read(&mut engine.submit(request(2, 100)).unwrap());
         assert_eq!(last, GenerationEvent::Failed(EngineFault::Decode("as the test wants".to_owned())));
-        assert_eq!(read(&mut engine.submit(request(2, 100)).unwrap()).0, "b");
+        assert_eq!(read(&mut engine.submit(request(2, 100)).unwrap()).0, letters(2, 1));
     }
 
     #[test]
@@ -369,7 +381,7 @@ mod tests {
         let mut generation = engine.submit(request(0, 14)).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(engine.running(), 1, "an answer of 14 events does not fit a channel of one");
-        assert_eq!(read(&mut generation).0, "bcdefghijklmno");
+        assert_eq!(read(&mut generation).0, letters(0, 14));
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub const QUEUE_LENGTH_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not
 /// (23 KiB per token) that is 11,000 tokens: some conversations, and the system prompt that most of them share.
 pub const PREFIX_CACHE_BYTES_DEFAULT: usize = 256 << 20;
 
-/// Tokens that a copy has to save. Copying even a few costs about as much as computing some.
-pub(crate) const COPY_TOKENS_MIN: usize = 64;
+/// Tokens that have to be saved for a copy to be made, or waited for. A copy costs about as much as computing a few.
+pub const PREFIX_TOKENS_MIN_DEFAULT: usize = 64;
 
 /// Events that a generation may be ahead of its reader. A token is one event at most: half a second of a fast model.
 pub const EVENTS_AHEAD_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");

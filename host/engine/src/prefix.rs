@@ -4,10 +4,11 @@
 //! longest beginning with it; where a busy slot or a copy in host memory shares more, that is copied. What is about to be
 //! overwritten is copied to host memory first, within a budget; of the copies the least recently used go first.
 
+use std::cmp::Reverse;
+
 use inference::Token;
 
 use crate::decoder::Slot;
-use crate::limits::COPY_TOKENS_MIN;
 
 /// What every slot remembers, and what host memory holds.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Prefixes {
     saved: Vec<Saved>,
     saved_bytes: usize,
     saved_bytes_max: usize,
+    /// Tokens that have to be saved for a copy to be made.
+    tokens_min: usize,
     /// Counts uses, to tell which was the last.
     clock: u64,
 }
@@ -62,9 +65,9 @@ pub(crate) enum Source {
 }
 
 impl Prefixes {
-    pub(crate) fn new(slots: usize, saved_bytes_max: usize) -> Self {
+    pub(crate) fn new(slots: usize, saved_bytes_max: usize, tokens_min: usize) -> Self {
         let slots = (0..slots).map(|_| Held::default()).collect();
-        Self { slots, saved: Vec::new(), saved_bytes: 0, saved_bytes_max, clock: 0 }
+        Self { slots, saved: Vec::new(), saved_bytes: 0, saved_bytes_max, tokens_min, clock: 0 }
     }
 
     /// The best place for a prompt; `None` where no slot is free. The prompt's last token is always computed: the answer
@@ -75,15 +78,15 @@ impl Prefixes {
         let free = || self.slots.iter().enumerate().filter(|(_, held)| !held.is_busy);
 
         // Among slots that share next to nothing, the one that was not used for the longest time has the least to lose.
-        let worth = |tokens: &[Token]| Some(shared(tokens)).filter(|&count| count >= COPY_TOKENS_MIN).unwrap_or(0);
-        let (here, held) = free().max_by_key(|(_, held)| (worth(&held.tokens), std::cmp::Reverse(held.used)))?;
+        let worth = |tokens: &[Token]| Some(shared(tokens)).filter(|&count| count >= self.tokens_min).unwrap_or(0);
+        let (here, held) = free().max_by_key(|(slot, held)| (worth(&held.tokens), Reverse((held.used, *slot))))?;
         let keep = shared(&held.tokens);
 
         let busy = self.slots.iter().enumerate().filter(|(_, held)| held.is_busy);
         let busy = busy.map(|(slot, held)| (shared(&held.tokens), Source::Slot(Slot(slot))));
         let saved = self.saved.iter().enumerate().map(|(place, saved)| (shared(&saved.tokens), Source::Saved(place)));
         let (slot, keep, source) = match busy.chain(saved).max_by_key(|(count, _)| *count) {
-            Some((count, source)) if count >= keep + COPY_TOKENS_MIN => {
+            Some((count, source)) if count >= keep + self.tokens_min => {
                 let (slot, _) = free().min_by_key(|(_, held)| held.used)?;
                 (slot, count, source)
             }
@@ -97,7 +100,7 @@ impl Prefixes {
     /// Whether `tokens`, of which only the first `keep` stay, are remembered nowhere else.
     fn is_worth_saving(&self, tokens: &[Token], keep: usize) -> bool {
         self.saved_bytes_max > 0
-            && tokens.len() >= keep + COPY_TOKENS_MIN
+            && tokens.len() >= keep + self.tokens_min
             && !self.saved.iter().any(|saved| saved.tokens.starts_with(tokens))
     }
 
@@ -157,13 +160,6 @@ impl Prefixes {
         &saved.bytes
     }
 
-
-    /// Bytes of all copies.
-    #[cfg(test)]
-    pub(crate) fn saved_bytes(&self) -> usize {
-        self.saved_bytes
-    }
-
     fn drop_copies(&mut self, is_dropped: impl Fn(&Saved) -> bool) {
         self.saved.retain(|saved| !is_dropped(saved));
         self.saved_bytes = self.saved.iter().map(|saved| saved.bytes.len()).sum();
@@ -178,4 +174,118 @@ impl Prefixes {
 /// How many tokens two texts begin with together.
 pub(crate) fn common_prefix(a: &[Token], b: &[Token]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(text: &str) -> Vec<Token> {
+        text.bytes().map(|byte| Token(u32::from(byte))).collect()
+    }
+
+    /// Slots that computed these texts, one after the other; all free again.
+    fn prefixes(texts: &[&str]) -> Prefixes {
+        let mut prefixes = Prefixes::new(texts.len(), 10, 4);
+        for (slot, text) in texts.iter().enumerate() {
+            begin(&mut prefixes, slot, text);
+            prefixes.end(Slot(slot));
+        }
+        prefixes
+    }
+
+    fn begin(prefixes: &mut Prefixes, slot: usize, text: &str) {
+        prefixes.begin(Slot(slot), &[]);
+        for token in tokens(text) {
+            prefixes.computed(Slot(slot), token);
+        }
+    }
+
+    /// Where `prompt` goes, as `slot:kept from source`, `!` where the slot's memory is to be saved.
+    fn place(prefixes: &Prefixes, prompt: &str) -> String {
+        let Some(Placement { slot, keep, source, save_first }) = prefixes.place(&tokens(prompt)) else {
+            return "nowhere".to_owned();
+        };
+        let mark = if save_first { "!" } else { "" };
+        match source {
+            Source::Here => format!("{}:{keep}{mark}", slot.0),
+            Source::Slot(other) => format!("{}:{keep} from {}{mark}", slot.0, other.0),
+            Source::Saved(place) => format!("{}:{keep} from copy {place}{mark}", slot.0),
+        }
+    }
+
+    #[test]
+    fn the_longest_common_beginning_wins() {
+        let prefixes = prefixes(&["system: be kind", "system: be brief. hi"]);
+        assert_eq!(place(&prefixes, "system: be brief. hi there"), "1:20");
+        assert_eq!(place(&prefixes, "system: be kind, and more"), "0:15");
+    }
+
+    #[test]
+    fn the_last_token_of_a_prompt_is_always_computed() {
+        assert_eq!(place(&prefixes(&["abcdefgh"]), "abcdefgh"), "0:7");
+        assert_eq!(place(&prefixes(&["abcdefgh"]), "abcdef"), "0:5");
+        assert_eq!(place(&prefixes(&["abcdefgh"]), "a"), "0:0!");
+    }
+
+    #[test]
+    fn who_shares_next_to_nothing_takes_the_slot_that_was_not_used_for_the_longest_time() {
+        let mut prefixes = prefixes(&["abc 1", "xyz 2", "abd 3"]);
+        assert_eq!(place(&prefixes, "abd?"), "0:2", "three shared tokens are not worth a slot");
+        begin(&mut prefixes, 0, "klm");
+        prefixes.end(Slot(0));
+        assert_eq!(place(&prefixes, "other"), "1:0!");
+    }
+
+    #[test]
+    fn what_a_busy_slot_has_is_copied() {
+        let mut prefixes = prefixes(&["", "x"]);
+        begin(&mut prefixes, 0, "system: hello");
+        assert_eq!(place(&prefixes, "system: world"), "1:8 from 0");
+        assert_eq!(place(&prefixes, "sys"), "1:0", "two tokens are not worth a copy");
+        begin(&mut prefixes, 1, "x");
+        assert_eq!(place(&prefixes, "system: world"), "nowhere");
+    }
+
+    #[test]
+    fn what_is_overwritten_is_saved_once_and_found_again() {
+        let mut prefixes = prefixes(&["abcdefgh"]);
+        assert_eq!(place(&prefixes, "0123456789"), "0:0!");
+        prefixes.keep_copy(Slot(0), vec![0; 5]);
+        assert_eq!(place(&prefixes, "0123456789"), "0:0", "there is a copy");
+        begin(&mut prefixes, 0, "0123456789");
+        prefixes.end(Slot(0));
+        assert_eq!(place(&prefixes, "abcdefgh!"), "0:8 from copy 0!");
+        assert_eq!(place(&prefixes, "0123456789 and on"), "0:10");
+        assert_eq!(place(&prefixes, "012345 and on"), "0:6!", "four tokens are lost");
+    }
+
+    #[test]
+    fn the_oldest_copies_go_first_and_the_budget_holds() {
+        let mut prefixes = prefixes(&["first prompt", "second prompt", "third prompt"]);
+        prefixes.keep_copy(Slot(0), vec![1; 4]);
+        prefixes.keep_copy(Slot(1), vec![2; 4]);
+        assert_eq!(prefixes.copy(0), [1; 4], "used again");
+        prefixes.keep_copy(Slot(2), vec![3; 6]);
+        assert_eq!((prefixes.saved.len(), prefixes.saved_bytes), (2, 10));
+        assert_eq!((prefixes.saved[0].bytes[0], prefixes.saved[1].bytes[0]), (1, 3));
+        prefixes.keep_copy(Slot(1), vec![4; 1]);
+        assert_eq!((prefixes.saved.len(), prefixes.saved_bytes), (2, 7), "eleven bytes are one too many");
+        assert!(prefixes.has_room(10) && !prefixes.has_room(11) && !prefixes.has_room(0));
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_its_own_beginning() {
+        let mut prefixes = prefixes(&["abcdef", "abcdefghij"]);
+        prefixes.keep_copy(Slot(0), vec![0; 3]);
+        prefixes.keep_copy(Slot(1), vec![0; 4]);
+        assert_eq!((prefixes.saved.len(), prefixes.saved_bytes), (1, 4));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_used_by_nobody() {
+        let mut prefixes = prefixes(&["abcdefgh"]);
+        prefixes.forget(Slot(0));
+        assert_eq!(place(&prefixes, "abcdefgh!"), "0:0");
+    }
 }

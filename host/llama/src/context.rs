@@ -193,9 +193,8 @@ impl Context {
     /// What [`Context::save`] gave, into a slot. Where that fails the slot remembers nothing.
     pub(crate) fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool {
         // SAFETY: the context is alive, and the buffer as long as said.
-        let read = unsafe {
-            sys::llama_state_seq_set_data(self.raw.as_ptr(), saved.as_ptr(), saved.len(), sequence_id(slot))
-        };
+        let read =
+            unsafe { sys::llama_state_seq_set_data(self.raw.as_ptr(), saved.as_ptr(), saved.len(), sequence_id(slot)) };
         if read == 0 {
             self.forget(slot, 0);
         }
