@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) context_length: Option<u32>,
     pub(crate) threads: Option<u32>,
     pub(crate) max_concurrency: NonZeroUsize,
+    /// `None`: as much as is left, up to the default.
+    pub(crate) prefix_cache_bytes: Option<u64>,
     pub(crate) queue_max: usize,
     pub(crate) queue_wait: Duration,
     pub(crate) plugins: Vec<PluginTable>,
@@ -68,6 +70,7 @@ impl Settings {
             threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
                 .map_or(MAX_CONCURRENCY_DEFAULT, size),
+            prefix_cache_bytes: said.prefix_cache_size.map(|size| size.as_u64()),
             queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
             queue_wait: said.queue_wait_seconds.map_or(QUEUE_WAIT_DEFAULT, Duration::from_secs),
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
