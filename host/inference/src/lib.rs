@@ -14,6 +14,7 @@
 //! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
 
 mod blame;
+mod format;
 mod generation;
 mod grammar;
 mod model;
@@ -22,6 +23,7 @@ mod prompt;
 mod request;
 
 pub use blame::Blame;
+pub use format::OutputFormat;
 pub use generation::{
     Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,
     TokenLogprob, TokenLogprobs, Usage,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Token;
+use crate::{OutputFormat, Token};
 
 /// Names one request in logs, replies, plugins and history. Opaque; made by `server`.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -49,6 +49,8 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
     /// Texts that end the completion; none of them is part of the answer.
     pub stop: Vec<String>,
+    /// The form that the answer must have; `None`: any text.
+    pub format: Option<OutputFormat>,
     /// Whether the client asked for a stream. Plugins are told; nothing else depends on it.
     pub streaming: bool,
     /// `chat_template_kwargs` of the request: a JSON object that the template sees as variables.

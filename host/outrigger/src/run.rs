@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
         max_tokens,
         stop: Vec::new(),
         streaming: true,
+        format: None,
         template_arguments: "{}".to_owned(),
     };
     let runtime =

@@ -184,6 +184,7 @@ fn chat(messages: usize, bytes: usize) -> ChatRequest {
         max_tokens: None,
         stop: Vec::new(),
         streaming: true,
+        format: None,
         template_arguments: "{}".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! Between the words of the house and those of the WIT file, both ways, and the checks on what a guest gives back.
 
 use inference::{
-    Call, ChatRequest, Finish, Message, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall, ToolResult, Usage,
+    Call, ChatRequest, Finish, Message, OutputFormat, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall, ToolResult, Usage,
 };
 
 use crate::bindings::exports::outrigger::plugin::prompt;
@@ -39,7 +39,7 @@ pub(crate) fn request(request: &ChatRequest) -> types::Request {
             seed: sampling.seed,
             stop: request.stop.clone(),
         },
-        grammar: None,
+        grammar: request.format.as_ref().map(grammar),
         streaming: request.streaming,
         extra: extra::of(request),
     }
@@ -58,9 +58,6 @@ pub(crate) fn replacement(
     if new.model != original.model {
         return refuse("asks for another model");
     }
-    if new.grammar.is_some() {
-        return refuse("has a grammar, which this host does not enforce");
-    }
     let mut changed = ChatRequest {
         model: new.model,
         messages: new.messages.into_iter().map(message_back).collect::<Result<_, _>>()?,
@@ -68,6 +65,7 @@ pub(crate) fn replacement(
         sampling: sampling_back(&new.sampling, &original.sampling),
         max_tokens: new.sampling.max_tokens,
         stop: new.sampling.stop,
+        format: new.grammar.map(grammar_back),
         streaming: new.streaming,
         template_arguments: original.template_arguments.clone(),
     };
@@ -77,6 +75,7 @@ pub(crate) fn replacement(
         (Modify::Messages, changed.messages != original.messages),
         (Modify::Tools, changed.tools != original.tools),
         (Modify::Sampling, !same_sampling(&changed, original)),
+        (Modify::Grammar, changed.format != original.format),
         (Modify::Extra, new.extra != extra::of(original)),
     ];
     match parts.iter().find(|(part, is_changed)| *is_changed && !granted.contains(part)) {
@@ -234,9 +233,6 @@ fn sampling_back(new: &types::Sampling, original: &Sampling) -> Sampling {
 
 /// A rendered prompt, if it is one that can be run.
 pub(crate) fn prompt(rendered: prompt::Rendered, vocabulary_size: u32) -> Result<Prompt, Fault> {
-    if rendered.grammar.is_some() {
-        return Err(Fault::contract("the prompt comes with a grammar, which this host does not enforce"));
-    }
     check_stop(&rendered.stop)?;
     let segments = rendered.segments.into_iter().map(|segment| match segment {
         prompt::Segment::Template(text) => Ok(Segment::Template(text)),
@@ -248,7 +244,33 @@ pub(crate) fn prompt(rendered: prompt::Rendered, vocabulary_size: u32) -> Result
             None => Ok(Segment::Tokens(tokens.into_iter().map(Token).collect())),
         },
     });
-    Ok(Prompt { segments: segments.collect::<Result<_, _>>()?, stop: rendered.stop, prefix: rendered.prefix })
+    Ok(Prompt {
+        segments: segments.collect::<Result<_, _>>()?,
+        stop: rendered.stop,
+        prefix: rendered.prefix,
+        format: rendered.grammar.map(grammar_back),
+    })
+}
+
+/// Not compiled here: a policy may still replace it, and what cannot be compiled is refused before the engine sees it.
+fn grammar(format: &OutputFormat) -> types::Grammar {
+    match format.clone() {
+        OutputFormat::JsonObject => types::Grammar::JsonObject,
+        OutputFormat::JsonSchema(text) => types::Grammar::JsonSchema(text),
+        OutputFormat::Regex(text) => types::Grammar::Regex(text),
+        OutputFormat::Lark(text) => types::Grammar::Lark(text),
+        OutputFormat::Gbnf(text) => types::Grammar::Gbnf(text),
+    }
+}
+
+fn grammar_back(grammar: types::Grammar) -> OutputFormat {
+    match grammar {
+        types::Grammar::JsonObject => OutputFormat::JsonObject,
+        types::Grammar::JsonSchema(text) => OutputFormat::JsonSchema(text),
+        types::Grammar::Regex(text) => OutputFormat::Regex(text),
+        types::Grammar::Lark(text) => OutputFormat::Lark(text),
+        types::Grammar::Gbnf(text) => OutputFormat::Gbnf(text),
+    }
 }
 
 pub(crate) fn finish(finish: Finish) -> types::Finish {

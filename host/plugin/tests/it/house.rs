@@ -213,6 +213,7 @@ pub(crate) fn chat(text: &str) -> ChatRequest {
         max_tokens: None,
         stop: Vec::new(),
         streaming: true,
+        format: None,
         template_arguments: "{}".to_owned(),
     }
 }

@@ -16,6 +16,7 @@ async fn a_request_goes_all_the_way() {
         segments: vec![Segment::Template("<|Role::User|>".to_owned()), Segment::Content("Hello".to_owned())],
         stop: vec!["<|end|>".to_owned()],
         prefix: String::new(),
+        format: None,
     };
     assert_eq!((prepared.request, prepared.prompt), (chat("Hello"), expected));
 

@@ -108,6 +108,7 @@ mod tests {
             max_tokens: None,
             stop: Vec::new(),
             streaming: true,
+            format: None,
             template_arguments: "{}".to_owned(),
         };
         let request_id = RequestId::new("r1");

@@ -76,6 +76,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         max_tokens,
         stop,
         streaming: is_streamed,
+        format: None,
         template_arguments,
     };
     Ok((request, ChatOptions { include_usage }))

@@ -221,6 +221,7 @@ impl PipelineRun for FakeRun {
                 segments: segments.collect(),
                 stop: vec!["<template stop>".to_owned()],
                 prefix: String::new(),
+                format: None,
             };
             Ok(Prepared { request, prompt })
         })

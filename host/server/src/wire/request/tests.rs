@@ -52,6 +52,7 @@ fn a_full_request_is_taken_whole() {
         max_tokens: Some(9),
         stop: vec!["a".to_owned(), "b".to_owned()],
         streaming: true,
+        format: None,
         template_arguments: r#"{"enable_thinking":false, "n":[1,{}]}"#.to_owned(),
     };
     assert_eq!(request, expected);
