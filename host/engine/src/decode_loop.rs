@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use inference::{EngineFault, Sampling, Token, Vocabulary};
 
-use crate::decoder::{Choice, DecodeError, Decoder, Slot};
+use crate::decoder::{DecodeError, Decoder, Slot};
 use crate::handle::Config;
 use crate::prefix::{Placement, Prefixes, Source, common_prefix};
 use crate::scheduler::{Batch, Scheduler};
@@ -221,10 +221,14 @@ impl<D: Decoder> DecodeLoop<D> {
         let batch = std::mem::take(&mut self.batch);
         for (row, slot) in batch.samples() {
             let Some(sequence) = &mut self.running[slot.0] else { continue };
-            let token = self.decoder.sample(slot, row, &Choice::default()).token;
-            match sequence.take(token, &*self.vocabulary, &mut self.piece, now) {
-                None => self.scheduler.go_on(slot, token),
-                Some(finish) => {
+            let chosen = sequence.choice().and_then(|choice| self.decoder.sample(slot, row, &choice));
+            let taken = chosen.and_then(|sampled| {
+                let token = sampled.token;
+                Ok((token, sequence.take(sampled, &*self.vocabulary, &mut self.piece, now)?))
+            });
+            match taken {
+                Ok((token, None)) => self.scheduler.go_on(slot, token),
+                Ok((_, Some(finish))) => {
                     let sequence = self.release(slot);
                     tracing::debug!(
                         request = %sequence.id,
@@ -234,6 +238,11 @@ impl<D: Decoder> DecodeLoop<D> {
                         "finished"
                     );
                     sequence.finish(finish, now);
+                }
+                Err(fault) => {
+                    let sequence = self.release(slot);
+                    tracing::debug!(request = %sequence.id, slot = slot.0, %fault, "a completion cannot go on");
+                    sequence.fail(fault);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The socket for a model: what the engine asks of it, row by row.
 
-use inference::{Sampling, Token, TokenMask};
+use inference::{EngineFault, Sampling, Token, TokenMask};
 
 /// Computes tokens. It lives on the decode thread, where it was built, and is driven by nobody else.
 ///
@@ -20,8 +20,9 @@ pub trait Decoder {
     fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError>;
 
     /// Chooses the token that follows row number `row` of the last batch, which belongs to `slot` and wanted logits,
-    /// and tells the slot's sampler of it.
-    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Sampled;
+    /// and tells the slot's sampler of it. Where no token may be chosen the sequence cannot go on; a token that is not
+    /// allowed is never returned.
+    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault>;
 
     /// Ends the sequence in `slot`. What was computed stays remembered.
     fn end(&mut self, slot: Slot);

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use inference::{Sampling, SpecialTokens, Token, Vocabulary};
+use inference::{EngineFault, Sampling, SpecialTokens, Token, Vocabulary};
 
 use crate::decoder::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
 
@@ -165,7 +165,7 @@ impl Decoder for FakeDecoder {
         Ok(())
     }
 
-    fn sample(&mut self, slot: Slot, row: usize, _: &Choice<'_>) -> Sampled {
+    fn sample(&mut self, slot: Slot, row: usize, _: &Choice<'_>) -> Result<Sampled, EngineFault> {
         let seen = &mut *self.seen.borrow_mut();
         assert_eq!(seen.batch[row].slot, slot, "row {row} is another slot's");
         let owed = seen.owed.iter().position(|&owed| owed == row).expect("row {row} has no logits, or was sampled");
@@ -173,7 +173,7 @@ impl Decoder for FakeDecoder {
         let held = &mut seen.slots[slot.0];
         held.sampled += 1;
         let token = if held.tokens[0].0 == held.sampled { END } else { following(&held.tokens) };
-        Sampled { token, logprobs: None }
+        Ok(Sampled { token, logprobs: None })
     }
 
     fn end(&mut self, slot: Slot) {

@@ -6,6 +6,7 @@
 //! `StopMatcher`) → events go into a bounded channel. A client that reads slowly pauses its own sequence and nobody
 //! else's; a client that leaves drops the receiving end, and the slot is free at the next step.
 
+mod attribution;
 mod decode_loop;
 mod decoder;
 mod detokenizer;

@@ -3,17 +3,18 @@
 use std::time::Instant;
 
 use inference::{
-    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Timings,
-    Token, Usage, Vocabulary,
+    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling,
+    Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
 
+use crate::attribution::Attribution;
+use crate::decoder::{Choice, RawLogprobs, Sampled};
 use crate::detokenizer::Detokenizer;
 use crate::limits::EVENTS_RESERVED;
 use crate::stop::{Found, StopMatcher};
 
 /// A request that waits for a slot.
-#[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) prompt: Vec<Token>,
     pub(crate) sampling: Sampling,
@@ -21,7 +22,6 @@ pub(crate) struct Submission {
 }
 
 /// What becomes of a request's tokens: text, events, usage.
-#[derive(Debug)]
 pub(crate) struct Sequence {
     pub(crate) id: RequestId,
     prompt_tokens: u32,
@@ -29,8 +29,13 @@ pub(crate) struct Sequence {
     completion_tokens: u32,
     tokens_max: u32,
     ignore_end: bool,
+    stop_tokens: Vec<Token>,
+    constraint: Option<Box<dyn Constraint>>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    /// How many likeliest tokens are told of beside each sampled one; `None`: no log probabilities at all.
+    logprobs: Option<u32>,
+    attribution: Attribution,
     /// Text that no event has carried yet.
     text: String,
     events: mpsc::Sender<GenerationEvent>,
@@ -61,8 +66,12 @@ impl Submission {
             completion_tokens: 0,
             tokens_max,
             ignore_end: request.ignore_end,
+            stop_tokens: request.stop_tokens,
+            constraint: request.grammar.map(|grammar| grammar.begin()),
             detokenizer: Detokenizer::default(),
             stop: StopMatcher::new(&request.stop),
+            logprobs: request.logprobs,
+            attribution: Attribution::default(),
             text: String::new(),
             events,
             reserved,
@@ -97,39 +106,60 @@ impl Sequence {
         self.cached_tokens = cached_tokens;
     }
 
+    /// What bounds the next token, and what is asked about it.
+    pub(crate) fn choice(&mut self) -> Result<Choice<'_>, EngineFault> {
+        let allowed = match &mut self.constraint {
+            Some(constraint) => Some(constraint.allowed().map_err(EngineFault::Grammar)?),
+            None => None,
+        };
+        Ok(Choice { allowed, logprobs: self.logprobs })
+    }
+
     /// Takes a sampled token. When it ends the completion, [`Sequence::finish`] has to follow.
     pub(crate) fn take(
         &mut self,
-        token: Token,
+        sampled: Sampled,
         vocabulary: &dyn Vocabulary,
         bytes: &mut Vec<u8>,
         now: Instant,
-    ) -> Option<Finish> {
+    ) -> Result<Option<Finish>, EngineFault> {
+        let Sampled { token, logprobs } = sampled;
         self.completion_tokens += 1;
         self.first_sampled.get_or_insert(now);
-        if !self.ignore_end && vocabulary.ends_generation(token) {
-            return self.release_rest().or(Some(Finish::Stop));
+        let is_end = !self.ignore_end && vocabulary.ends_generation(token);
+        if is_end || self.stop_tokens.contains(&token) {
+            return Ok(self.release_rest().or(Some(Finish::Stop)));
         }
-        bytes.clear();
-        vocabulary.append_piece(token, bytes);
-        let mut decoded = String::new();
-        self.detokenizer.push(bytes, &mut decoded);
-        if self.stop.push(&decoded, &mut self.text) == Found::Stop {
-            return Some(Finish::Stop);
+        let is_complete = match &mut self.constraint {
+            Some(constraint) => {
+                constraint.accept(token).map_err(EngineFault::Grammar)?;
+                constraint.is_complete()
+            }
+            None => false,
+        };
+        if self.push(token, logprobs.as_ref(), vocabulary, bytes) == Found::Stop {
+            return Ok(Some(Finish::Stop));
+        }
+        if is_complete {
+            return Ok(self.release_rest().or(Some(Finish::Stop)));
         }
         if self.completion_tokens >= self.tokens_max {
-            return self.release_rest().or(Some(Finish::Length));
+            return Ok(self.release_rest().or(Some(Finish::Length)));
         }
-        self.send_text();
-        None
+        // Never waits: a sequence is only stepped while its channel has room, and nobody else sends into it. Where the
+        // client has left meanwhile, the text is nobody's.
+        if let Some(piece) = self.piece() {
+            let _ = self.events.try_send(piece);
+        }
+        Ok(None)
     }
 
     /// The last event, for which there is always room.
     pub(crate) fn finish(mut self, finish: Finish, now: Instant) {
+        let last_piece = self.piece();
         let [last_text, end] = self.reserved;
-        if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            last_text.send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens, logprobs: Vec::new() });
+        if let Some(piece) = last_piece {
+            last_text.send(piece);
         }
         let first_sampled = self.first_sampled.unwrap_or(now);
         end.send(GenerationEvent::Finished(Completion {
@@ -153,11 +183,31 @@ impl Sequence {
         end.send(GenerationEvent::Failed(fault));
     }
 
+    /// Makes text of a token; `bytes` is room to work in.
+    fn push(
+        &mut self,
+        token: Token,
+        logprobs: Option<&RawLogprobs>,
+        vocabulary: &dyn Vocabulary,
+        bytes: &mut Vec<u8>,
+    ) -> Found {
+        bytes.clear();
+        vocabulary.append_piece(token, bytes);
+        let mut text = String::new();
+        self.detokenizer.push(bytes, &mut text);
+        // A token that is no text is part of none.
+        if let Some(raw) = logprobs.filter(|_| !bytes.is_empty()) {
+            self.attribution.push(spelled(token, raw, vocabulary), &text, self.detokenizer.is_midway());
+        }
+        self.stop.push(&text, &mut self.text)
+    }
+
     /// Nothing more is sampled: what was held back is text after all, unless the broken tail of a character completes
     /// a stop text.
     fn release_rest(&mut self) -> Option<Finish> {
         let mut tail = String::new();
         self.detokenizer.finish(&mut tail);
+        self.attribution.made(&tail);
         if self.stop.push(&tail, &mut self.text) == Found::Stop {
             return Some(Finish::Stop);
         }
@@ -165,12 +215,26 @@ impl Sequence {
         None
     }
 
-    /// Never waits: a sequence is only stepped while its channel has room, and nobody else sends into it. Where the
-    /// client has left meanwhile, the text is nobody's.
-    fn send_text(&mut self) {
-        if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            let _ = self.events.try_send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens, logprobs: Vec::new() });
+    /// The text that no event has carried yet.
+    fn piece(&mut self) -> Option<GenerationEvent> {
+        if self.text.is_empty() {
+            return None;
         }
+        let text = std::mem::take(&mut self.text);
+        let logprobs = self.attribution.release(text.len());
+        Some(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens, logprobs })
+    }
+}
+
+/// Log probabilities with the bytes of their tokens.
+fn spelled(token: Token, raw: &RawLogprobs, vocabulary: &dyn Vocabulary) -> TokenLogprobs {
+    let spell = |token, logprob| {
+        let mut bytes = Vec::new();
+        vocabulary.append_piece(token, &mut bytes);
+        TokenLogprob { bytes, logprob }
+    };
+    TokenLogprobs {
+        sampled: spell(token, raw.sampled),
+        top: raw.top.iter().map(|&(token, logprob)| spell(token, logprob)).collect(),
     }
 }

@@ -200,4 +200,13 @@ pub enum EngineFault {
     /// A step of the model failed.
     #[error("the model failed to decode: {0}")]
     Decode(String),
+    /// The grammar's side of the completion failed.
+    #[error("the answer cannot go on as its grammar demands: {0}")]
+    Grammar(String),
+    /// The request excludes every token.
+    #[error(
+        "no token is left to choose from: the request's `logit_bias`, and its grammar if there is one, exclude all of \
+         them; ban fewer tokens"
+    )]
+    NoToken,
 }

@@ -77,11 +77,11 @@ fn bare_loop(decoder: &mut LlamaDecoder, prompt: &[Token], tokens: u32) -> Resul
         .map(|(position, &token)| Row { slot, token, position, wants_logits: position as usize + 1 == prompt.len() })
         .collect();
     decoder.decode(&rows, &|| false)?;
-    let mut token = decoder.sample(slot, rows.len() - 1, &Choice::default()).token;
+    let mut token = decoder.sample(slot, rows.len() - 1, &Choice::default())?.token;
     let start = Instant::now();
     for position in (u32::try_from(prompt.len())?..).take(tokens as usize - 1) {
         decoder.decode(&[Row { slot, token, position, wants_logits: true }], &|| false)?;
-        token = decoder.sample(slot, 0, &Choice::default()).token;
+        token = decoder.sample(slot, 0, &Choice::default())?.token;
     }
     let seconds = start.elapsed().as_secs_f64();
     decoder.end(slot);

@@ -1,7 +1,7 @@
 //! The engine's decoder, on llama.cpp.
 
 use engine::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
-use inference::{Sampling, Token, Vocabulary};
+use inference::{EngineFault, Sampling, Token, Vocabulary};
 
 use crate::context::Context;
 use crate::error::LoadError;
@@ -24,7 +24,8 @@ impl LlamaDecoder {
         let row = Row { slot: Slot(0), token, position: 0, wants_logits: true };
         this.begin(Slot(0), 0, &Sampling::default());
         this.decode(&[row], &|| false).map_err(|error| LoadError::WarmUp { reason: error.to_string() })?;
-        this.sample(Slot(0), 0, &Choice::default());
+        this.sample(Slot(0), 0, &Choice::default())
+            .map_err(|fault| LoadError::WarmUp { reason: fault.to_string() })?;
         this.end(Slot(0));
         this.forget(Slot(0));
         Ok(this)
@@ -45,7 +46,7 @@ impl Decoder for LlamaDecoder {
         self.context.decode(rows, abort)
     }
 
-    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Sampled {
+    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault> {
         let sampler = self.samplers[slot.0].as_mut().expect("the engine samples for slots that have begun");
         sampler.sample(&mut self.context, i32::try_from(row).expect("a batch has few rows"), choice)
     }

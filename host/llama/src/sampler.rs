@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use engine::{Choice, Sampled};
-use inference::{Sampling, Token};
+use inference::{EngineFault, Sampling, Token};
 use llama_cpp_sys_2 as sys;
 
 use crate::context::Context;
@@ -62,10 +62,10 @@ impl Sampler {
     }
 
     /// Chooses the token after a row of the context's last batch that wanted logits.
-    pub(crate) fn sample(&mut self, context: &mut Context, row: i32, _choice: &Choice<'_>) -> Sampled {
+    pub(crate) fn sample(&mut self, context: &mut Context, row: i32, _choice: &Choice<'_>) -> Result<Sampled, EngineFault> {
         // SAFETY: both are alive. llama.cpp asserts that the row has logits: the engine asks for rows that wanted them.
         let token = unsafe { sys::llama_sampler_sample(self.chain.as_ptr(), context.as_ptr(), row) };
-        Sampled { token: Token(token.unsigned_abs()), logprobs: None }
+        Ok(Sampled { token: Token(token.unsigned_abs()), logprobs: None })
     }
 }
 
