@@ -49,6 +49,13 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
     /// Texts that end the completion; none of them is part of the answer.
     pub stop: Vec<String>,
+    /// Tokens that end the completion; none of them is part of the answer.
+    pub stop_tokens: Vec<Token>,
+    /// Go on when the model says it has finished: for benches.
+    pub ignore_end: bool,
+    /// Tell the log probability of every token of the answer, and those of so many likeliest ones in its place; at most
+    /// 20. `None`: none.
+    pub logprobs: Option<u32>,
     /// The form that the answer must have; `None`: any text.
     pub format: Option<OutputFormat>,
     /// Whether the client asked for a stream. Plugins are told; nothing else depends on it.

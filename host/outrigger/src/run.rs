@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
         max_tokens,
         stop: Vec::new(),
         streaming: true,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
         format: None,
         template_arguments: "{}".to_owned(),
     };

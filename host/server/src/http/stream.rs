@@ -108,6 +108,9 @@ mod tests {
             max_tokens: None,
             stop: Vec::new(),
             streaming: true,
+            stop_tokens: Vec::new(),
+            ignore_end: false,
+            logprobs: None,
             format: None,
             template_arguments: "{}".to_owned(),
         };

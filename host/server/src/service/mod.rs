@@ -189,10 +189,10 @@ impl Service {
             // More than fits is no error: the answer then ends with `length`, as it would have anyway.
             max_tokens: request.max_tokens.or(self.defaults.max_tokens).unwrap_or(room).clamp(1, room),
             stop: request.stop.into_iter().chain(prompt.stop).collect(),
-            stop_tokens: Vec::new(),
+            stop_tokens: request.stop_tokens,
             grammar: None,
-            logprobs: None,
-            ignore_end: false,
+            logprobs: request.logprobs,
+            ignore_end: request.ignore_end,
         })?;
         Ok((generation, run, permit))
     }

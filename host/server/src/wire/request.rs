@@ -76,6 +76,9 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         max_tokens,
         stop,
         streaming: is_streamed,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
         format: None,
         template_arguments,
     };

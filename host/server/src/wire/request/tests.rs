@@ -52,6 +52,9 @@ fn a_full_request_is_taken_whole() {
         max_tokens: Some(9),
         stop: vec!["a".to_owned(), "b".to_owned()],
         streaming: true,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
         format: None,
         template_arguments: r#"{"enable_thinking":false, "n":[1,{}]}"#.to_owned(),
     };
