@@ -304,17 +304,8 @@ mod tests {
 
         /// Asks for two tokens after `prompt`.
         fn submit(&mut self, prompt: &str) -> Generation {
-            let request = GenerationRequest {
-                id: RequestId::new(prompt),
-                prompt: prompt.bytes().map(|byte| Token(u32::from(byte))).collect(),
-                sampling: Sampling::default(),
-                max_tokens: 2,
-                stop: Vec::new(),
-                stop_tokens: Vec::new(),
-                grammar: None,
-                logprobs: None,
-                ignore_end: false,
-            };
+            let tokens = prompt.bytes().map(|byte| Token(u32::from(byte))).collect();
+            let request = GenerationRequest::new(RequestId::new(prompt), tokens, 2);
             let prompt_tokens = u32::try_from(request.prompt.len()).unwrap();
             let (submission, generation) = Submission::new(request, prompt_tokens, 2, 8, Instant::now());
             self.0.shared.queued.fetch_add(1, Relaxed);

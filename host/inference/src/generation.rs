@@ -43,6 +43,24 @@ pub struct GenerationRequest {
     pub ignore_end: bool,
 }
 
+impl GenerationRequest {
+    /// A completion of `prompt` of at most `max_tokens` tokens, with defaults for everything else.
+    #[must_use]
+    pub fn new(id: RequestId, prompt: Vec<Token>, max_tokens: u32) -> Self {
+        Self {
+            id,
+            prompt,
+            sampling: Sampling::default(),
+            max_tokens,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            grammar: None,
+            logprobs: None,
+            ignore_end: false,
+        }
+    }
+}
+
 /// A completion under way: a stream of events that ends with [`GenerationEvent::Finished`] or
 /// [`GenerationEvent::Failed`]. Dropping it cancels the work; the engine notices at its next step.
 #[derive(Debug)]

@@ -64,6 +64,26 @@ pub struct ChatRequest {
     pub template_arguments: String,
 }
 
+impl ChatRequest {
+    /// A conversation to continue, buffered, with defaults for everything else.
+    pub fn new(model: impl Into<String>, messages: Vec<Message>) -> Self {
+        Self {
+            model: model.into(),
+            messages,
+            tools: Vec::new(),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            ignore_end: false,
+            logprobs: None,
+            format: None,
+            streaming: false,
+            template_arguments: "{}".to_owned(),
+        }
+    }
+}
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -73,6 +93,13 @@ pub struct Message {
     pub name: Option<String>,
     /// What is said, in order.
     pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A message of one text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, name: None, parts: vec![Part::Text(text.into())] }
+    }
 }
 
 /// Who speaks in a message.

@@ -66,8 +66,8 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         bytes = facts.header.tensor_bytes,
         "the model's header is sound"
     );
-    let left_bytes = check_memory(settings, &facts.header)
-        .with_context(|| format!("cannot serve the model {}", path.display()))?;
+    let left_bytes =
+        check_memory(settings, &facts.header).with_context(|| format!("cannot serve the model {}", path.display()))?;
     // Whichever shard was named, llama.cpp wants the first and finds the others itself.
     let first = facts.shards.first().unwrap_or(path);
     let options = llama::LoadOptions {

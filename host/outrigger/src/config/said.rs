@@ -93,6 +93,11 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_PREFIX_CACHE_SIZE", value_name = "SIZE", help_heading = "Capacity")]
     pub(crate) prefix_cache_size: Option<ByteSize>,
 
+    /// System prompts that conversations begin with: computed at the start, so that no request waits for that. Only a file
+    /// can say them.
+    #[arg(skip)]
+    pub(crate) warm_prompts: Vec<String>,
+
     /// Requests that may wait for a free place; one more is answered 503 [default: 64]
     #[arg(long, env = "OUTRIGGER_QUEUE_MAX", value_name = "COUNT", help_heading = "Capacity")]
     pub(crate) queue_max: Option<u32>,
@@ -200,6 +205,7 @@ impl Said {
             huggingface_token: file.huggingface_token,
             max_concurrency: self.max_concurrency.or(file.max_concurrency),
             prefix_cache_size: self.prefix_cache_size.or(file.prefix_cache_size),
+            warm_prompts: file.warm_prompts,
             queue_max: self.queue_max.or(file.queue_max),
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
             plugin_names: self.plugin_names,

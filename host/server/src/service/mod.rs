@@ -4,6 +4,7 @@ mod admission;
 mod answer;
 mod error;
 mod record;
+mod warm;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
