@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use inference::{EngineFault, Sampling, Token, Vocabulary};
+use inference::{EngineFault, Finish, Sampling, Token, Vocabulary};
 
-use crate::decoder::{DecodeError, Decoder, Slot};
+use crate::decoder::{DecodeError, Decoder, Row, Slot};
+use crate::draft::{Speculation, guess};
 use crate::handle::Config;
 use crate::prefix::{Placement, Prefixes, Source, common_prefix};
 use crate::scheduler::{Batch, Scheduler};
@@ -31,8 +32,19 @@ pub(crate) struct DecodeLoop<D> {
     /// A step that was aborted to the loss of others is followed by one that runs to its end: clients that come and
     /// leave cost the others half their speed at most.
     may_abort: bool,
+    /// By slot.
+    speculations: Vec<Speculation>,
+    guesses_max: usize,
     batch: Batch,
     piece: Vec<u8>,
+    /// A sequence's tokens, while its next ones are guessed.
+    history: Vec<Token>,
+}
+
+/// How a sequence goes on.
+enum Next {
+    Token(Token),
+    End(Finish),
 }
 
 /// What the handle and the decode thread both see.
@@ -62,6 +74,7 @@ pub(crate) enum Outlook {
 impl<D: Decoder> DecodeLoop<D> {
     pub(crate) fn new(decoder: D, vocabulary: Arc<dyn Vocabulary>, config: &Config, shared: Arc<Shared>) -> Self {
         let slots = config.slots.get();
+        let guesses_max = if decoder.can_forget() { config.guesses_max } else { 0 };
         Self {
             decoder,
             vocabulary,
@@ -72,8 +85,11 @@ impl<D: Decoder> DecodeLoop<D> {
             running: (0..slots).map(|_| None).collect(),
             shared,
             may_abort: true,
+            speculations: vec![Speculation::new(0); slots],
+            guesses_max,
             batch: Batch::default(),
             piece: Vec::new(),
+            history: Vec::new(),
         }
     }
 
@@ -96,8 +112,12 @@ impl<D: Decoder> DecodeLoop<D> {
             Ok(()) => {
                 self.may_abort = true;
                 self.scheduler.apply(&self.batch);
-                for row in &self.batch.rows {
-                    self.prefixes.computed(row.slot, row.token);
+                for (_, rows) in self.batch.runs() {
+                    // Behind the first row whose logits are wanted there are guesses.
+                    let sure = rows.iter().position(|row| row.wants_logits).map_or(rows.len(), |place| place + 1);
+                    for row in &rows[..sure] {
+                        self.prefixes.computed(row.slot, row.token);
+                    }
                 }
                 self.emit(now());
             }
@@ -107,6 +127,12 @@ impl<D: Decoder> DecodeLoop<D> {
             Err(DecodeError::Failed(reason)) => self.fail_batch(&reason),
         }
         Outlook::Busy
+    }
+
+    /// What every slot is believed to remember.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> Vec<&[Token]> {
+        (0..self.running.len()).map(|slot| self.prefixes.tokens(Slot(slot))).collect()
     }
 
     /// Ends everything with [`EngineFault::Stopped`].
@@ -164,6 +190,7 @@ impl<D: Decoder> DecodeLoop<D> {
         let slot = placement.slot;
         let kept = self.fetch(placement, &sampling);
         self.prefixes.begin(slot, &prompt[..kept]);
+        self.speculations[slot.0] = Speculation::new(self.guesses_max);
         sequence.admit(now, u32::try_from(kept).unwrap_or(u32::MAX));
         tracing::debug!(
             request = %sequence.id,
@@ -219,34 +246,80 @@ impl<D: Decoder> DecodeLoop<D> {
 
     fn emit(&mut self, now: Instant) {
         let batch = std::mem::take(&mut self.batch);
-        for (row, slot) in batch.samples() {
-            let Some(sequence) = &mut self.running[slot.0] else { continue };
-            let chosen = sequence.choice().and_then(|choice| self.decoder.sample(slot, row, &choice));
+        for (first, rows) in batch.runs() {
+            let unsampled = rows.iter().take_while(|row| !row.wants_logits).count();
+            if unsampled < rows.len() {
+                self.sample(first + unsampled, &rows[unsampled..], now);
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// Samples after `rows`, which begin with the row number `first` of the batch: after the first of them, and after each
+    /// guess that turns out right.
+    fn sample(&mut self, first: usize, rows: &[Row], now: Instant) {
+        let (slot, guessed) = (rows[0].slot, rows.len() - 1);
+        let mut right = 0;
+        let end = loop {
+            let Some(sequence) = &mut self.running[slot.0] else { return };
+            let chosen = sequence.choice().and_then(|choice| self.decoder.sample(slot, first + right, &choice));
             let taken = chosen.and_then(|sampled| {
                 let token = sampled.token;
                 Ok((token, sequence.take(sampled, &*self.vocabulary, &mut self.piece, now)?))
             });
             match taken {
-                Ok((token, None)) => self.scheduler.go_on(slot, token),
-                Ok((_, Some(finish))) => {
-                    let sequence = self.release(slot);
-                    tracing::debug!(
-                        request = %sequence.id,
-                        slot = slot.0,
-                        ?finish,
-                        completion_tokens = sequence.completion_tokens(),
-                        "finished"
-                    );
-                    sequence.finish(finish, now);
+                Ok((token, None)) if right < guessed && rows[right + 1].token == token => {
+                    right += 1;
+                    self.scheduler.guessed(slot);
+                    self.prefixes.computed(slot, token);
                 }
-                Err(fault) => {
-                    let sequence = self.release(slot);
-                    tracing::debug!(request = %sequence.id, slot = slot.0, %fault, "a completion cannot go on");
-                    sequence.fail(fault);
+                Ok((token, None)) => {
+                    sequence.flush();
+                    break Ok(Next::Token(token));
                 }
+                Ok((_, Some(finish))) => break Ok(Next::End(finish)),
+                Err(fault) => break Err(fault),
+            }
+        };
+        if right < guessed {
+            self.decoder.forget_from(slot, rows[right].position + 1);
+        }
+        if guessed > 0 {
+            self.speculations[slot.0].learn(guessed, right);
+        }
+        match end {
+            Ok(Next::Token(token)) => self.go_on(slot, token),
+            Ok(Next::End(finish)) => {
+                let sequence = self.release(slot);
+                tracing::debug!(
+                    request = %sequence.id,
+                    slot = slot.0,
+                    ?finish,
+                    completion_tokens = sequence.completion_tokens(),
+                    "finished"
+                );
+                sequence.finish(finish, now);
+            }
+            Err(fault) => {
+                let sequence = self.release(slot);
+                tracing::debug!(request = %sequence.id, slot = slot.0, %fault, "a completion cannot go on");
+                sequence.fail(fault);
             }
         }
-        self.batch = batch;
+    }
+
+    /// Lets a sequence go on with `token`, and with what may follow it.
+    fn go_on(&mut self, slot: Slot, token: Token) {
+        let left = self.running[slot.0].as_ref().map_or(0, Sequence::tokens_left) as usize;
+        // The token after the last guess is sampled too.
+        let count = self.speculations[slot.0].wanted().min(left.saturating_sub(1));
+        if count == 0 {
+            return self.scheduler.go_on(slot, token, &[]);
+        }
+        self.history.clear();
+        self.history.extend_from_slice(self.prefixes.tokens(slot));
+        self.history.push(token);
+        self.scheduler.go_on(slot, token, guess(&self.history, count));
     }
 
     fn fail_batch(&mut self, reason: &str) {
@@ -297,7 +370,7 @@ mod tests {
                 prefix_tokens_min: 4,
                 ..Config::default()
             };
-            let shape = DecoderShape { slots, context_length: 100, rows_max: slots + 6 };
+            let shape = DecoderShape { slots, context_length: 100, rows_max: slots + 6, samples_max: slots + 6 };
             let decoder = FakeDecoder::new(shape, || Fate::Compute);
             Self(DecodeLoop::new(decoder, Arc::new(FakeVocabulary), &config, Arc::default()))
         }

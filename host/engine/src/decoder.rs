@@ -5,9 +5,9 @@ use inference::{EngineFault, Sampling, Token, TokenMask};
 /// Computes tokens. It lives on the decode thread, where it was built, and is driven by nobody else.
 ///
 /// A slot remembers the tokens that were computed in it until they are forgotten, whether or not a sequence is under way
-/// in it. The engine promises: a row belongs to a slot that has begun and has not ended; the positions of a slot count up
-/// from what it remembers without a gap; a batch holds at most [`DecoderShape::rows_max`] rows; a slot wants logits at
-/// most once in a batch.
+/// in it. The engine promises: a row belongs to a slot that has begun and has not ended; the rows of a slot stand together
+/// and their positions count up from what it remembers without a gap; a batch holds at most [`DecoderShape::rows_max`]
+/// rows; the rows that want logits are the last ones of their slot, at most [`DecoderShape::samples_max`] in a batch.
 pub trait Decoder {
     /// Starts a sequence in `slot`, with a sampler of its own, on the first `keep` tokens that the slot remembers; it
     /// forgets the others. Returns how many are kept: `keep`, or 0 where this model cannot go back to that place.
@@ -23,6 +23,12 @@ pub trait Decoder {
     /// and tells the slot's sampler of it. Where no token may be chosen the sequence cannot go on; a token that is not
     /// allowed is never returned.
     fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault>;
+
+    /// Whether [`Decoder::forget_from`] is possible.
+    fn can_forget(&self) -> bool;
+
+    /// Forgets the last tokens of `slot`, those at `position` and behind it.
+    fn forget_from(&mut self, slot: Slot, position: u32);
 
     /// Ends the sequence in `slot`. What was computed stays remembered.
     fn end(&mut self, slot: Slot);
@@ -77,6 +83,8 @@ pub struct DecoderShape {
     pub context_length: u32,
     /// Rows of a batch.
     pub rows_max: usize,
+    /// Rows of a batch that want logits.
+    pub samples_max: usize,
 }
 
 /// The place of a sequence in the decoder, counted from 0.

@@ -12,7 +12,7 @@ use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, V
 use crate::decode_loop::{DecodeLoop, Outlook, Shared};
 use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
-    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT,
+    EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT,
     PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
 };
 use crate::sequence::Submission;
@@ -30,6 +30,8 @@ pub struct Config {
     pub events_ahead: NonZeroUsize,
     /// Bytes of host memory for prefixes that no slot has room for any more; 0: none are kept.
     pub prefix_cache_bytes: usize,
+    /// Tokens of one sequence that are guessed in a step; 0: none.
+    pub guesses_max: usize,
     /// Tokens that have to be saved for a copy to be made, or waited for.
     pub prefix_tokens_min: usize,
 }
@@ -42,6 +44,7 @@ impl Default for Config {
             queue_length: QUEUE_LENGTH_DEFAULT,
             events_ahead: EVENTS_AHEAD_DEFAULT,
             prefix_cache_bytes: PREFIX_CACHE_BYTES_DEFAULT,
+            guesses_max: GUESSES_MAX_DEFAULT,
             prefix_tokens_min: PREFIX_TOKENS_MIN_DEFAULT,
         }
     }
@@ -79,6 +82,10 @@ where
         slots: config.slots.get(),
         context_length: card.context_length,
         rows_max: config.slots.saturating_add(config.prefill_tokens_per_step.get()).get(),
+        // Guesses get what prompts leave of a step.
+        samples_max: config.slots.get().saturating_add(
+            config.guesses_max.saturating_mul(config.slots.get()).min(config.prefill_tokens_per_step.get()),
+        ),
     };
     let shared = Arc::new(Shared::default());
     let (submissions, inbox) = mpsc::channel();

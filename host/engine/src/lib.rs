@@ -10,6 +10,7 @@ mod attribution;
 mod decode_loop;
 mod decoder;
 mod detokenizer;
+mod draft;
 mod handle;
 pub mod limits;
 mod prefix;

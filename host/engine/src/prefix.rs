@@ -119,6 +119,11 @@ impl Prefixes {
         self.slots[slot.0].tokens.push(token);
     }
 
+    /// What was computed in `slot`.
+    pub(crate) fn tokens(&self, slot: Slot) -> &[Token] {
+        &self.slots[slot.0].tokens
+    }
+
     /// The sequence in `slot` has ended; what it computed stays.
     pub(crate) fn end(&mut self, slot: Slot) {
         let used = self.tick();

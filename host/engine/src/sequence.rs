@@ -146,12 +146,20 @@ impl Sequence {
         if self.completion_tokens >= self.tokens_max {
             return Ok(self.release_rest().or(Some(Finish::Length)));
         }
-        // Never waits: a sequence is only stepped while its channel has room, and nobody else sends into it. Where the
-        // client has left meanwhile, the text is nobody's.
+        Ok(None)
+    }
+
+    /// Sends what was taken in this step. Never waits: a sequence is only stepped while its channel has room, and nobody
+    /// else sends into it. Where the client has left meanwhile, the text is nobody's.
+    pub(crate) fn flush(&mut self) {
         if let Some(piece) = self.piece() {
             let _ = self.events.try_send(piece);
         }
-        Ok(None)
+    }
+
+    /// Tokens that may still be sampled.
+    pub(crate) fn tokens_left(&self) -> u32 {
+        self.tokens_max.saturating_sub(self.completion_tokens)
     }
 
     /// The last event, for which there is always room.

@@ -35,7 +35,8 @@ fn every_request_ends_exactly_once() {
     }
     // A simulation in which nothing of interest happens proves nothing.
     println!("{total:?}");
-    let Tally { finished, failed, abandoned, paused_steps, aborted, cached_tokens, copies } = total;
+    let Tally { finished, failed, abandoned, paused_steps, aborted, cached_tokens, copies, guesses, wrong_guesses } =
+        total;
     for (count, what) in [
         (finished, "finished"),
         (failed, "failed"),
@@ -44,6 +45,8 @@ fn every_request_ends_exactly_once() {
         (aborted, "aborted steps"),
         (cached_tokens, "cached tokens"),
         (copies, "copies"),
+        (wrong_guesses, "wrong guesses"),
+        (guesses - wrong_guesses, "right guesses"),
     ] {
         assert!(count > 100, "only {count} {what}");
     }
@@ -58,6 +61,8 @@ struct Tally {
     aborted: usize,
     cached_tokens: usize,
     copies: usize,
+    guesses: usize,
+    wrong_guesses: usize,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -69,6 +74,8 @@ impl std::ops::AddAssign for Tally {
         self.aborted += other.aborted;
         self.cached_tokens += other.cached_tokens;
         self.copies += other.copies;
+        self.guesses += other.guesses;
+        self.wrong_guesses += other.wrong_guesses;
     }
 }
 
@@ -107,10 +114,12 @@ impl Day {
         let failing_copies = [0, 0, 5][random.between(0, 2)];
         let prefix_cache_bytes = random.between(0, 3) * size_of::<u32>() * CONTEXT_LENGTH as usize;
         let prefix_tokens_min = random.between(1, 12);
+        let guesses_max = random.between(0, 2) * 4;
 
         let random = Rc::new(RefCell::new(random));
         let clients = Clients::default();
-        let shape = DecoderShape { slots, context_length: CONTEXT_LENGTH, rows_max: slots + prefill };
+        let samples_max = slots + (slots * guesses_max).min(prefill);
+        let shape = DecoderShape { slots, context_length: CONTEXT_LENGTH, rows_max: slots + prefill, samples_max };
         let decoder = {
             let (random, clients) = (Rc::clone(&random), Rc::clone(&clients));
             FakeDecoder::new(shape, move || {
@@ -135,6 +144,7 @@ impl Day {
             prefill_tokens_per_step: count(prefill),
             prefix_cache_bytes,
             prefix_tokens_min,
+            guesses_max,
             ..Config::default()
         };
         let decode_loop = DecodeLoop::new(decoder, Arc::new(FakeVocabulary), &config, Arc::clone(&shared));
@@ -182,6 +192,8 @@ impl Day {
             assert_eq!(client.ends, 1, "{:?} ended {} times", client.request.id, client.ends);
         }
         self.tally.copies = self.seen.borrow().copies;
+        self.tally.guesses = self.seen.borrow().guesses;
+        self.tally.wrong_guesses = self.seen.borrow().wrong_guesses;
         self.tally.abandoned = self.clients.borrow().len() - self.tally.finished - self.tally.failed;
         self.tally
     }
@@ -196,6 +208,7 @@ impl Day {
         self.tally.aborted += usize::from(outlook == Outlook::Busy && self.seen.borrow().batches == batches);
         let running = self.shared.running.load(Relaxed);
         assert_eq!(running, self.seen.borrow().occupied(), "the engine and its decoder disagree");
+        assert_eq!(self.decode_loop.remembered(), self.seen.borrow().remembered(), "what is computed where");
         outlook
     }
 

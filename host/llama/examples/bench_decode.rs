@@ -44,7 +44,7 @@ fn run(what: &str, path: String, tokens: u32, rounds: usize) -> Result<(), Box<d
     let mut rates = Vec::new();
     match what {
         "bare" => {
-            let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257 };
+            let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257, samples_max: 1 };
             let mut decoder = model.decoder(shape)?;
             for _ in 0..rounds {
                 rates.push(bare_loop(&mut decoder, &prompt, tokens)?);

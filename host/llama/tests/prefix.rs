@@ -29,7 +29,9 @@ struct Bench {
 impl Bench {
     fn new(path: PathBuf) -> Self {
         let model = Model::load(&LoadOptions { context_length: Some(1024), ..LoadOptions::new(path, "test") }).unwrap();
-        let decoder = model.decoder(DecoderShape { slots: SLOTS, context_length: 1024, rows_max: 600 }).unwrap();
+        let decoder = model
+            .decoder(DecoderShape { slots: SLOTS, context_length: 1024, rows_max: 600, samples_max: SLOTS })
+            .unwrap();
         Self { model, decoder }
     }
 
