@@ -18,7 +18,6 @@ use crate::model::Weights;
 pub(crate) struct Context {
     raw: NonNull<sys::llama_context>,
     weights: Arc<Weights>,
-    tokens_per_slot: u32,
     rows_max: usize,
     batch: Batch,
     /// What the abort callback asks during a call; null between calls. Boxed because llama.cpp keeps its address.
@@ -49,8 +48,9 @@ impl Context {
         // One graph per batch: what is aborted leaves nothing half done behind.
         parameters.n_batch = rows_max;
         parameters.n_ubatch = rows_max;
-        // One row per sequence is sampled: room for the logits of those, not of every row.
-        parameters.n_outputs_max = slots;
+        // Room for the logits of the rows that are sampled, not of every row.
+        parameters.n_outputs_max =
+            u32::try_from(shape.samples_max).map_err(|_| too_large())?.clamp(slots, rows_max.max(slots));
         parameters.n_threads = threads;
         parameters.n_threads_batch = threads;
         parameters.no_perf = true;
@@ -67,7 +67,6 @@ impl Context {
         let this = Self {
             raw,
             weights: Arc::clone(weights),
-            tokens_per_slot: shape.context_length,
             rows_max: rows_max as usize,
             batch: Batch::new(shape.slots),
             abort,
@@ -90,10 +89,6 @@ impl Context {
 
     pub(crate) fn as_ptr(&mut self) -> *mut sys::llama_context {
         self.raw.as_ptr()
-    }
-
-    pub(crate) fn context_length(&self) -> u32 {
-        self.tokens_per_slot
     }
 
     pub(crate) fn vocabulary_size(&self) -> i32 {
@@ -138,6 +133,11 @@ impl Context {
             1 => Err(DecodeError::Failed("the context has no room for the batch".to_owned())),
             status => Err(DecodeError::Failed(format!("llama_decode returned {status}; its log says why"))),
         }
+    }
+
+    /// Whether the last tokens of a slot can be forgotten.
+    pub(crate) fn can_forget(&self) -> bool {
+        self.weights.can_go_back()
     }
 
     /// Forgets a slot's tokens from a position on. `false` where this model cannot go back there; then it still knows

@@ -129,7 +129,7 @@ impl Model {
             return Err(LoadError::TooManySlots { slots: shape.slots });
         }
         let context = Context::new(&self.weights, shape, self.threads)?;
-        LlamaDecoder::new(context, &self.vocabulary, shape)
+        LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
     }
 }
 
@@ -161,7 +161,7 @@ unsafe impl Send for Weights {}
 unsafe impl Sync for Weights {}
 
 impl Weights {
-    fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+    pub(crate) fn load(options: &LoadOptions) -> Result<Self, LoadError> {
         let path = options
             .path
             .to_str()
