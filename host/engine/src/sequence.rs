@@ -246,3 +246,6 @@ fn spelled(token: Token, raw: &RawLogprobs, vocabulary: &dyn Vocabulary) -> Toke
         top: raw.top.iter().map(|&(token, logprob)| spell(token, logprob)).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
