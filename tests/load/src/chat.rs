@@ -42,7 +42,7 @@ pub(crate) struct Question {
 }
 
 /// How tokens are chosen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sampling {
     /// The likeliest token.
     Greedy,
@@ -134,6 +134,11 @@ impl Answer {
     pub(crate) fn tokens(&self) -> u32 {
         let pieces = u32::try_from(self.pieces_at.len()).unwrap_or(u32::MAX);
         self.usage.map_or(pieces, |usage| usage.completion_tokens).max(1)
+    }
+
+    /// Tokens that came together, on average. More than one where the server speculates: several in one step.
+    pub(crate) fn tokens_per_piece(&self) -> f64 {
+        f64::from(self.tokens()) / (self.pieces_at.len() as f64)
     }
 
     /// The longest silence between two pieces of text that reaches beyond `from`.

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::scenario::{Bench, Scenario};
+use crate::server::Contender;
 
 /// Measures servers of the OpenAI chat API beside each other.
 #[derive(Debug, Parser)]
@@ -32,6 +33,11 @@ struct Arguments {
     /// Fewer rounds and shorter answers
     #[arg(long)]
     quick: bool,
+
+    /// Bound libgomp's spin in the peer's environment, as ours does for itself: fair on a machine that is not quiet, where
+    /// the peer as it comes mostly waits for itself
+    #[arg(long)]
+    bounded: bool,
 
     /// Our server
     #[arg(long, default_value = "target/release/outrigger")]
@@ -79,6 +85,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let bench = Bench {
         is_quick: arguments.quick,
+        peer: if arguments.bounded { Contender::LlamaServerBounded } else { Contender::LlamaServer },
         outrigger: arguments.outrigger,
         bare_loop: arguments.bench_decode,
         llama_server: arguments.llama_server,

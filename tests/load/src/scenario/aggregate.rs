@@ -7,13 +7,15 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::{Bench, Both, Pair};
-use crate::chat::{self, Endpoint, Question};
+use crate::chat::{self, Endpoint, Question, Sampling};
 use crate::process;
 use crate::prompt::Prompts;
 use crate::report::{Aim, Row, Unit, median};
 use crate::server::Shape;
 
-const STREAMS: [u32; 4] = [1, 4, 8, 16];
+/// The likeliest text soon repeats itself, which a server that speculates makes much of; sampled text does not.
+const CASES: [(u32, Sampling); 5] =
+    [(1, Sampling::Greedy), (4, Sampling::Greedy), (8, Sampling::Greedy), (8, Sampling::Chain), (16, Sampling::Greedy)];
 const PROMPT_TOKENS: usize = 32;
 
 #[derive(Default)]
@@ -22,34 +24,38 @@ struct Together {
     /// The median of the streams.
     ttft: Duration,
     cpu_ms_per_token: f64,
+    tokens_per_piece: f64,
     shortest_tokens: u32,
 }
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut prompts = Prompts::new(2);
-    for streams in STREAMS {
-        rows.extend(with(bench, &mut prompts, streams).await?);
+    for (streams, sampling) in CASES {
+        rows.extend(with(bench, &mut prompts, streams, sampling).await?);
     }
     Ok(rows)
 }
 
-async fn with(bench: &Bench, prompts: &mut Prompts, streams: u32) -> anyhow::Result<Vec<Row>> {
+async fn with(bench: &Bench, prompts: &mut Prompts, streams: u32, sampling: Sampling) -> anyhow::Result<Vec<Row>> {
     let pair = Pair::start(bench, Shape { slots: streams, context_length: 1024 }).await?;
-    let row = |figure: &str, unit| Row {
-        note: pair.note(),
-        ..Row::new(format!("{streams} streams: {figure}"), unit, "llama-server")
+    let case = match sampling {
+        Sampling::Greedy => format!("{streams} streams"),
+        Sampling::Chain => format!("{streams} streams, sampled"),
     };
+    let row = |figure: &str, unit| Row { note: pair.note(), ..Row::new(format!("{case}: {figure}"), unit, bench.peer) };
     let mut rate = row("all together", Unit::TokensPerSecond);
-    if streams == 8 {
+    if (streams, sampling) == (8, Sampling::Chain) {
         rate = rate.aim(Aim::RatioAtLeast(1.25));
     }
     let mut ttft = row("first text, median", Unit::Milliseconds);
     let mut cpu = row("CPU per token", Unit::CpuMillisecondsPerToken);
-    let mut bare = Row::new(format!("{streams} streams: all together"), Unit::TokensPerSecond, "llama-batched-bench");
+    let mut bare = Row::new(format!("{case}: all together"), Unit::TokensPerSecond, "llama-batched-bench");
+    let mut pieces = row("tokens per piece", Unit::Times);
     for round in bench.rounds(5, 2) {
-        let questions: Vec<Question> =
-            (0..streams).map(|_| prompts.question(PROMPT_TOKENS, bench.answer_tokens())).collect();
+        let questions: Vec<Question> = (0..streams)
+            .map(|_| Question { sampling, ..prompts.question(PROMPT_TOKENS, bench.answer_tokens()) })
+            .collect();
         let mut both = Both::default();
         for (side, server) in pair.in_turns(round) {
             both.set(side, together(server.endpoint(), &questions).await?);
@@ -57,13 +63,14 @@ async fn with(bench: &Bench, prompts: &mut Prompts, streams: u32) -> anyhow::Res
         both.push_to(&mut rate, |of| of.tokens_per_second);
         both.push_to(&mut ttft, |of| of.ttft.as_secs_f64() * 1e3);
         both.push_to(&mut cpu, |of| of.cpu_ms_per_token);
+        both.push_to(&mut pieces, |of| of.tokens_per_piece);
         bare.push(batched_rate(bench, streams)?, both.ours.tokens_per_second);
         let shortest = both.theirs.shortest_tokens.min(both.ours.shortest_tokens);
         if shortest < bench.answer_tokens() {
             rate.note = Some(format!("an answer of {shortest} tokens only"));
         }
     }
-    Ok(vec![rate, ttft, cpu, bare])
+    Ok(vec![rate, bare, ttft, cpu, pieces])
 }
 
 async fn together(endpoint: Endpoint, questions: &[Question]) -> anyhow::Result<Together> {
@@ -80,6 +87,7 @@ async fn together(endpoint: Endpoint, questions: &[Question]) -> anyhow::Result<
             median(answers.iter().map(|answer| answer.ttft().as_secs_f64())).unwrap_or_default(),
         ),
         cpu_ms_per_token: cpu.as_secs_f64() * 1e3 / f64::from(tokens),
+        tokens_per_piece: median(answers.iter().map(chat::Answer::tokens_per_piece)).unwrap_or(f64::NAN),
         shortest_tokens: answers.iter().map(chat::Answer::tokens).min().unwrap_or_default(),
     })
 }

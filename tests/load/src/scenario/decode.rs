@@ -19,17 +19,17 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     for tokens in PROMPT_TOKENS {
         rows.extend(at_length(bench, &pair, &mut prompts, tokens).await?);
     }
-    rows.push(against_bare_loop(bench, &pair, &mut prompts).await?);
+    rows.extend(sampled(bench, &pair, &mut prompts).await?);
     Ok(rows)
 }
 
-async fn at_length(bench: &Bench, pair: &Pair, prompts: &mut Prompts, tokens: usize) -> anyhow::Result<[Row; 4]> {
-    let rate_aim = |row: Row| if tokens == 32 { row.aim(Aim::RatioAtLeast(1.10)) } else { row };
-    let row = |figure: String, unit| Row { note: pair.note(), ..Row::new(figure, unit, "llama-server") };
+async fn at_length(bench: &Bench, pair: &Pair, prompts: &mut Prompts, tokens: usize) -> anyhow::Result<[Row; 5]> {
+    let row = |figure: String, unit| Row { note: pair.note(), ..Row::new(figure, unit, bench.peer) };
     let mut ttft = row(format!("prompt of {tokens}: first text"), Unit::Milliseconds);
     let mut prefill_cpu = row(format!("prompt of {tokens}: CPU up to the first text"), Unit::Milliseconds);
-    let mut rate = rate_aim(row(format!("prompt of {tokens}: decode"), Unit::TokensPerSecond));
+    let mut rate = row(format!("prompt of {tokens}: decode"), Unit::TokensPerSecond);
     let mut cpu = row(format!("prompt of {tokens}: CPU per token"), Unit::CpuMillisecondsPerToken);
+    let mut together = row(format!("prompt of {tokens}: tokens per piece"), Unit::Times);
     let rounds = if tokens > 1000 { bench.rounds(3, 1) } else { bench.rounds(7, 3) };
     for round in rounds {
         let question = prompts.question(tokens, bench.answer_tokens());
@@ -49,28 +49,33 @@ async fn at_length(bench: &Bench, pair: &Pair, prompts: &mut Prompts, tokens: us
         prefill_cpu.push(theirs.cpu_first.as_secs_f64() * 1e3, ours.cpu_first.as_secs_f64() * 1e3);
         rate.push(theirs.decode_rate()?, ours.decode_rate()?);
         cpu.push(theirs.cpu_ms_per_token(), ours.cpu_ms_per_token());
+        together.push(theirs.tokens_per_piece(), ours.tokens_per_piece());
     }
-    Ok([ttft, prefill_cpu, rate, cpu])
+    Ok([ttft, prefill_cpu, rate, cpu, together])
 }
 
-/// With the sampling of the bare loop, and its length of prompt.
-async fn against_bare_loop(bench: &Bench, pair: &Pair, prompts: &mut Prompts) -> anyhow::Result<Row> {
-    let mut row = Row::new("prompt of 32: decode, sampled", Unit::TokensPerSecond, "bare loop");
-    row = row.aim(Aim::RatioAtLeast(0.97));
+/// With the sampling of the bare loop, and its length of prompt. Sampled text hardly repeats itself, so there is next to
+/// nothing for speculation to win: every token costs a step in all three.
+async fn sampled(bench: &Bench, pair: &Pair, prompts: &mut Prompts) -> anyhow::Result<[Row; 4]> {
+    let figure = "prompt of 32, sampled: decode";
+    let mut peer = Row::new(figure, Unit::TokensPerSecond, bench.peer).aim(Aim::RatioAtLeast(1.10));
+    let mut bare = Row::new(figure, Unit::TokensPerSecond, "bare loop").aim(Aim::RatioAtLeast(0.97));
+    let mut cpu = Row::new("prompt of 32, sampled: CPU per token", Unit::CpuMillisecondsPerToken, bench.peer);
+    let mut together = Row::new("prompt of 32, sampled: tokens per piece", Unit::Times, bench.peer);
     for round in bench.rounds(7, 3) {
         let question = chat::Question { sampling: Sampling::Chain, ..prompts.question(32, bench.answer_tokens()) };
-        let mut both = Both::default();
-        let order = [round.is_multiple_of(2), !round.is_multiple_of(2)];
-        for is_ours in order {
-            if is_ours {
-                both.ours = chat::ask(pair.ours.endpoint(), &question).await?.decode_rate()?;
-            } else {
-                both.theirs = bare_rate(bench)?;
-            }
+        let mut answers = Both::default();
+        for (side, server) in pair.in_turns(round) {
+            answers.set(side, Some(chat::ask(server.endpoint(), &question).await?));
         }
-        both.push_to(&mut row, |rate| *rate);
+        let bare_loop = bare_rate(bench)?;
+        let (Some(theirs), Some(ours)) = (answers.theirs, answers.ours) else { continue };
+        peer.push(theirs.decode_rate()?, ours.decode_rate()?);
+        bare.push(bare_loop, ours.decode_rate()?);
+        cpu.push(theirs.cpu_ms_per_token(), ours.cpu_ms_per_token());
+        together.push(theirs.tokens_per_piece(), ours.tokens_per_piece());
     }
-    Ok(row)
+    Ok([peer, bare, cpu, together])
 }
 
 /// Tokens per second of a process that does nothing but decode and sample, with libgomp's spin bounded as ours is.

@@ -28,7 +28,7 @@ struct Beside {
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let pair = Pair::start(bench, Shape { slots: 2, context_length: 4096 }).await?;
-    let row = |figure, unit| Row { note: pair.note(), ..Row::new(figure, unit, "llama-server") };
+    let row = |figure, unit| Row { note: pair.note(), ..Row::new(figure, unit, bench.peer) };
     let mut gap = row("longest gap beside a prefill", Unit::Milliseconds).aim(Aim::AtMost(600.0));
     let mut pieces = row("pieces of text beside a prefill", Unit::Tokens);
     let mut ttft = row("the prefill's own first text", Unit::Milliseconds);

@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let pair = Pair::start(bench, Shape { slots: 2, context_length: 4096 }).await?;
-    let mut alone = Row::new("short request: first text", Unit::Milliseconds, "llama-server");
-    let mut after = Row::new("after a client left a prefill: first text", Unit::Milliseconds, "llama-server")
-        .aim(Aim::AtMost(100.0));
+    let mut alone = Row::new("short request: first text", Unit::Milliseconds, bench.peer);
+    let mut after =
+        Row::new("after a client left a prefill: first text", Unit::Milliseconds, bench.peer).aim(Aim::AtMost(100.0));
     // The same every time: what it costs by itself is next to nothing where a slot still holds it.
     let short = Question {
         system: "Short answers.".to_owned(),

@@ -21,6 +21,8 @@ use crate::server::{Contender, Server, Shape};
 /// What every scenario needs.
 pub(crate) struct Bench {
     pub(crate) is_quick: bool,
+    /// Whom to compare with.
+    pub(crate) peer: Contender,
     pub(crate) outrigger: PathBuf,
     pub(crate) bare_loop: PathBuf,
     pub(crate) llama_server: PathBuf,
@@ -104,7 +106,7 @@ struct Pair {
 
 impl Pair {
     async fn start(bench: &Bench, shape: Shape) -> anyhow::Result<Self> {
-        let theirs = Server::start(bench, Contender::LlamaServer, shape).await?;
+        let theirs = Server::start(bench, bench.peer, shape).await?;
         let ours = Server::start(bench, Contender::Outrigger, shape).await?;
         Ok(Self { theirs, ours })
     }

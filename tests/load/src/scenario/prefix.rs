@@ -22,7 +22,7 @@ struct Times {
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let pair = Pair::start(bench, Shape { slots: 2, context_length: 2048 }).await?;
-    let row = |figure, unit| Row::new(format!("system prompt of {SYSTEM_TOKENS}: {figure}"), unit, "llama-server");
+    let row = |figure, unit| Row::new(format!("system prompt of {SYSTEM_TOKENS}: {figure}"), unit, bench.peer);
     let mut cold = row("first text, new", Unit::Milliseconds);
     let mut warm = row("first text, seen before", Unit::Milliseconds);
     let mut ratio = row("seen before / new", Unit::Times).aim(Aim::AtMostAndNotWorse(0.1));

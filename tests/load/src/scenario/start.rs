@@ -21,7 +21,7 @@ struct Life {
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let model_bytes = std::fs::metadata(&bench.model)?.len();
-    let row = |figure: &str, unit| Row::new(figure, unit, "llama-server");
+    let row = |figure: &str, unit| Row::new(figure, unit, bench.peer);
     let mut ready = row("start to ready", Unit::Milliseconds).aim(Aim::RatioAtMost(1.2));
     let mut idle = row("resident when ready", Unit::Megabytes);
     let mut loaded = row("resident after 8 streams", Unit::Megabytes);
@@ -29,12 +29,12 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let mut beyond = row("resident when ready beyond model and KV", Unit::Megabytes).aim(Aim::AtMost(60.0));
     // The first start reads the model from disk and compiles plugins; a sidecar's restarts do neither.
     let kv_bytes = kv_bytes(&Server::spawn(bench, Contender::Outrigger, SHAPE).await?)?;
-    drop(Server::spawn(bench, Contender::LlamaServer, SHAPE).await?);
+    drop(Server::spawn(bench, bench.peer, SHAPE).await?);
     let mut prompts = Prompts::new(8);
     for round in bench.rounds(7, 3) {
         let questions: Vec<Question> = (0..SHAPE.slots).map(|_| prompts.question(32, 32)).collect();
         let mut both = Both::default();
-        let mut order = [(Side::Theirs, Contender::LlamaServer), (Side::Ours, Contender::Outrigger)];
+        let mut order = [(Side::Theirs, bench.peer), (Side::Ours, Contender::Outrigger)];
         order.rotate_left(round % 2);
         for (side, contender) in order {
             both.set(side, life(bench, contender, &questions).await?);

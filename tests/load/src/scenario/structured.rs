@@ -17,9 +17,9 @@ struct OnOff {
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let pair = Pair::start(bench, Shape { slots: 1, context_length: 1024 }).await?;
-    let mut on = Row::new("under a JSON schema: decode", Unit::TokensPerSecond, "llama-server");
-    let mut ratio = Row::new("under a JSON schema / without", Unit::Times, "llama-server").aim(Aim::AtLeast(0.97));
-    let mut cpu = Row::new("under a JSON schema: CPU per token", Unit::CpuMillisecondsPerToken, "llama-server");
+    let mut on = Row::new("under a JSON schema: decode", Unit::TokensPerSecond, bench.peer);
+    let mut ratio = Row::new("under a JSON schema / without", Unit::Times, bench.peer).aim(Aim::AtLeast(0.97));
+    let mut cpu = Row::new("under a JSON schema: CPU per token", Unit::CpuMillisecondsPerToken, bench.peer);
     let mut prompts = Prompts::new(7);
     for round in bench.rounds(7, 3) {
         let off = prompts.question(32, bench.answer_tokens());
