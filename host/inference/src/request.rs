@@ -197,7 +197,7 @@ pub struct Sampling {
     pub repeat_penalty: f32,
     /// Against sequences of tokens that repeat; `None`: off.
     pub dry: Option<Dry>,
-    /// Added to the logits of these tokens. -100..=100; -100 bans a token, as at `OpenAI`.
+    /// Added to the logits of these tokens, which come in ascending order. -100..=100; -100 bans a token, as at `OpenAI`.
     pub logit_bias: Vec<(Token, f32)>,
     /// Makes the choice repeatable, as far as the batch's shape allows; `None`: a fresh one.
     pub seed: Option<u64>,
@@ -215,6 +215,14 @@ pub struct Dry {
     pub allowed_length: u32,
     /// Texts across which nothing counts as a sequence.
     pub sequence_breakers: Vec<String>,
+}
+
+/// llama.cpp's values (`common.h`), and off.
+impl Default for Dry {
+    fn default() -> Self {
+        let sequence_breakers = ["\n", ":", "\"", "*"].map(str::to_owned).to_vec();
+        Self { multiplier: 0.0, base: 1.75, allowed_length: 2, sequence_breakers }
+    }
 }
 
 impl Default for Sampling {

@@ -61,12 +61,12 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     let mut stdout = std::io::stdout();
     while let Some(event) = answer.next().await {
         match event {
-            Ok(AnswerEvent::Delta(Delta::Content(text))) => {
+            Ok(AnswerEvent::Delta(Delta::Content(text), _)) => {
                 write!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot write the answer")?;
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
-            Ok(AnswerEvent::Delta(Delta::Reasoning(text))) => eprint!("{text}"),
-            Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. })) => {}
+            Ok(AnswerEvent::Delta(Delta::Reasoning(text), _)) => eprint!("{text}"),
+            Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. }, _)) => {}
             Ok(AnswerEvent::Finished(finished)) => {
                 writeln!(stdout).context("cannot write the answer")?;
                 report(&finished, started);

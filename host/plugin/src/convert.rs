@@ -1,7 +1,8 @@
 //! Between the words of the house and those of the WIT file, both ways, and the checks on what a guest gives back.
 
 use inference::{
-    Call, ChatRequest, Finish, Message, OutputFormat, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall, ToolResult, Usage,
+    Call, ChatRequest, Finish, Message, OutputFormat, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall,
+    ToolResult, Usage,
 };
 
 use crate::bindings::exports::outrigger::plugin::prompt;
@@ -50,6 +51,7 @@ pub(crate) fn replacement(
     new: types::Request,
     original: &ChatRequest,
     granted: &[Modify],
+    vocabulary_size: u32,
 ) -> Result<ChatRequest, Fault> {
     let refuse = |what: &str| Err(Fault::contract(format!("a replaced request {what}")));
     if new.operation != types::Operation::Chat || !new.inputs.is_empty() || new.streaming != original.streaming {
@@ -73,6 +75,7 @@ pub(crate) fn replacement(
         template_arguments: original.template_arguments.clone(),
     };
     extra::apply(&new.extra, &mut changed)?;
+    extra::check_tokens(&changed, original, vocabulary_size)?;
     check_request(&changed, original)?;
     let parts = [
         (Modify::Messages, changed.messages != original.messages),
@@ -90,7 +93,7 @@ pub(crate) fn replacement(
     }
 }
 
-/// What `sampling` of the WIT file covers; the penalties travel in `extra`.
+/// What `sampling` of the WIT file covers; the rest travels in `extra`.
 fn same_sampling(a: &ChatRequest, b: &ChatRequest) -> bool {
     let values = |request: &ChatRequest| {
         let Sampling { temperature, top_k, top_p, min_p, seed, .. } = request.sampling;
@@ -101,19 +104,12 @@ fn same_sampling(a: &ChatRequest, b: &ChatRequest) -> bool {
 
 fn check_request(request: &ChatRequest, original: &ChatRequest) -> Result<(), Fault> {
     let refuse = |what: &str| Err(Fault::contract(format!("a replaced request {what}")));
-    let Sampling { temperature, top_p, min_p, presence_penalty, frequency_penalty, repeat_penalty, .. } =
-        request.sampling;
+    let Sampling { temperature, top_p, min_p, .. } = request.sampling;
     if request.messages.is_empty() {
         return refuse("has no messages");
     }
     if !(0.0..=2.0).contains(&temperature) || !(0.0..=1.0).contains(&top_p) || !(0.0..=1.0).contains(&min_p) {
         return refuse("has a temperature, top_p or min_p that is out of range");
-    }
-    if !(-2.0..=2.0).contains(&presence_penalty) || !(-2.0..=2.0).contains(&frequency_penalty) {
-        return refuse("has a penalty that is out of range");
-    }
-    if repeat_penalty <= 0.0 || !(..=2.0).contains(&repeat_penalty) {
-        return refuse("has a repeat_penalty that is out of range");
     }
     if request.max_tokens == Some(0) {
         return refuse("asks for no tokens");

@@ -82,7 +82,8 @@ pub enum Modify {
     Sampling,
     /// The form that the answer must have.
     Grammar,
-    /// Everything else that is passed through: `chat_template_kwargs` and the penalties.
+    /// Everything else that is passed through: `chat_template_kwargs`, the penalties and what else has no field in the
+    /// contract.
     Extra,
 }
 

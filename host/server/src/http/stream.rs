@@ -40,9 +40,9 @@ impl EventStream {
 
     fn text_of(&mut self, answer: Box<Answer>, next: Option<Result<AnswerEvent, ChatError>>) -> Option<String> {
         match next? {
-            Ok(AnswerEvent::Delta(delta)) => {
+            Ok(AnswerEvent::Delta(delta, logprobs)) => {
                 self.state = State::Waiting(step(answer));
-                Some(self.writer.delta(&delta))
+                Some(self.writer.delta(&delta, logprobs))
             }
             // From here on the answer is dropped, and its slot is free before the client has read the end.
             Ok(AnswerEvent::Finished(finished)) => Some(self.writer.finish(&finished) + &event("[DONE]")),
@@ -128,6 +128,7 @@ mod tests {
             model: String::new(),
             fingerprint: String::new(),
             include_usage: false,
+            has_logprobs: false,
         };
         let started = Instant::now();
         let mut events = EventStream::new(answer(script).await, writer, limits::PING_INTERVAL);
