@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use inference::{
-    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling,
-    Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
+    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, RequestId,
+    Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
 
@@ -30,6 +30,8 @@ pub(crate) struct Sequence {
     tokens_max: u32,
     ignore_end: bool,
     stop_tokens: Vec<Token>,
+    /// Begun where the sequence is admitted: on this thread, and not for those who leave the queue.
+    grammar: Option<Grammar>,
     constraint: Option<Box<dyn Constraint>>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
@@ -67,7 +69,8 @@ impl Submission {
             tokens_max,
             ignore_end: request.ignore_end,
             stop_tokens: request.stop_tokens,
-            constraint: request.grammar.map(|grammar| grammar.begin()),
+            grammar: request.grammar,
+            constraint: None,
             detokenizer: Detokenizer::default(),
             stop: StopMatcher::new(&request.stop),
             logprobs: request.logprobs,
@@ -104,6 +107,7 @@ impl Sequence {
     pub(crate) fn admit(&mut self, now: Instant, cached_tokens: u32) {
         self.admitted = now;
         self.cached_tokens = cached_tokens;
+        self.constraint = self.grammar.take().map(|grammar| grammar.begin());
     }
 
     /// What bounds the next token, and what is asked about it.

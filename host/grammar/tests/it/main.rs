@@ -4,3 +4,4 @@ mod writer;
 
 mod completions;
 mod hostile;
+mod vocabularies;

@@ -123,11 +123,7 @@ fn members_that_would_change_it_are_refused_by_name() {
         (r#""tool_choice":{"type":"function"}"#, "tool_choice"),
         (r#""functions":[{"name":"f"}]"#, "functions"),
         (r#""function_call":{"name":"f"}"#, "function_call"),
-        (r#""response_format":{"type":"json_object"}"#, "response_format"),
-        (r#""response_format":{"type":"text","schema":{}}"#, "response_format"),
-        (r#""logprobs":true"#, "logprobs"),
-        (r#""top_logprobs":2"#, "top_logprobs"),
-        (r#""logit_bias":{"50256":-100}"#, "logit_bias"),
+        (r#""guided_json":{}"#, "guided_json"),
         (r#""n":2"#, "n"),
         (r#""store":true"#, "store"),
         (r#""service_tier":"priority""#, "service_tier"),
@@ -145,7 +141,7 @@ fn members_that_would_change_it_are_refused_by_name() {
 
 #[test]
 fn unknown_members_are_refused_by_name() {
-    for name in ["cache_prompt", "n_predict", "n_discard", "grammar", "lora", "id_slot", "Temperature"] {
+    for name in ["cache_prompt", "n_predict", "n_discard", "lora", "id_slot", "Temperature"] {
         check_refused(&format!(r#""{name}":1"#), "unknown_parameter", name);
     }
     check_refused(r#""stream":true,"stream_options":{"x":1}"#, "unknown_parameter", "stream_options.x");
