@@ -167,6 +167,10 @@ fn request(hf: Conversation) -> ChatRequest {
         max_tokens: None,
         stop: Vec::new(),
         streaming: false,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
+        format: None,
         template_arguments: hf.kwargs.map_or_else(|| "{}".to_owned(), |kwargs| kwargs.get().to_owned()),
     }
 }

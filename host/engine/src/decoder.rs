@@ -1,28 +1,77 @@
 //! The socket for a model: what the engine asks of it, row by row.
 
-use inference::{Sampling, Token};
+use inference::{EngineFault, Sampling, Token, TokenMask};
 
 /// Computes tokens. It lives on the decode thread, where it was built, and is driven by nobody else.
 ///
-/// The engine promises: a row belongs to a slot that has begun and has not been cleared; the positions of a slot count
-/// up from 0 without a gap; a batch holds at most [`DecoderShape::rows_max`] rows; a slot wants logits at most once in
-/// a batch.
+/// A slot remembers the tokens that were computed in it until they are forgotten, whether or not a sequence is under way
+/// in it. The engine promises: a row belongs to a slot that has begun and has not ended; the rows of a slot stand together
+/// and their positions count up from what it remembers without a gap; a batch holds at most [`DecoderShape::rows_max`]
+/// rows; the rows that want logits are the last ones of their slot, at most [`DecoderShape::samples_max`] in a batch.
 pub trait Decoder {
-    /// Starts a new, empty sequence in `slot`, with a sampler of its own.
-    fn begin(&mut self, slot: Slot, sampling: &Sampling);
+    /// Starts a sequence in `slot`, with a sampler of its own, on the first `keep` tokens that the slot remembers; it
+    /// forgets the others. Returns how many are kept: `keep`, or 0 where this model cannot go back to that place.
+    fn begin(&mut self, slot: Slot, keep: u32, sampling: &Sampling) -> u32;
 
-    /// Computes a batch. On [`DecodeError::Aborted`] every slot holds what it held before the call.
+    /// Computes a batch. On [`DecodeError::Aborted`] every slot remembers what it remembered before the call.
     ///
     /// `abort` is cheap and may be asked at any time on this thread; once it is true, the sooner this returns the
     /// better, but finishing is no fault.
     fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError>;
 
     /// Chooses the token that follows row number `row` of the last batch, which belongs to `slot` and wanted logits,
-    /// and tells the slot's sampler of it.
-    fn sample(&mut self, slot: Slot, row: usize) -> Token;
+    /// and tells the slot's sampler of it. Where no token may be chosen the sequence cannot go on; a token that is not
+    /// allowed is never returned.
+    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault>;
 
-    /// Forgets the sequence in `slot`.
-    fn clear(&mut self, slot: Slot);
+    /// Whether [`Decoder::forget_from`] is possible.
+    fn can_forget(&self) -> bool;
+
+    /// Forgets the last tokens of `slot`, those at `position` and behind it.
+    fn forget_from(&mut self, slot: Slot, position: u32);
+
+    /// Ends the sequence in `slot`. What was computed stays remembered.
+    fn end(&mut self, slot: Slot);
+
+    /// Forgets all that `slot` remembers.
+    fn forget(&mut self, slot: Slot);
+
+    /// Bytes that [`Decoder::save`] would take now.
+    fn saved_bytes(&mut self, slot: Slot) -> usize;
+
+    /// A copy of what `slot` remembers; `None` where this model's memory cannot be copied.
+    fn save(&mut self, slot: Slot) -> Option<Vec<u8>>;
+
+    /// Lets `slot`, in which no sequence is under way, remember what was saved, and nothing else. `false` where that did
+    /// not work: then it remembers nothing.
+    fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool;
+}
+
+/// What bounds a choice, and what is asked about it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice<'a> {
+    /// The tokens to choose from; `None`: all.
+    pub allowed: Option<&'a TokenMask>,
+    /// Tell how likely the token was, and so many others.
+    pub logprobs: Option<u32>,
+}
+
+/// A choice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// The token.
+    pub token: Token,
+    /// How likely it was, where that was asked.
+    pub logprobs: Option<RawLogprobs>,
+}
+
+/// Natural logarithms of probabilities, as the model gave them before anything changed them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawLogprobs {
+    /// Of the chosen token.
+    pub sampled: f32,
+    /// The likeliest tokens, likeliest first.
+    pub top: Vec<(Token, f32)>,
 }
 
 /// What a decoder has to hold.
@@ -34,6 +83,8 @@ pub struct DecoderShape {
     pub context_length: u32,
     /// Rows of a batch.
     pub rows_max: usize,
+    /// Rows of a batch that want logits.
+    pub samples_max: usize,
 }
 
 /// The place of a sequence in the decoder, counted from 0.

@@ -27,6 +27,11 @@ impl Detokenizer {
         self.pending.drain(..self.pending.len() - held);
     }
 
+    /// Whether a character has begun and not ended.
+    pub(crate) fn is_midway(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// No more bytes will come: a character that was begun and never ended becomes U+FFFD.
     pub(crate) fn finish(&mut self, text: &mut String) {
         if !self.pending.is_empty() {

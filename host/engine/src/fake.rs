@@ -1,15 +1,15 @@
 //! A decoder for tests that computes nothing and checks every promise that the engine gives to decoders.
 //!
 //! Its model: the first token of a prompt says after how many tokens the completion ends (0: never), and every token
-//! is followed by the next letter of the alphabet.
+//! is a letter that depends on all tokens before it: who goes on from what another sequence computed gives himself away.
 
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use inference::{Sampling, SpecialTokens, Token, Vocabulary};
+use inference::{EngineFault, Sampling, SpecialTokens, Token, Vocabulary};
 
-use crate::decoder::{DecodeError, Decoder, DecoderShape, Row, Slot};
+use crate::decoder::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
 
 pub(crate) const END: Token = Token(256);
 
@@ -58,13 +58,19 @@ pub(crate) struct FakeDecoder {
 /// What a test may look at.
 #[derive(Default)]
 pub(crate) struct Seen {
-    slots: Vec<Option<FakeSlot>>,
+    slots: Vec<FakeSlot>,
     /// The last batch that was computed.
     batch: Vec<Row>,
     /// Rows of it that have to be sampled still.
     owed: Vec<usize>,
-    /// The seed of the request that was admitted last; tests number requests by their seeds.
-    last_begun: Option<u64>,
+    /// Like a model with a recurrent state: what is not kept whole is lost.
+    pub(crate) cannot_go_back: bool,
+    /// Every so many copies fail; 0: none.
+    pub(crate) failing_copies: usize,
+    pub(crate) copies: usize,
+    /// Guesses computed, and those of them that were forgotten.
+    pub(crate) guesses: usize,
+    pub(crate) wrong_guesses: usize,
     pub(crate) batches: usize,
     /// Nobody is paused: every answer under way has to be in every batch.
     pub(crate) everybody_reads: bool,
@@ -72,23 +78,31 @@ pub(crate) struct Seen {
 
 #[derive(Default)]
 struct FakeSlot {
+    is_busy: bool,
     tokens: Vec<Token>,
     sampled: u32,
     is_answering: bool,
+    /// Within a batch: it has one already.
+    has_row: bool,
     /// Batches since this slot was last in one.
     waited: usize,
 }
 
 impl FakeDecoder {
     pub(crate) fn new(shape: DecoderShape, fate: impl FnMut() -> Fate + 'static) -> Self {
-        let seen = Seen { slots: (0..shape.slots).map(|_| None).collect(), ..Seen::default() };
+        let seen = Seen { slots: (0..shape.slots).map(|_| FakeSlot::default()).collect(), ..Seen::default() };
         Self { shape, fate: Box::new(fate), seen: Rc::new(RefCell::new(seen)) }
     }
 }
 
 impl Seen {
     pub(crate) fn occupied(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.slots.iter().filter(|held| held.is_busy).count()
+    }
+
+    /// What every slot remembers.
+    pub(crate) fn remembered(&self) -> Vec<&[Token]> {
+        self.slots.iter().map(|held| held.tokens.as_slice()).collect()
     }
 
     fn check(&self, rows: &[Row], shape: DecoderShape) {
@@ -98,22 +112,30 @@ impl Seen {
         for run in &runs {
             let slot = run[0].slot;
             assert_eq!(runs.iter().filter(|other| other[0].slot == slot).count(), 1, "{slot:?} is in two places");
-            let held = self.slots[slot.0].as_ref().unwrap_or_else(|| panic!("{slot:?} has not begun"));
+            let held = &self.slots[slot.0];
+            assert!(held.is_busy, "{slot:?} has not begun");
             for (row, position) in run.iter().zip(held.tokens.len()..) {
                 assert_eq!(row.position as usize, position, "the positions of {slot:?} have a gap");
                 assert!(row.position < shape.context_length, "{slot:?} is over its context");
             }
-            let (_, but_last) = run.split_last().unwrap();
-            assert!(but_last.iter().all(|row| !row.wants_logits), "{slot:?} wants logits before its last row");
-            assert!(!held.is_answering || run.len() == 1 && run[0].wants_logits, "{slot:?} answers row by row");
+            assert!(run.is_sorted_by_key(|row| row.wants_logits), "{slot:?} wants logits before its last rows");
+            assert!(!held.is_answering || run[0].wants_logits, "{slot:?} answers row by row");
+            assert!(
+                held.is_answering || !run.iter().rev().nth(1).is_some_and(|row| row.wants_logits),
+                "{slot:?} guesses"
+            );
         }
+        let samples = rows.iter().filter(|row| row.wants_logits).count();
+        assert!(samples <= shape.samples_max, "{samples} rows want logits, {} are allowed", shape.samples_max);
     }
 
     /// No slot waits longer than it takes to serve every other one; an answer that is read does not wait at all.
     fn check_fairness(&mut self, rows: &[Row]) {
         let count = self.slots.len();
         for (slot, held) in self.slots.iter_mut().enumerate() {
-            let Some(held) = held else { continue };
+            if !held.is_busy {
+                continue;
+            }
             if rows.iter().any(|row| row.slot.0 == slot) {
                 held.waited = 0;
                 continue;
@@ -126,12 +148,16 @@ impl Seen {
 }
 
 impl Decoder for FakeDecoder {
-    fn begin(&mut self, slot: Slot, sampling: &Sampling) {
-        let mut seen = self.seen.borrow_mut();
-        assert!(seen.slots[slot.0].is_none(), "{slot:?} is taken");
-        seen.slots[slot.0] = Some(FakeSlot::default());
-        assert!(sampling.seed.is_none() || sampling.seed > seen.last_begun, "first come, first served");
-        seen.last_begun = sampling.seed;
+    fn begin(&mut self, slot: Slot, keep: u32, _: &Sampling) -> u32 {
+        let seen = &mut *self.seen.borrow_mut();
+        let held = &mut seen.slots[slot.0];
+        assert!(!held.is_busy, "{slot:?} is taken");
+        let mut tokens = std::mem::take(&mut held.tokens);
+        assert!(keep as usize <= tokens.len(), "{slot:?} does not remember {keep} tokens");
+        let keep = if seen.cannot_go_back && (keep as usize) < tokens.len() { 0 } else { keep };
+        tokens.truncate(keep as usize);
+        *held = FakeSlot { is_busy: true, tokens, ..FakeSlot::default() };
+        keep
     }
 
     fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError> {
@@ -145,34 +171,96 @@ impl Decoder for FakeDecoder {
         seen.batches += 1;
         seen.check_fairness(rows);
         for row in rows {
-            let held = seen.slots[row.slot.0].as_mut().unwrap();
+            let held = &mut seen.slots[row.slot.0];
             held.tokens.push(row.token);
+            seen.guesses += usize::from(held.is_answering && row.wants_logits && held.has_row);
             held.is_answering |= row.wants_logits;
+            held.has_row = true;
+        }
+        for held in &mut seen.slots {
+            held.has_row = false;
         }
         seen.owed = rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(number, _)| number).collect();
         seen.batch = rows.to_vec();
         Ok(())
     }
 
-    fn sample(&mut self, slot: Slot, row: usize) -> Token {
+    fn sample(&mut self, slot: Slot, row: usize, _: &Choice<'_>) -> Result<Sampled, EngineFault> {
         let seen = &mut *self.seen.borrow_mut();
         assert_eq!(seen.batch[row].slot, slot, "row {row} is another slot's");
         let owed = seen.owed.iter().position(|&owed| owed == row).expect("row {row} has no logits, or was sampled");
         seen.owed.swap_remove(owed);
-        let held = seen.slots[slot.0].as_mut().unwrap();
+        let held = &mut seen.slots[slot.0];
         held.sampled += 1;
-        if held.tokens[0].0 == held.sampled { END } else { following(*held.tokens.last().unwrap()) }
+        let before = &held.tokens[..=seen.batch[row].position as usize];
+        let token = if before[0].0 == held.sampled { END } else { following(before) };
+        Ok(Sampled { token, logprobs: None })
     }
 
-    fn clear(&mut self, slot: Slot) {
+    fn can_forget(&self) -> bool {
+        !self.seen.borrow().cannot_go_back
+    }
+
+    fn forget_from(&mut self, slot: Slot, position: u32) {
         let seen = &mut *self.seen.borrow_mut();
-        assert!(seen.slots[slot.0].take().is_some(), "{slot:?} is empty");
+        assert!(!seen.cannot_go_back);
+        let tokens = &mut seen.slots[slot.0].tokens;
+        seen.wrong_guesses += tokens.len().strict_sub(position as usize);
+        tokens.truncate(position as usize);
+        let batch = &seen.batch;
+        seen.owed.retain(|&row| batch[row].slot != slot || batch[row].position < position);
+    }
+
+    fn end(&mut self, slot: Slot) {
+        let seen = &mut *self.seen.borrow_mut();
+        assert!(seen.slots[slot.0].is_busy, "{slot:?} is empty");
+        seen.slots[slot.0].is_busy = false;
         let batch = &seen.batch;
         seen.owed.retain(|&row| batch[row].slot != slot);
     }
+
+    fn forget(&mut self, slot: Slot) {
+        self.seen.borrow_mut().slots[slot.0].tokens.clear();
+    }
+
+    fn saved_bytes(&mut self, slot: Slot) -> usize {
+        self.seen.borrow().slots[slot.0].tokens.len() * TOKEN_BYTES
+    }
+
+    fn save(&mut self, slot: Slot) -> Option<Vec<u8>> {
+        let seen = &mut *self.seen.borrow_mut();
+        seen.copies += 1;
+        let fails = seen.copies.checked_rem(seen.failing_copies) == Some(0);
+        let tokens = &seen.slots[slot.0].tokens;
+        (!fails).then(|| tokens.iter().flat_map(|token| token.0.to_le_bytes()).collect())
+    }
+
+    fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool {
+        let seen = &mut *self.seen.borrow_mut();
+        seen.copies += 1;
+        let fails = seen.copies.checked_rem(seen.failing_copies) == Some(0);
+        let held = &mut seen.slots[slot.0];
+        assert!(!held.is_busy, "{slot:?} is taken");
+        held.tokens.clear();
+        if !fails {
+            let (tokens, rest) = saved.as_chunks();
+            assert!(rest.is_empty(), "half a token was saved");
+            held.tokens.extend(tokens.iter().map(|&bytes| Token(u32::from_le_bytes(bytes))));
+        }
+        !fails
+    }
 }
 
-/// The next letter.
-pub(crate) fn following(token: Token) -> Token {
-    Token(u32::from(b'a') + (token.0 + 1).saturating_sub(u32::from(b'a')) % 26)
+/// Of a token in a copy.
+const TOKEN_BYTES: usize = size_of::<u32>();
+
+/// The letter after `tokens`. Where the first of them is odd the model walks in a circle, which can be guessed.
+pub(crate) fn following(tokens: &[Token]) -> Token {
+    if let [first, .., last] = tokens
+        && first.0 % 2 == 1
+    {
+        return Token(u32::from(b'a') + (last.0 + 1).saturating_sub(u32::from(b'a')) % 5);
+    }
+    let mixed = tokens.iter().fold(7_u32, |mixed, token| mixed.wrapping_mul(31).wrapping_add(token.0));
+    Token(u32::from(b'a') + mixed % 26)
 }

@@ -12,7 +12,8 @@ use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, V
 use crate::decode_loop::{DecodeLoop, Outlook, Shared};
 use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
-    EVENTS_AHEAD_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
+    EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT,
+    PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
 };
 use crate::sequence::Submission;
 
@@ -27,6 +28,12 @@ pub struct Config {
     pub queue_length: NonZeroUsize,
     /// Events that a generation may be ahead of its reader.
     pub events_ahead: NonZeroUsize,
+    /// Bytes of host memory for prefixes that no slot has room for any more; 0: none are kept.
+    pub prefix_cache_bytes: usize,
+    /// Tokens of one sequence that are guessed in a step; 0: none.
+    pub guesses_max: usize,
+    /// Tokens that have to be saved for a copy to be made, or waited for.
+    pub prefix_tokens_min: usize,
 }
 
 impl Default for Config {
@@ -36,6 +43,9 @@ impl Default for Config {
             prefill_tokens_per_step: PREFILL_TOKENS_PER_STEP_DEFAULT,
             queue_length: QUEUE_LENGTH_DEFAULT,
             events_ahead: EVENTS_AHEAD_DEFAULT,
+            prefix_cache_bytes: PREFIX_CACHE_BYTES_DEFAULT,
+            guesses_max: GUESSES_MAX_DEFAULT,
+            prefix_tokens_min: PREFIX_TOKENS_MIN_DEFAULT,
         }
     }
 }
@@ -72,6 +82,10 @@ where
         slots: config.slots.get(),
         context_length: card.context_length,
         rows_max: config.slots.saturating_add(config.prefill_tokens_per_step.get()).get(),
+        // Guesses get what prompts leave of a step.
+        samples_max: config.slots.get().saturating_add(
+            config.guesses_max.saturating_mul(config.slots.get()).min(config.prefill_tokens_per_step.get()),
+        ),
     };
     let shared = Arc::new(Shared::default());
     let (submissions, inbox) = mpsc::channel();
@@ -82,8 +96,7 @@ where
             let _mark = MarkStopped(Arc::clone(&shared));
             match build_decoder(shape) {
                 Ok(decoder) => {
-                    let prefill = config.prefill_tokens_per_step.get();
-                    let decode_loop = DecodeLoop::new(decoder, vocabulary, shape.slots, prefill, Arc::clone(&shared));
+                    let decode_loop = DecodeLoop::new(decoder, vocabulary, &config, Arc::clone(&shared));
                     if ready.send(Ok(())).is_ok() {
                         run(decode_loop, &inbox, &shared);
                     }
@@ -233,7 +246,7 @@ mod tests {
     use inference::{EngineFault, Finish, GenerationEvent, RequestId, Sampling, Token};
 
     use super::*;
-    use crate::fake::{FakeDecoder, FakeVocabulary, Fate};
+    use crate::fake::{FakeDecoder, FakeVocabulary, Fate, following};
 
     #[derive(Debug, thiserror::Error)]
     #[error("no")]
@@ -267,8 +280,20 @@ mod tests {
             sampling: Sampling::default(),
             max_tokens,
             stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            grammar: None,
+            logprobs: None,
             ignore_end: false,
         }
+    }
+
+    /// The first `count` letters of the answer to `request(ends_after, _)`.
+    fn letters(ends_after: u32, count: usize) -> String {
+        let mut tokens = request(ends_after, 1).prompt;
+        for _ in 0..count {
+            tokens.push(following(&tokens));
+        }
+        tokens[2..].iter().map(|token| char::from(u8::try_from(token.0).unwrap())).collect()
     }
 
     fn read(generation: &mut Generation) -> (String, GenerationEvent) {
@@ -288,7 +313,7 @@ mod tests {
     fn a_request_is_answered() {
         let engine = start_fake(1, || Fate::Compute);
         let (text, last) = read(&mut engine.submit(request(4, 100)).unwrap());
-        assert_eq!(text, "bcd");
+        assert_eq!(text, letters(4, 3));
         assert!(matches!(last, GenerationEvent::Finished(completion) if completion.finish == Finish::Stop));
     }
 
@@ -329,8 +354,8 @@ mod tests {
         }
         let mut third = engine.submit(request(3, 100)).unwrap();
         drop(go);
-        assert_eq!(read(&mut first).0, "b");
-        assert_eq!(read(&mut third).0, "bc");
+        assert_eq!(read(&mut first).0, letters(2, 1));
+        assert_eq!(read(&mut third).0, letters(3, 2));
     }
 
     #[test]
@@ -339,7 +364,7 @@ mod tests {
         let engine = start_fake(1, move || if std::mem::take(&mut fails) { Fate::Fail } else { Fate::Compute });
         let (_, last) = read(&mut engine.submit(request(2, 100)).unwrap());
         assert_eq!(last, GenerationEvent::Failed(EngineFault::Decode("as the test wants".to_owned())));
-        assert_eq!(read(&mut engine.submit(request(2, 100)).unwrap()).0, "b");
+        assert_eq!(read(&mut engine.submit(request(2, 100)).unwrap()).0, letters(2, 1));
     }
 
     #[test]
@@ -363,7 +388,7 @@ mod tests {
         let mut generation = engine.submit(request(0, 14)).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(engine.running(), 1, "an answer of 14 events does not fit a channel of one");
-        assert_eq!(read(&mut generation).0, "bcdefghijklmno");
+        assert_eq!(read(&mut generation).0, letters(0, 14));
     }
 
     #[test]

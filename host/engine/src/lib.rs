@@ -6,11 +6,14 @@
 //! `StopMatcher`) → events go into a bounded channel. A client that reads slowly pauses its own sequence and nobody
 //! else's; a client that leaves drops the receiving end, and the slot is free at the next step.
 
+mod attribution;
 mod decode_loop;
 mod decoder;
 mod detokenizer;
+mod draft;
 mod handle;
 pub mod limits;
+mod prefix;
 mod scheduler;
 mod sequence;
 mod stop;
@@ -20,5 +23,5 @@ mod fake;
 #[cfg(test)]
 mod simulation;
 
-pub use decoder::{DecodeError, Decoder, DecoderShape, Row, Slot};
+pub use decoder::{Choice, DecodeError, Decoder, DecoderShape, RawLogprobs, Row, Sampled, Slot};
 pub use handle::{Config, EngineHandle, StartError, start};

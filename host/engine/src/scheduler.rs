@@ -1,6 +1,6 @@
 //! Which rows the next step computes. Pure: no model, text, channel, clock or thread.
 //!
-//! Every sequence that is answering gets its one row in every step. What is left of the prompts is computed in
+//! Every sequence that is answering gets its row in every step, and behind it the rows of its guesses. What is left of the prompts is computed in
 //! chunks, and the prompt that went first in one step goes last in the next.
 
 use inference::Token;
@@ -23,6 +23,8 @@ struct Progress {
     computed: usize,
     /// Sampled and not yet computed.
     sampled: Option<Token>,
+    /// Guessed to follow it.
+    guesses: Vec<Token>,
     paused: bool,
 }
 
@@ -36,15 +38,18 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The rows after which a token is sampled, with their number.
-    pub(crate) fn samples(&self) -> impl Iterator<Item = (usize, Slot)> + '_ {
-        self.rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(number, row)| (number, row.slot))
+    /// The rows of every slot, with the number of the first of them. The rows of a slot stand together.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, &[Row])> {
+        self.rows.chunk_by(|a, b| a.slot == b.slot).scan(0, |next, rows| {
+            let first = *next;
+            *next += rows.len();
+            Some((first, rows))
+        })
     }
 
     /// Every slot in the batch, once.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        // The rows of a slot stand together.
-        self.rows.chunk_by(|a, b| a.slot == b.slot).map(|rows| rows[0].slot)
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.runs().map(|(_, rows)| rows[0].slot)
     }
 }
 
@@ -53,14 +58,24 @@ impl Scheduler {
         Self { slots: (0..slots).map(|_| None).collect(), prefill_tokens_per_step, turn: 0 }
     }
 
-    pub(crate) fn free_slot(&self) -> Option<Slot> {
-        self.slots.iter().position(Option::is_none).map(Slot)
+    /// How many slots are free.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.slots.iter().filter(|progress| progress.is_none()).count()
     }
 
-    /// Gives a free slot to a sequence.
-    pub(crate) fn admit(&mut self, slot: Slot, prompt: Vec<Token>) {
-        debug_assert!(self.slots[slot.0].is_none() && !prompt.is_empty());
-        self.slots[slot.0] = Some(Progress { prompt, computed: 0, sampled: None, paused: false });
+    /// Gives a free slot to a sequence of whose prompt the first `computed` tokens are computed already; not all of them.
+    pub(crate) fn admit(&mut self, slot: Slot, prompt: Vec<Token>, computed: usize) {
+        debug_assert!(self.slots[slot.0].is_none() && computed < prompt.len());
+        self.slots[slot.0] = Some(Progress { prompt, computed, sampled: None, guesses: Vec::new(), paused: false });
+    }
+
+    /// The prompts that are being computed, with the slots they are computed in.
+    pub(crate) fn prefilling(&self) -> impl Iterator<Item = (Slot, &[Token])> {
+        let places = self.slots.iter().enumerate();
+        let running = places.filter_map(|(slot, progress)| progress.as_ref().map(|progress| (Slot(slot), progress)));
+        running
+            .filter(|(_, progress)| progress.computed < progress.prompt.len())
+            .map(|(slot, progress)| (slot, progress.prompt.as_slice()))
     }
 
     /// Leaves a sequence out of the next plans, or takes it in again.
@@ -74,15 +89,23 @@ impl Scheduler {
     pub(crate) fn plan(&self, batch: &mut Batch) {
         batch.rows.clear();
         batch.prefilling.clear();
+        let mut budget = self.prefill_tokens_per_step;
+        // Guesses get what prompts leave: somebody waits for those.
+        let prompts: usize = self.runnable().map(|(_, progress)| progress.left()).sum();
+        let mut guesses_left = budget.saturating_sub(prompts);
         for (slot, progress) in self.runnable() {
             if let Some(token) = progress.sampled {
                 batch.rows.push(progress.row(slot, progress.computed, token, true));
+                let guesses = &progress.guesses[..progress.guesses.len().min(guesses_left)];
+                for (place, &guess) in (progress.computed + 1..).zip(guesses) {
+                    batch.rows.push(progress.row(slot, place, guess, true));
+                }
+                guesses_left -= guesses.len();
             }
         }
-        let mut budget = self.prefill_tokens_per_step;
         let (before, after): (Vec<_>, Vec<_>) = self.runnable().partition(|(slot, _)| slot.0 < self.turn);
         for (slot, progress) in after.into_iter().chain(before) {
-            let chunk = budget.min(progress.prompt.len().saturating_sub(progress.computed));
+            let chunk = budget.min(progress.left());
             if chunk == 0 {
                 continue;
             }
@@ -95,11 +118,11 @@ impl Scheduler {
         }
     }
 
-    /// Takes note that the decoder has computed the batch.
+    /// Takes note that the decoder has computed the batch. Guesses count when they are right.
     pub(crate) fn apply(&mut self, batch: &Batch) {
-        for row in &batch.rows {
-            if let Some(progress) = &mut self.slots[row.slot.0] {
-                progress.computed += 1;
+        for (_, rows) in batch.runs() {
+            if let Some(progress) = &mut self.slots[rows[0].slot.0] {
+                progress.computed += if progress.sampled.is_some() { 1 } else { rows.len() };
                 progress.sampled = None;
             }
         }
@@ -108,10 +131,19 @@ impl Scheduler {
         }
     }
 
-    /// Takes the token that a sequence goes on with.
-    pub(crate) fn go_on(&mut self, slot: Slot, token: Token) {
+    /// Takes note that a guess in the last batch was right.
+    pub(crate) fn guessed(&mut self, slot: Slot) {
+        if let Some(progress) = &mut self.slots[slot.0] {
+            progress.computed += 1;
+        }
+    }
+
+    /// Takes the token that a sequence goes on with, and what is guessed to follow it.
+    pub(crate) fn go_on(&mut self, slot: Slot, token: Token, guesses: &[Token]) {
         if let Some(progress) = &mut self.slots[slot.0] {
             progress.sampled = Some(token);
+            progress.guesses.clear();
+            progress.guesses.extend_from_slice(guesses);
         }
     }
 
@@ -130,6 +162,11 @@ impl Scheduler {
 }
 
 impl Progress {
+    /// Tokens of the prompt that are not computed yet.
+    fn left(&self) -> usize {
+        self.prompt.len().saturating_sub(self.computed)
+    }
+
     fn row(&self, slot: Slot, place: usize, token: Token, wants_logits: bool) -> Row {
         debug_assert!(place >= self.computed);
         let position = u32::try_from(place).expect("a sequence fits the context, whose length is a u32");
@@ -163,15 +200,39 @@ mod tests {
         let mut batch = Batch::default();
         assert_eq!(shown(scheduler, &mut batch), expected);
         scheduler.apply(&batch);
-        for (_, slot) in batch.samples() {
-            scheduler.go_on(slot, Token(7));
+        for (_, rows) in batch.runs() {
+            if rows[rows.len() - 1].wants_logits {
+                scheduler.go_on(rows[0].slot, Token(7), &[]);
+            }
         }
+    }
+
+    #[test]
+    fn guesses_are_computed_behind_their_token_where_prompts_leave_room() {
+        let mut scheduler = Scheduler::new(2, 4);
+        scheduler.admit(Slot(0), prompt(1), 0);
+        step(&mut scheduler, &["0:0..1!"]);
+        scheduler.admit(Slot(1), prompt(3), 0);
+        scheduler.go_on(Slot(0), Token(7), &[Token(1), Token(2), Token(3)]);
+        let mut batch = Batch::default();
+        assert_eq!(shown(&scheduler, &mut batch), ["0:1..3!", "1:0..3!"]);
+        assert_eq!(batch.rows.iter().filter(|row| row.wants_logits).count(), 3);
+        scheduler.apply(&batch);
+        // The guess was right.
+        scheduler.guessed(Slot(0));
+        scheduler.go_on(Slot(0), Token(9), &[Token(1); 8]);
+        step(&mut scheduler, &["0:3..8!"]);
+        step(&mut scheduler, &["0:4..5!"]);
+        scheduler.release(Slot(1));
+        scheduler.admit(Slot(1), prompt(9), 0);
+        scheduler.go_on(Slot(0), Token(7), &[Token(1)]);
+        step(&mut scheduler, &["0:5..6!", "1:0..4"]);
     }
 
     #[test]
     fn a_prompt_is_computed_in_chunks_and_then_goes_on_token_by_token() {
         let mut scheduler = Scheduler::new(1, 4);
-        scheduler.admit(Slot(0), prompt(9));
+        scheduler.admit(Slot(0), prompt(9), 0);
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["0:4..8"]);
         step(&mut scheduler, &["0:8..9!"]);
@@ -180,10 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_computed_already_is_not_computed_again() {
+        let mut scheduler = Scheduler::new(1, 4);
+        scheduler.admit(Slot(0), prompt(9), 6);
+        step(&mut scheduler, &["0:6..9!"]);
+        step(&mut scheduler, &["0:9..10!"]);
+    }
+
+    #[test]
     fn prompts_take_turns_and_share_what_is_left() {
         let mut scheduler = Scheduler::new(3, 4);
         for slot in 0..3 {
-            scheduler.admit(Slot(slot), prompt(6));
+            scheduler.admit(Slot(slot), prompt(6), 0);
         }
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["1:0..4"]);
@@ -195,9 +264,9 @@ mod tests {
     #[test]
     fn a_long_prompt_stops_no_answer() {
         let mut scheduler = Scheduler::new(2, 4);
-        scheduler.admit(Slot(1), prompt(1));
+        scheduler.admit(Slot(1), prompt(1), 0);
         step(&mut scheduler, &["1:0..1!"]);
-        scheduler.admit(Slot(0), prompt(8));
+        scheduler.admit(Slot(0), prompt(8), 0);
         step(&mut scheduler, &["1:1..2!", "0:0..4"]);
         step(&mut scheduler, &["1:2..3!", "0:4..8!"]);
     }
@@ -205,7 +274,7 @@ mod tests {
     #[test]
     fn a_paused_sequence_keeps_its_place() {
         let mut scheduler = Scheduler::new(2, 4);
-        scheduler.admit(Slot(0), prompt(1));
+        scheduler.admit(Slot(0), prompt(1), 0);
         step(&mut scheduler, &["0:0..1!"]);
         scheduler.set_paused(Slot(0), true);
         step(&mut scheduler, &[]);
@@ -216,7 +285,7 @@ mod tests {
     #[test]
     fn a_plan_that_was_not_applied_comes_again() {
         let mut scheduler = Scheduler::new(1, 4);
-        scheduler.admit(Slot(0), prompt(6));
+        scheduler.admit(Slot(0), prompt(6), 0);
         let mut batch = Batch::default();
         assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);
         assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);

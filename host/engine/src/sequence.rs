@@ -3,17 +3,18 @@
 use std::time::Instant;
 
 use inference::{
-    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Timings,
-    Token, Usage, Vocabulary,
+    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, RequestId,
+    Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
 
+use crate::attribution::Attribution;
+use crate::decoder::{Choice, RawLogprobs, Sampled};
 use crate::detokenizer::Detokenizer;
 use crate::limits::EVENTS_RESERVED;
 use crate::stop::{Found, StopMatcher};
 
 /// A request that waits for a slot.
-#[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) prompt: Vec<Token>,
     pub(crate) sampling: Sampling,
@@ -21,15 +22,22 @@ pub(crate) struct Submission {
 }
 
 /// What becomes of a request's tokens: text, events, usage.
-#[derive(Debug)]
 pub(crate) struct Sequence {
     pub(crate) id: RequestId,
     prompt_tokens: u32,
+    cached_tokens: u32,
     completion_tokens: u32,
     tokens_max: u32,
     ignore_end: bool,
+    stop_tokens: Vec<Token>,
+    /// Begun where the sequence is admitted: on this thread, and not for those who leave the queue.
+    grammar: Option<Grammar>,
+    constraint: Option<Box<dyn Constraint>>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    /// How many likeliest tokens are told of beside each sampled one; `None`: no log probabilities at all.
+    logprobs: Option<u32>,
+    attribution: Attribution,
     /// Text that no event has carried yet.
     text: String,
     events: mpsc::Sender<GenerationEvent>,
@@ -56,11 +64,17 @@ impl Submission {
         let sequence = Sequence {
             id: request.id,
             prompt_tokens,
+            cached_tokens: 0,
             completion_tokens: 0,
             tokens_max,
             ignore_end: request.ignore_end,
+            stop_tokens: request.stop_tokens,
+            grammar: request.grammar,
+            constraint: None,
             detokenizer: Detokenizer::default(),
             stop: StopMatcher::new(&request.stop),
+            logprobs: request.logprobs,
+            attribution: Attribution::default(),
             text: String::new(),
             events,
             reserved,
@@ -89,44 +103,75 @@ impl Sequence {
         self.completion_tokens
     }
 
-    /// The sequence got a slot.
-    pub(crate) fn admit(&mut self, now: Instant) {
+    /// The sequence got a slot, where so many tokens of its prompt were computed already.
+    pub(crate) fn admit(&mut self, now: Instant, cached_tokens: u32) {
         self.admitted = now;
+        self.cached_tokens = cached_tokens;
+        self.constraint = self.grammar.take().map(|grammar| grammar.begin());
+    }
+
+    /// What bounds the next token, and what is asked about it.
+    pub(crate) fn choice(&mut self) -> Result<Choice<'_>, EngineFault> {
+        let allowed = match &mut self.constraint {
+            Some(constraint) => Some(constraint.allowed().map_err(EngineFault::Grammar)?),
+            None => None,
+        };
+        Ok(Choice { allowed, logprobs: self.logprobs })
     }
 
     /// Takes a sampled token. When it ends the completion, [`Sequence::finish`] has to follow.
     pub(crate) fn take(
         &mut self,
-        token: Token,
+        sampled: Sampled,
         vocabulary: &dyn Vocabulary,
         bytes: &mut Vec<u8>,
         now: Instant,
-    ) -> Option<Finish> {
+    ) -> Result<Option<Finish>, EngineFault> {
+        let Sampled { token, logprobs } = sampled;
         self.completion_tokens += 1;
         self.first_sampled.get_or_insert(now);
-        if !self.ignore_end && vocabulary.ends_generation(token) {
-            return self.release_rest().or(Some(Finish::Stop));
+        let is_end = !self.ignore_end && vocabulary.ends_generation(token);
+        if is_end || self.stop_tokens.contains(&token) {
+            return Ok(self.release_rest().or(Some(Finish::Stop)));
         }
-        bytes.clear();
-        vocabulary.append_piece(token, bytes);
-        let mut decoded = String::new();
-        self.detokenizer.push(bytes, &mut decoded);
-        if self.stop.push(&decoded, &mut self.text) == Found::Stop {
-            return Some(Finish::Stop);
+        let is_complete = match &mut self.constraint {
+            Some(constraint) => {
+                constraint.accept(token).map_err(EngineFault::Grammar)?;
+                constraint.is_complete()
+            }
+            None => false,
+        };
+        if self.push(token, logprobs.as_ref(), vocabulary, bytes) == Found::Stop {
+            return Ok(Some(Finish::Stop));
+        }
+        if is_complete {
+            return Ok(self.release_rest().or(Some(Finish::Stop)));
         }
         if self.completion_tokens >= self.tokens_max {
-            return self.release_rest().or(Some(Finish::Length));
+            return Ok(self.release_rest().or(Some(Finish::Length)));
         }
-        self.send_text();
-        None
+        Ok(None)
+    }
+
+    /// Sends what was taken in this step. Never waits: a sequence is only stepped while its channel has room, and nobody
+    /// else sends into it. Where the client has left meanwhile, the text is nobody's.
+    pub(crate) fn flush(&mut self) {
+        if let Some(piece) = self.piece() {
+            let _ = self.events.try_send(piece);
+        }
+    }
+
+    /// Tokens that may still be sampled.
+    pub(crate) fn tokens_left(&self) -> u32 {
+        self.tokens_max.saturating_sub(self.completion_tokens)
     }
 
     /// The last event, for which there is always room.
     pub(crate) fn finish(mut self, finish: Finish, now: Instant) {
+        let last_piece = self.piece();
         let [last_text, end] = self.reserved;
-        if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            last_text.send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens });
+        if let Some(piece) = last_piece {
+            last_text.send(piece);
         }
         let first_sampled = self.first_sampled.unwrap_or(now);
         end.send(GenerationEvent::Finished(Completion {
@@ -134,7 +179,7 @@ impl Sequence {
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens: self.completion_tokens,
-                cached_tokens: 0,
+                cached_tokens: self.cached_tokens,
             },
             timings: Timings {
                 queued: self.admitted.saturating_duration_since(self.submitted),
@@ -150,11 +195,31 @@ impl Sequence {
         end.send(GenerationEvent::Failed(fault));
     }
 
+    /// Makes text of a token; `bytes` is room to work in.
+    fn push(
+        &mut self,
+        token: Token,
+        logprobs: Option<&RawLogprobs>,
+        vocabulary: &dyn Vocabulary,
+        bytes: &mut Vec<u8>,
+    ) -> Found {
+        bytes.clear();
+        vocabulary.append_piece(token, bytes);
+        let mut text = String::new();
+        self.detokenizer.push(bytes, &mut text);
+        // A token that is no text is part of none.
+        if let Some(raw) = logprobs.filter(|_| !bytes.is_empty()) {
+            self.attribution.push(spelled(token, raw, vocabulary), &text, self.detokenizer.is_midway());
+        }
+        self.stop.push(&text, &mut self.text)
+    }
+
     /// Nothing more is sampled: what was held back is text after all, unless the broken tail of a character completes
     /// a stop text.
     fn release_rest(&mut self) -> Option<Finish> {
         let mut tail = String::new();
         self.detokenizer.finish(&mut tail);
+        self.attribution.made(&tail);
         if self.stop.push(&tail, &mut self.text) == Found::Stop {
             return Some(Finish::Stop);
         }
@@ -162,12 +227,29 @@ impl Sequence {
         None
     }
 
-    /// Never waits: a sequence is only stepped while its channel has room, and nobody else sends into it. Where the
-    /// client has left meanwhile, the text is nobody's.
-    fn send_text(&mut self) {
-        if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            let _ = self.events.try_send(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens });
+    /// The text that no event has carried yet.
+    fn piece(&mut self) -> Option<GenerationEvent> {
+        if self.text.is_empty() {
+            return None;
         }
+        let text = std::mem::take(&mut self.text);
+        let logprobs = self.attribution.release(text.len());
+        Some(GenerationEvent::Piece { text, completion_tokens: self.completion_tokens, logprobs })
     }
 }
+
+/// Log probabilities with the bytes of their tokens.
+fn spelled(token: Token, raw: &RawLogprobs, vocabulary: &dyn Vocabulary) -> TokenLogprobs {
+    let spell = |token, logprob| {
+        let mut bytes = Vec::new();
+        vocabulary.append_piece(token, &mut bytes);
+        TokenLogprob { bytes, logprob }
+    };
+    TokenLogprobs {
+        sampled: spell(token, raw.sampled),
+        top: raw.top.iter().map(|&(token, logprob)| spell(token, logprob)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

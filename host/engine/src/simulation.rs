@@ -5,6 +5,7 @@
 //! every batch on the way: caps, positions, fairness.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use inference::{
 use crate::decode_loop::{DecodeLoop, Outlook, Shared};
 use crate::decoder::DecoderShape;
 use crate::fake::{FakeDecoder, FakeVocabulary, Fate, Seen, following};
+use crate::handle::Config;
 use crate::sequence::Submission;
 
 const SEEDS: u64 = 400;
@@ -33,13 +35,18 @@ fn every_request_ends_exactly_once() {
     }
     // A simulation in which nothing of interest happens proves nothing.
     println!("{total:?}");
-    let Tally { finished, failed, abandoned, paused_steps, aborted } = total;
+    let Tally { finished, failed, abandoned, paused_steps, aborted, cached_tokens, copies, guesses, wrong_guesses } =
+        total;
     for (count, what) in [
         (finished, "finished"),
         (failed, "failed"),
         (abandoned, "abandoned"),
         (paused_steps, "paused steps"),
         (aborted, "aborted steps"),
+        (cached_tokens, "cached tokens"),
+        (copies, "copies"),
+        (wrong_guesses, "wrong guesses"),
+        (guesses - wrong_guesses, "right guesses"),
     ] {
         assert!(count > 100, "only {count} {what}");
     }
@@ -52,6 +59,10 @@ struct Tally {
     abandoned: usize,
     paused_steps: usize,
     aborted: usize,
+    cached_tokens: usize,
+    copies: usize,
+    guesses: usize,
+    wrong_guesses: usize,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -61,6 +72,10 @@ impl std::ops::AddAssign for Tally {
         self.abandoned += other.abandoned;
         self.paused_steps += other.paused_steps;
         self.aborted += other.aborted;
+        self.cached_tokens += other.cached_tokens;
+        self.copies += other.copies;
+        self.guesses += other.guesses;
+        self.wrong_guesses += other.wrong_guesses;
     }
 }
 
@@ -95,10 +110,16 @@ impl Day {
         let events_ahead = random.between(1, 4);
         let queue_length = random.between(1, 8);
         let failures_per_thousand = [0, 0, 20][random.between(0, 2)];
+        let cannot_go_back = random.chance(200);
+        let failing_copies = [0, 0, 5][random.between(0, 2)];
+        let prefix_cache_bytes = random.between(0, 3) * size_of::<u32>() * CONTEXT_LENGTH as usize;
+        let prefix_tokens_min = random.between(1, 12);
+        let guesses_max = random.between(0, 2) * 4;
 
         let random = Rc::new(RefCell::new(random));
         let clients = Clients::default();
-        let shape = DecoderShape { slots, context_length: CONTEXT_LENGTH, rows_max: slots + prefill };
+        let samples_max = slots + (slots * guesses_max).min(prefill);
+        let shape = DecoderShape { slots, context_length: CONTEXT_LENGTH, rows_max: slots + prefill, samples_max };
         let decoder = {
             let (random, clients) = (Rc::clone(&random), Rc::clone(&clients));
             FakeDecoder::new(shape, move || {
@@ -114,8 +135,19 @@ impl Day {
             })
         };
         let watched = Rc::clone(&decoder.seen);
+        watched.borrow_mut().cannot_go_back = cannot_go_back;
+        watched.borrow_mut().failing_copies = failing_copies;
         let shared = Arc::new(Shared::default());
-        let decode_loop = DecodeLoop::new(decoder, Arc::new(FakeVocabulary), slots, prefill, Arc::clone(&shared));
+        let count = |number| NonZeroUsize::new(number).unwrap();
+        let config = Config {
+            slots: count(slots),
+            prefill_tokens_per_step: count(prefill),
+            prefix_cache_bytes,
+            prefix_tokens_min,
+            guesses_max,
+            ..Config::default()
+        };
+        let decode_loop = DecodeLoop::new(decoder, Arc::new(FakeVocabulary), &config, Arc::clone(&shared));
         Self {
             random,
             clients,
@@ -159,6 +191,9 @@ impl Day {
         for client in self.clients.borrow().iter() {
             assert_eq!(client.ends, 1, "{:?} ended {} times", client.request.id, client.ends);
         }
+        self.tally.copies = self.seen.borrow().copies;
+        self.tally.guesses = self.seen.borrow().guesses;
+        self.tally.wrong_guesses = self.seen.borrow().wrong_guesses;
         self.tally.abandoned = self.clients.borrow().len() - self.tally.finished - self.tally.failed;
         self.tally
     }
@@ -173,6 +208,7 @@ impl Day {
         self.tally.aborted += usize::from(outlook == Outlook::Busy && self.seen.borrow().batches == batches);
         let running = self.shared.running.load(Relaxed);
         assert_eq!(running, self.seen.borrow().occupied(), "the engine and its decoder disagree");
+        assert_eq!(self.decode_loop.remembered(), self.seen.borrow().remembered(), "what is computed where");
         outlook
     }
 
@@ -194,9 +230,12 @@ impl Day {
         let mut random = self.random.borrow_mut();
         let length = random.between(1, CONTEXT_LENGTH as usize - 1);
         let mut prompt = vec![Token(u32::try_from(random.between(0, 12)).unwrap())];
-        prompt.extend((1..length).map(|_| Token(u32::try_from(random.between(97, 122)).unwrap())));
+        // Half of the prompts begin like others do.
+        let alike = if random.chance(500) { random.between(1, length) } else { 1 };
+        prompt.extend((1..alike).map(|place| Token(97 + u32::try_from(place % 26).unwrap())));
+        prompt.extend((alike..length).map(|_| Token(u32::try_from(random.between(97, 122)).unwrap())));
         let left = CONTEXT_LENGTH as usize - length;
-        let stop = if random.chance(200) { vec!["kl".to_owned(), "uvw".to_owned()] } else { Vec::new() };
+        let stop = if random.chance(200) { vec!["q".to_owned(), "ab".to_owned()] } else { Vec::new() };
         let number = self.clients.borrow().len();
         GenerationRequest {
             id: RequestId::new(number.to_string()),
@@ -204,6 +243,9 @@ impl Day {
             sampling: Sampling { seed: Some(number as u64), ..Sampling::default() },
             max_tokens: u32::try_from(random.between(1, left)).unwrap(),
             stop,
+            stop_tokens: Vec::new(),
+            grammar: None,
+            logprobs: None,
             ignore_end: random.chance(100),
         }
     }
@@ -230,7 +272,7 @@ impl Day {
                     client.generation = Some(generation);
                     return;
                 }
-                Poll::Ready(GenerationEvent::Piece { text, completion_tokens }) => {
+                Poll::Ready(GenerationEvent::Piece { text, completion_tokens, .. }) => {
                     assert!(!text.is_empty() && completion_tokens > client.tokens_told);
                     client.text.push_str(&text);
                     client.tokens_told = completion_tokens;
@@ -239,6 +281,7 @@ impl Day {
                 }
                 Poll::Ready(GenerationEvent::Finished(completion)) => {
                     self.tally.finished += 1;
+                    self.tally.cached_tokens += completion.usage.cached_tokens as usize;
                     client.check(&completion);
                 }
                 Poll::Ready(GenerationEvent::Failed(fault)) => {
@@ -271,20 +314,21 @@ impl Client {
     /// Compares with what the request would have got alone and in one piece.
     fn check(&self, completion: &Completion) {
         let mut text = String::new();
-        let mut token = *self.request.prompt.last().unwrap();
+        let mut tokens = self.request.prompt.clone();
         let ends_after = self.request.prompt[0].0;
         let (mut finish, mut sampled) = (Finish::Length, 0);
         while sampled < self.request.max_tokens {
             sampled += 1;
             if sampled == ends_after {
                 if self.request.ignore_end {
-                    token = crate::fake::END;
+                    tokens.push(crate::fake::END);
                     continue;
                 }
                 finish = Finish::Stop;
                 break;
             }
-            token = following(token);
+            let token = following(&tokens);
+            tokens.push(token);
             text.push(char::from(u8::try_from(token.0).unwrap()));
             if let Some(stop) = self.request.stop.iter().find(|stop| text.ends_with(stop.as_str())) {
                 text.truncate(text.len() - stop.len());
@@ -295,6 +339,7 @@ impl Client {
         assert_eq!((&self.text, completion.finish), (&text, finish), "{:?}", self.request);
         assert_eq!(completion.usage.completion_tokens, sampled);
         assert_eq!(completion.usage.prompt_tokens as usize, self.request.prompt.len());
+        assert!(completion.usage.cached_tokens < completion.usage.prompt_tokens);
         assert!(self.tokens_told <= sampled);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::{Blame, ModelCard, RequestId, Sampling, Token, Vocabulary};
+use crate::{Blame, Grammar, ModelCard, RequestId, Sampling, Token, Vocabulary};
 
 /// A loaded model that completes prompts.
 pub trait Engine: Send + Sync {
@@ -33,8 +33,32 @@ pub struct GenerationRequest {
     pub max_tokens: u32,
     /// Texts that end the completion.
     pub stop: Vec<String>,
+    /// Tokens that end the completion, beside those that the model itself ends with.
+    pub stop_tokens: Vec<Token>,
+    /// What the completion has to match.
+    pub grammar: Option<Grammar>,
+    /// Tell the log probability of every token, and those of so many likeliest ones in its place.
+    pub logprobs: Option<u32>,
     /// Go on when the model says it has finished: for benches.
     pub ignore_end: bool,
+}
+
+impl GenerationRequest {
+    /// A completion of `prompt` of at most `max_tokens` tokens, with defaults for everything else.
+    #[must_use]
+    pub fn new(id: RequestId, prompt: Vec<Token>, max_tokens: u32) -> Self {
+        Self {
+            id,
+            prompt,
+            sampling: Sampling::default(),
+            max_tokens,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            grammar: None,
+            logprobs: None,
+            ignore_end: false,
+        }
+    }
 }
 
 /// A completion under way: a stream of events that ends with [`GenerationEvent::Finished`] or
@@ -67,11 +91,32 @@ pub enum GenerationEvent {
         /// Tokens sampled since the completion began, those of this piece included. It is what an answer that is
         /// given up here has cost: nobody estimates.
         completion_tokens: u32,
+        /// Of the tokens that `text` is made of, where the request wants them; otherwise empty.
+        logprobs: Vec<TokenLogprobs>,
     },
     /// The completion is whole. Nothing follows.
     Finished(Completion),
     /// The completion broke off. Nothing follows.
     Failed(EngineFault),
+}
+
+/// How likely a sampled token was, and what else was likely in its place: natural logarithms of the probabilities that
+/// the model gave, before temperature, penalties, masks and cuts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprobs {
+    /// The sampled token.
+    pub sampled: TokenLogprob,
+    /// The likeliest ones, likeliest first; as many as the request wants.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// One token and how likely it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The bytes that it stands for: perhaps part of a character.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability; at most 0.
+    pub logprob: f32,
 }
 
 /// How a completion ended and what it cost.
@@ -173,4 +218,13 @@ pub enum EngineFault {
     /// A step of the model failed.
     #[error("the model failed to decode: {0}")]
     Decode(String),
+    /// The grammar's side of the completion failed.
+    #[error("the answer cannot go on as its grammar demands: {0}")]
+    Grammar(String),
+    /// The request excludes every token.
+    #[error(
+        "no token is left to choose from: the request's `logit_bias`, and its grammar if there is one, exclude all of \
+         them; ban fewer tokens"
+    )]
+    NoToken,
 }

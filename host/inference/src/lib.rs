@@ -10,23 +10,28 @@
 //! |---|---|---|
 //! | [`Engine`] | `engine` | `server` |
 //! | [`Vocabulary`] | `llama` | `server` (tokens of a prompt), `plugin` (the `model` import), `engine` (pieces) |
+//! | [`CompiledGrammar`], [`Constraint`] | `grammar` | `server` (compiles), `engine` (follows) |
 //! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
 
 mod blame;
+mod format;
 mod generation;
+mod grammar;
 mod model;
 mod pipeline;
 mod prompt;
 mod request;
 
 pub use blame::Blame;
+pub use format::OutputFormat;
 pub use generation::{
     Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,
-    Usage,
+    TokenLogprob, TokenLogprobs, Usage,
 };
+pub use grammar::{CompiledGrammar, Constraint, Grammar, TokenMask};
 pub use model::{ModelCard, SpecialTokens, Token, Vocabulary};
 pub use pipeline::{
     Annotations, Call, Delta, FaultKind, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage, Step,
 };
 pub use prompt::{Prompt, Segment};
-pub use request::{ChatRequest, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolResult};
+pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolResult};

@@ -11,6 +11,10 @@ use crate::{Blame, ChatRequest, Finish, Prompt, RequestId, Usage};
 pub trait Pipeline: Send + Sync {
     /// Begins one request's pass. Cheap: instances are made when a stage first needs them.
     fn begin(&self, call: Call) -> Box<dyn PipelineRun>;
+
+    /// The first plugin that stands between the model's text and the client, and the stage in which it does. `None`: the
+    /// text goes out as the model wrote it, so that showing its tokens shows nothing else.
+    fn changes_text(&self) -> Option<(&str, Stage)>;
 }
 
 /// What a pipeline's stages answer with. The work is done on the plugins' own threads; the future only waits.

@@ -1,6 +1,6 @@
 //! From a rendered prompt to tokens, so that nobody but a template can write a control token.
 
-use crate::{SpecialTokens, Token, Vocabulary};
+use crate::{OutputFormat, SpecialTokens, Token, Vocabulary};
 
 /// What the prompt stage made of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,6 +11,8 @@ pub struct Prompt {
     pub stop: Vec<String>,
     /// What the answer already starts with; part of the segments too.
     pub prefix: String,
+    /// The form that the completion must have, where the template wants one.
+    pub format: Option<OutputFormat>,
 }
 
 /// A part of a prompt.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::{OutputFormat, Token};
+
 /// Names one request in logs, replies, plugins and history. Opaque; made by `server`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(Arc<str>);
@@ -47,10 +49,39 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
     /// Texts that end the completion; none of them is part of the answer.
     pub stop: Vec<String>,
+    /// Tokens that end the completion; none of them is part of the answer.
+    pub stop_tokens: Vec<Token>,
+    /// Go on when the model says it has finished: for benches.
+    pub ignore_end: bool,
+    /// Tell the log probability of every token of the answer, and those of so many likeliest ones in its place; at most
+    /// 20. `None`: none.
+    pub logprobs: Option<u32>,
+    /// The form that the answer must have; `None`: any text.
+    pub format: Option<OutputFormat>,
     /// Whether the client asked for a stream. Plugins are told; nothing else depends on it.
     pub streaming: bool,
     /// `chat_template_kwargs` of the request: a JSON object that the template sees as variables.
     pub template_arguments: String,
+}
+
+impl ChatRequest {
+    /// A conversation to continue, buffered, with defaults for everything else.
+    pub fn new(model: impl Into<String>, messages: Vec<Message>) -> Self {
+        Self {
+            model: model.into(),
+            messages,
+            tools: Vec::new(),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            ignore_end: false,
+            logprobs: None,
+            format: None,
+            streaming: false,
+            template_arguments: "{}".to_owned(),
+        }
+    }
 }
 
 /// One message of a conversation.
@@ -62,6 +93,13 @@ pub struct Message {
     pub name: Option<String>,
     /// What is said, in order.
     pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A message of one text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, name: None, parts: vec![Part::Text(text.into())] }
+    }
 }
 
 /// Who speaks in a message.
@@ -138,7 +176,7 @@ pub struct Tool {
 }
 
 /// How the next token is chosen. The defaults are llama.cpp's, which small local models are tuned with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the likeliest token always. 0..=2.
     pub temperature: f32,
@@ -148,14 +186,43 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep tokens at least this probable relative to the likeliest. 0..=1, 0: all.
     pub min_p: f32,
+    /// Keep the tokens whose information is nearest to what is expected, until their probabilities add up to this
+    /// (locally typical sampling, arXiv:2202.00666). 0..=1, 1: all.
+    pub typical_p: f32,
     /// Subtracted once from the logit of every token seen in the completion. -2..=2.
     pub presence_penalty: f32,
     /// Subtracted from the logit of a token for each time it was seen in the completion. -2..=2.
     pub frequency_penalty: f32,
     /// Divides the logits of tokens seen in the completion; 1: off. Above 0, at most 2.
     pub repeat_penalty: f32,
+    /// Against sequences of tokens that repeat; `None`: off.
+    pub dry: Option<Dry>,
+    /// Added to the logits of these tokens, which come in ascending order. -100..=100; -100 bans a token, as at `OpenAI`.
+    pub logit_bias: Vec<(Token, f32)>,
     /// Makes the choice repeatable, as far as the batch's shape allows; `None`: a fresh one.
     pub seed: Option<u64>,
+}
+
+/// "Don't repeat yourself": a token that would prolong a sequence that is already there loses
+/// `multiplier * base ^ (length - allowed_length)` of its logit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dry {
+    /// 0: off.
+    pub multiplier: f32,
+    /// At least 1.
+    pub base: f32,
+    /// Sequences up to so many tokens may repeat.
+    pub allowed_length: u32,
+    /// Texts across which nothing counts as a sequence.
+    pub sequence_breakers: Vec<String>,
+}
+
+/// llama.cpp's values (`common.h`), and off.
+impl Default for Dry {
+    fn default() -> Self {
+        let sequence_breakers = ["\n", ":", "\"", "*"].map(str::to_owned).to_vec();
+        Self { multiplier: 0.0, base: 1.75, allowed_length: 2, sequence_breakers }
+    }
 }
 
 impl Default for Sampling {
@@ -165,9 +232,12 @@ impl Default for Sampling {
             top_k: 40,
             top_p: 0.95,
             min_p: 0.05,
+            typical_p: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             repeat_penalty: 1.0,
+            dry: None,
+            logit_bias: Vec::new(),
             seed: None,
         }
     }

@@ -11,24 +11,13 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use engine::{Config, Decoder, DecoderShape, EngineHandle, Row, Slot};
+use engine::{Choice, Config, Decoder, DecoderShape, EngineHandle, Row, Slot};
 use inference::{Engine, GenerationEvent, GenerationRequest, RequestId, Sampling, SpecialTokens, Token};
 use llama::{LlamaDecoder, LoadOptions, Model};
 
 const PROMPT: &str =
     "The history of computing began long before the computer, with people who counted on their fingers,";
 const CONTEXT_LENGTH: u32 = 2048;
-const SAMPLING: Sampling = Sampling {
-    temperature: 0.8,
-    top_k: 40,
-    top_p: 0.95,
-    min_p: 0.05,
-    presence_penalty: 0.0,
-    frequency_penalty: 0.0,
-    repeat_penalty: 1.0,
-    seed: Some(1),
-};
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(what), Some(path)) = (arguments.next(), arguments.next()) else {
@@ -55,7 +44,7 @@ fn run(what: &str, path: String, tokens: u32, rounds: usize) -> Result<(), Box<d
     let mut rates = Vec::new();
     match what {
         "bare" => {
-            let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257 };
+            let shape = DecoderShape { slots: 1, context_length: CONTEXT_LENGTH, rows_max: 257, samples_max: 1 };
             let mut decoder = model.decoder(shape)?;
             for _ in 0..rounds {
                 rates.push(bare_loop(&mut decoder, &prompt, tokens)?);
@@ -74,23 +63,28 @@ fn run(what: &str, path: String, tokens: u32, rounds: usize) -> Result<(), Box<d
     Ok(())
 }
 
+/// llama.cpp's defaults, and the same choice in every round.
+fn sampling() -> Sampling {
+    Sampling { seed: Some(1), ..Sampling::default() }
+}
+
 /// Tokens per second after the first one.
 fn bare_loop(decoder: &mut LlamaDecoder, prompt: &[Token], tokens: u32) -> Result<f64, Box<dyn std::error::Error>> {
     let slot = Slot(0);
-    decoder.begin(slot, &SAMPLING);
+    decoder.begin(slot, 0, &sampling());
     let rows: Vec<Row> = (0..)
         .zip(prompt)
         .map(|(position, &token)| Row { slot, token, position, wants_logits: position as usize + 1 == prompt.len() })
         .collect();
     decoder.decode(&rows, &|| false)?;
-    let mut token = decoder.sample(slot, rows.len() - 1);
+    let mut token = decoder.sample(slot, rows.len() - 1, &Choice::default())?.token;
     let start = Instant::now();
     for position in (u32::try_from(prompt.len())?..).take(tokens as usize - 1) {
         decoder.decode(&[Row { slot, token, position, wants_logits: true }], &|| false)?;
-        token = decoder.sample(slot, 0);
+        token = decoder.sample(slot, 0, &Choice::default())?.token;
     }
     let seconds = start.elapsed().as_secs_f64();
-    decoder.clear(slot);
+    decoder.end(slot);
     Ok(f64::from(tokens - 1) / seconds)
 }
 
@@ -100,9 +94,12 @@ fn through_engine(engine: &EngineHandle, prompt: &[Token], tokens: u32) -> Resul
     let mut generation = engine.submit(GenerationRequest {
         id: RequestId::new("bench"),
         prompt: prompt.to_vec(),
-        sampling: SAMPLING,
+        sampling: sampling(),
         max_tokens: tokens,
         stop: vec!["a text that the model will not write".to_owned()],
+        stop_tokens: Vec::new(),
+        grammar: None,
+        logprobs: None,
         ignore_end: true,
     })?;
     runtime.block_on(async {

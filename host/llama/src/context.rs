@@ -18,7 +18,6 @@ use crate::model::Weights;
 pub(crate) struct Context {
     raw: NonNull<sys::llama_context>,
     weights: Arc<Weights>,
-    tokens_per_slot: u32,
     rows_max: usize,
     batch: Batch,
     /// What the abort callback asks during a call; null between calls. Boxed because llama.cpp keeps its address.
@@ -49,8 +48,9 @@ impl Context {
         // One graph per batch: what is aborted leaves nothing half done behind.
         parameters.n_batch = rows_max;
         parameters.n_ubatch = rows_max;
-        // One row per sequence is sampled: room for the logits of those, not of every row.
-        parameters.n_outputs_max = slots;
+        // Room for the logits of the rows that are sampled, not of every row.
+        parameters.n_outputs_max =
+            u32::try_from(shape.samples_max).map_err(|_| too_large())?.clamp(slots, rows_max.max(slots));
         parameters.n_threads = threads;
         parameters.n_threads_batch = threads;
         parameters.no_perf = true;
@@ -67,7 +67,6 @@ impl Context {
         let this = Self {
             raw,
             weights: Arc::clone(weights),
-            tokens_per_slot: shape.context_length,
             rows_max: rows_max as usize,
             batch: Batch::new(shape.slots),
             abort,
@@ -90,10 +89,6 @@ impl Context {
 
     pub(crate) fn as_ptr(&mut self) -> *mut sys::llama_context {
         self.raw.as_ptr()
-    }
-
-    pub(crate) fn context_length(&self) -> u32 {
-        self.tokens_per_slot
     }
 
     pub(crate) fn vocabulary_size(&self) -> i32 {
@@ -140,13 +135,75 @@ impl Context {
         }
     }
 
-    /// Forgets a slot's tokens from a position on.
-    pub(crate) fn forget(&mut self, slot: Slot, from: u32) {
-        let slot = i32::try_from(slot.0).expect("slots are few");
+    /// Whether the last tokens of a slot can be forgotten.
+    pub(crate) fn can_forget(&self) -> bool {
+        self.weights.can_go_back()
+    }
+
+    /// Forgets a slot's tokens from a position on. `false` where this model cannot go back there; then it still knows
+    /// them all.
+    pub(crate) fn forget(&mut self, slot: Slot, from: u32) -> bool {
+        let slot = sequence_id(slot);
         let from = i32::try_from(from).unwrap_or(i32::MAX);
         // SAFETY: the context is alive and has a memory.
-        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), slot, from, -1) };
+        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), slot, from, -1) }
     }
+
+    /// Forgets a slot's tokens from `count` on, where what is left is all that the next token needs: a model with a
+    /// sliding window has dropped what lies before the window, and one with a recurrent state has only its last state.
+    pub(crate) fn keep(&mut self, slot: Slot, count: u32) -> bool {
+        let (id, count_signed) = (sequence_id(slot), i64::from(count));
+        // SAFETY: the context is alive and has a memory.
+        let (first, last) = unsafe {
+            let memory = sys::llama_get_memory(self.raw.as_ptr());
+            (sys::llama_memory_seq_pos_min(memory, id), sys::llama_memory_seq_pos_max(memory, id))
+        };
+        let needed_from = match self.weights.sliding_window() {
+            0 => 0,
+            window => (count_signed - i64::from(window)).max(0),
+        };
+        let is_whole = i64::from(last) + 1 == count_signed;
+        // A recurrent state has no first token: it stands for all of them.
+        let is_there = first >= 0 && i64::from(last) + 1 >= count_signed && i64::from(first) <= needed_from;
+        if is_whole && (is_there || !self.weights.can_go_back()) {
+            return true;
+        }
+        is_there && self.weights.can_go_back() && self.forget(slot, count)
+    }
+
+    /// Bytes of [`Context::save`].
+    pub(crate) fn saved_bytes(&mut self, slot: Slot) -> usize {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_state_seq_get_size(self.raw.as_ptr(), sequence_id(slot)) }
+    }
+
+    /// A copy of what a slot remembers.
+    pub(crate) fn save(&mut self, slot: Slot) -> Option<Vec<u8>> {
+        let mut saved = vec![0; self.saved_bytes(slot)];
+        // SAFETY: the context is alive, and the buffer as long as said.
+        let written = unsafe {
+            sys::llama_state_seq_get_data(self.raw.as_ptr(), saved.as_mut_ptr(), saved.len(), sequence_id(slot))
+        };
+        (written > 0 && written <= saved.len()).then(|| {
+            saved.truncate(written);
+            saved
+        })
+    }
+
+    /// What [`Context::save`] gave, into a slot. Where that fails the slot remembers nothing.
+    pub(crate) fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool {
+        // SAFETY: the context is alive, and the buffer as long as said.
+        let read =
+            unsafe { sys::llama_state_seq_set_data(self.raw.as_ptr(), saved.as_ptr(), saved.len(), sequence_id(slot)) };
+        if read == 0 {
+            self.forget(slot, 0);
+        }
+        read > 0
+    }
+}
+
+fn sequence_id(slot: Slot) -> sys::llama_seq_id {
+    i32::try_from(slot.0).expect("slots are few")
 }
 
 impl Drop for Context {

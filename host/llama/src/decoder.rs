@@ -1,52 +1,90 @@
 //! The engine's decoder, on llama.cpp.
 
-use engine::{DecodeError, Decoder, DecoderShape, Row, Slot};
-use inference::{Sampling, Token, Vocabulary};
+use std::sync::Arc;
+
+use engine::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
+use inference::{EngineFault, Sampling, Token, Vocabulary};
 
 use crate::context::Context;
 use crate::error::LoadError;
-use crate::sampler::Sampler;
+use crate::sampler::{Room, Sampler};
 use crate::vocabulary::LlamaVocabulary;
 
 /// Computes tokens with llama.cpp. Not `Send`: it stays on the thread where [`crate::Model::decoder`] made it.
 pub struct LlamaDecoder {
     context: Context,
+    vocabulary: Arc<LlamaVocabulary>,
     /// By slot; `None` where no sequence is.
     samplers: Vec<Option<Sampler>>,
+    room: Room,
 }
 
 impl LlamaDecoder {
     /// Computes one token and forgets it: the weights are in memory afterwards, and a model that does not compute is
     /// found out before it is called ready.
-    pub(crate) fn new(context: Context, vocabulary: &LlamaVocabulary, shape: DecoderShape) -> Result<Self, LoadError> {
-        let mut this = Self { context, samplers: (0..shape.slots).map(|_| None).collect() };
-        let token = vocabulary.beginning_of_sequence().unwrap_or(Token(0));
+    pub(crate) fn new(
+        context: Context,
+        vocabulary: Arc<LlamaVocabulary>,
+        shape: DecoderShape,
+    ) -> Result<Self, LoadError> {
+        let samplers = (0..shape.slots).map(|_| None).collect();
+        let mut this = Self { context, vocabulary, samplers, room: Room::default() };
+        let token = this.vocabulary.beginning_of_sequence().unwrap_or(Token(0));
         let row = Row { slot: Slot(0), token, position: 0, wants_logits: true };
-        this.begin(Slot(0), &Sampling::default());
+        this.begin(Slot(0), 0, &Sampling::default());
         this.decode(&[row], &|| false).map_err(|error| LoadError::WarmUp { reason: error.to_string() })?;
-        this.sample(Slot(0), 0);
-        this.clear(Slot(0));
+        this.sample(Slot(0), 0, &Choice::default()).map_err(|fault| LoadError::WarmUp { reason: fault.to_string() })?;
+        this.end(Slot(0));
+        this.forget(Slot(0));
         Ok(this)
     }
 }
 
 impl Decoder for LlamaDecoder {
-    fn begin(&mut self, slot: Slot, sampling: &Sampling) {
+    fn begin(&mut self, slot: Slot, keep: u32, sampling: &Sampling) -> u32 {
+        self.samplers[slot.0] = Some(Sampler::new(sampling, &self.context, &self.vocabulary));
+        if keep > 0 && self.context.keep(slot, keep) {
+            return keep;
+        }
         self.context.forget(slot, 0);
-        self.samplers[slot.0] = Some(Sampler::new(sampling, &self.context));
+        0
     }
 
     fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError> {
         self.context.decode(rows, abort)
     }
 
-    fn sample(&mut self, slot: Slot, row: usize) -> Token {
+    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault> {
         let sampler = self.samplers[slot.0].as_mut().expect("the engine samples for slots that have begun");
-        sampler.sample(&mut self.context, i32::try_from(row).expect("a batch has few rows"))
+        let row = i32::try_from(row).expect("a batch has few rows");
+        sampler.sample(&mut self.context, row, choice, &mut self.room)
     }
 
-    fn clear(&mut self, slot: Slot) {
+    fn can_forget(&self) -> bool {
+        self.context.can_forget()
+    }
+
+    fn forget_from(&mut self, slot: Slot, position: u32) {
+        self.context.forget(slot, position);
+    }
+
+    fn end(&mut self, slot: Slot) {
         self.samplers[slot.0] = None;
+    }
+
+    fn forget(&mut self, slot: Slot) {
         self.context.forget(slot, 0);
+    }
+
+    fn saved_bytes(&mut self, slot: Slot) -> usize {
+        self.context.saved_bytes(slot)
+    }
+
+    fn save(&mut self, slot: Slot) -> Option<Vec<u8>> {
+        self.context.save(slot)
+    }
+
+    fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool {
+        self.context.restore(slot, saved)
     }
 }

@@ -14,10 +14,13 @@
 mod backend;
 mod context;
 mod decoder;
+mod dry;
 mod error;
 mod limits;
 mod log;
+mod logprobs;
 mod model;
+mod penalties;
 mod precheck;
 mod sampler;
 mod threads;

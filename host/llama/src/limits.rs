@@ -12,3 +12,10 @@ pub(crate) const REASON_BYTES_MAX: usize = 2048;
 
 /// Bytes of a metadata value that are read: far more than the longest chat templates (60 KiB).
 pub(crate) const METADATA_BYTES_MAX: usize = 4 << 20;
+
+/// Biases from here down ban their token, as at `OpenAI`.
+pub(crate) const BIAS_BANS: f32 = -100.0;
+
+/// Temperatures below this take the likeliest token, as 0 does: two logits that a float tells apart (some 10⁻⁶ at a
+/// logit of 20) are then almost one certainty apart, and divisions by less overflow.
+pub(crate) const TEMPERATURE_MIN: f32 = 1e-6;

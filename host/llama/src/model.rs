@@ -129,7 +129,7 @@ impl Model {
             return Err(LoadError::TooManySlots { slots: shape.slots });
         }
         let context = Context::new(&self.weights, shape, self.threads)?;
-        LlamaDecoder::new(context, &self.vocabulary, shape)
+        LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
     }
 }
 
@@ -161,7 +161,7 @@ unsafe impl Send for Weights {}
 unsafe impl Sync for Weights {}
 
 impl Weights {
-    fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+    pub(crate) fn load(options: &LoadOptions) -> Result<Self, LoadError> {
         let path = options
             .path
             .to_str()
@@ -192,6 +192,12 @@ impl Weights {
     pub(crate) fn can_go_back(&self) -> bool {
         // SAFETY: the model is alive.
         unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) && !sys::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    /// Tokens that the layers with a sliding window look back at; 0 where there are none.
+    pub(crate) fn sliding_window(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_swa(self.as_ptr()) }.unsigned_abs()
     }
 
     fn why_unsupported(&self) -> Option<&'static str> {

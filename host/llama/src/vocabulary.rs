@@ -2,12 +2,13 @@
 
 use std::ffi::CStr;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use inference::{SpecialTokens, Token, Vocabulary};
 use llama_cpp_sys_2 as sys;
 
+use crate::dry::{Breakers, Words};
 use crate::model::Weights;
 
 /// llama.cpp's vocabulary, with the control tokens in an automaton of their own.
@@ -18,6 +19,8 @@ pub(crate) struct LlamaVocabulary {
     add_bos: bool,
     bos: Option<Token>,
     eos: Option<Token>,
+    /// Spelled when a request first names sequence breakers.
+    words: OnceLock<Words>,
 }
 
 /// Finds control tokens in text.
@@ -60,6 +63,7 @@ impl LlamaVocabulary {
             add_bos,
             bos: token(bos),
             eos: token(eos),
+            words: OnceLock::new(),
         };
         if kind == sys::LLAMA_VOCAB_TYPE_SPM {
             vocabulary.check_bytes()?;
@@ -76,6 +80,37 @@ impl LlamaVocabulary {
     /// A token's text, as the vocabulary spells it.
     pub(crate) fn text(&self, token: Token) -> String {
         String::from_utf8_lossy(self.bytes(token)).into_owned()
+    }
+
+    /// The sequences of tokens that contain one of `texts`.
+    pub(crate) fn breakers(&self, texts: &[String]) -> Breakers {
+        if texts.is_empty() {
+            return Breakers::new();
+        }
+        let tokenize = |text: &str| self.tokenize(text, SpecialTokens::Literal);
+        self.words.get_or_init(|| self.words()).breakers(texts, tokenize)
+    }
+
+    /// Every token as llama.cpp writes it where it stands alone, control tokens included.
+    fn words(&self) -> Words {
+        let mut words = Words::default();
+        let mut word = vec![0u8; 64];
+        for token in self.tokens() {
+            loop {
+                let room = i32::try_from(word.len()).unwrap_or(i32::MAX);
+                // SAFETY: the token is in the vocabulary, which is alive, and the buffer has `room` bytes.
+                let written = unsafe {
+                    let (id, text) = (self.id(token), word.as_mut_ptr().cast());
+                    sys::llama_detokenize(self.vocab(), &raw const id, 1, text, room, false, true)
+                };
+                match usize::try_from(written) {
+                    Ok(written) => break words.push(&word[..written]),
+                    // A negative length is the room that is needed.
+                    Err(_) => word.resize(written.unsigned_abs() as usize, 0),
+                }
+            }
+        }
+        words
     }
 
     fn vocab(&self) -> *const sys::llama_vocab {

@@ -33,6 +33,10 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
         max_tokens,
         stop: Vec::new(),
         streaming: true,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
+        format: None,
         template_arguments: "{}".to_owned(),
     };
     let runtime =
@@ -56,15 +60,15 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     let mut answer = service.chat(request, call, telemetry::Endpoint::Run).await?;
     while let Some(event) = answer.next().await {
         match event {
-            Ok(AnswerEvent::Delta(Delta::Content(text))) => {
+            Ok(AnswerEvent::Delta(Delta::Content(text), _)) => {
                 // A reader that has seen enough wants no more of it; going away cancels the rest.
                 if !console::write(&text)? {
                     return Ok(());
                 }
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
-            Ok(AnswerEvent::Delta(Delta::Reasoning(text))) => Stderr.write_all(text.as_bytes())?,
-            Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. })) => {}
+            Ok(AnswerEvent::Delta(Delta::Reasoning(text), _)) => Stderr.write_all(text.as_bytes())?,
+            Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. }, _)) => {}
             Ok(AnswerEvent::Finished(finished)) => {
                 console::write("\n")?;
                 report(&finished, started);

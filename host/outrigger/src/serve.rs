@@ -1,10 +1,11 @@
 //! `outrigger serve`: listen first, download and load behind it, drain at the end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use server::{Drained, HttpConfig, Service};
+use inference::RequestId;
+use server::{Drained, HttpConfig, Service, Serving};
 use telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -123,11 +124,26 @@ async fn load(
 ) -> anyhow::Result<Located> {
     let located = source.locate(&metrics.downloads, |progress| service.loading(progress)).await?;
     service.loading(format!("{}: loading", settings.model_id));
-    let (settings, plugins) = (Arc::clone(settings), metrics.plugins.clone());
-    let load = move || wiring::load(&settings, &located, &plugins).map(|serving| (serving, located));
+    let (shared, plugins) = (Arc::clone(settings), metrics.plugins.clone());
+    let load = move || wiring::load(&shared, &located, &plugins).map(|serving| (serving, located));
     let (serving, located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
+    warm(settings, service, &serving).await;
     service.ready(serving);
     Ok(located)
+}
+
+/// Computes the configured beginnings of prompts. Without one that cannot be computed everything works, only slower.
+async fn warm(settings: &Settings, service: &Service, serving: &Serving) {
+    for (number, prompt) in (1..).zip(&settings.warm_prompts) {
+        service.loading(format!("{}: warming prompt {number} of {}", settings.model_id, settings.warm_prompts.len()));
+        let started = Instant::now();
+        match serving.warm(RequestId::new(format!("warm-{number}")), prompt).await {
+            Ok(tokens) => {
+                tracing::info!(number, tokens, elapsed_ms = started.elapsed().as_millis(), "prompt warmed");
+            }
+            Err(error) => tracing::warn!("cannot warm prompt {number} of `warm_prompts`: {error}"),
+        }
+    }
 }
 
 /// Ends the process without destructors of any kind.

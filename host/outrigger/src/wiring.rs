@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
 use inference::{Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
 use model::gguf::{self, Header};
 use model::{Tokenizer, Workload, memory};
@@ -65,7 +66,8 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         bytes = facts.header.tensor_bytes,
         "the model's header is sound"
     );
-    check_memory(settings, &facts.header).with_context(|| format!("cannot serve the model {}", path.display()))?;
+    let left_bytes =
+        check_memory(settings, &facts.header).with_context(|| format!("cannot serve the model {}", path.display()))?;
     // Whichever shard was named, llama.cpp wants the first and finds the others itself.
     let first = facts.shards.first().unwrap_or(path);
     let options = llama::LoadOptions {
@@ -79,6 +81,7 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         slots: settings.max_concurrency,
         // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
         queue_length: settings.max_concurrency.saturating_add(1),
+        prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
         ..engine::Config::default()
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
@@ -119,8 +122,8 @@ fn tokenizer_difference(
 }
 
 /// A context that the model was not made for, or that memory does not hold together with the weights, is refused before
-/// llama.cpp asks for it (R19, R26).
-fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<()> {
+/// llama.cpp asks for it (R19, R26). Returns what is left beside it, where the machine says what it has.
+fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<Option<u64>> {
     let context_length = context_length(settings.context_length, header)?;
     let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
     let budgets = memory::available();
@@ -133,7 +136,25 @@ fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<()> {
         available_bytes = budgets.iter().map(|budget| budget.have_bytes).min(),
         "the model fits in memory"
     );
-    Ok(())
+    let need_bytes = footprint.total_bytes().saturating_add(memory::margin_bytes(&footprint));
+    Ok(budgets.iter().map(|budget| budget.have_bytes.saturating_sub(need_bytes)).min())
+}
+
+/// What the prefix cache may take. It fills as conversations come, so what it may become is decided while there is still
+/// somebody to tell.
+fn prefix_cache_bytes(asked: Option<u64>, left_bytes: Option<u64>) -> anyhow::Result<usize> {
+    let left_bytes = left_bytes.unwrap_or(u64::MAX);
+    let bytes = match asked {
+        None => left_bytes.min(engine::limits::PREFIX_CACHE_BYTES_DEFAULT as u64),
+        Some(asked) if asked > left_bytes => bail!(
+            "`prefix_cache_size` is {}, and {} of memory are left beside the model; ask for no more, or leave it out for \
+             what fits",
+            ByteSize::b(asked).display().si(),
+            ByteSize::b(left_bytes).display().si()
+        ),
+        Some(asked) => asked,
+    };
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// Tokens that one request may hold: what was asked for, else what the model was trained for, up to the default.
@@ -304,4 +325,21 @@ fn apply(said: &PluginLimits, limits: &mut plugin::Limits) {
 
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_cache_takes_what_is_left_and_no_more() {
+        let default = engine::limits::PREFIX_CACHE_BYTES_DEFAULT;
+        assert_eq!(prefix_cache_bytes(None, None).unwrap(), default);
+        assert_eq!(prefix_cache_bytes(None, Some(u64::MAX)).unwrap(), default);
+        assert_eq!(prefix_cache_bytes(None, Some(1000)).unwrap(), 1000);
+        assert_eq!(prefix_cache_bytes(Some(0), Some(1000)).unwrap(), 0);
+        assert_eq!(prefix_cache_bytes(Some(1000), Some(1000)).unwrap(), 1000);
+        let error = prefix_cache_bytes(Some(2_000_000), Some(1_000_000)).unwrap_err().to_string();
+        assert!(error.contains("`prefix_cache_size` is 2.0 MB, and 1.0 MB of memory are left"), "{error}");
+    }
 }

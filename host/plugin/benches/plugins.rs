@@ -184,6 +184,10 @@ fn chat(messages: usize, bytes: usize) -> ChatRequest {
         max_tokens: None,
         stop: Vec::new(),
         streaming: true,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
+        format: None,
         template_arguments: "{}".to_owned(),
     }
 }

@@ -1,7 +1,8 @@
 //! Between the words of the house and those of the WIT file, both ways, and the checks on what a guest gives back.
 
 use inference::{
-    Call, ChatRequest, Finish, Message, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall, ToolResult, Usage,
+    Call, ChatRequest, Finish, Message, OutputFormat, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall,
+    ToolResult, Usage,
 };
 
 use crate::bindings::exports::outrigger::plugin::prompt;
@@ -39,7 +40,7 @@ pub(crate) fn request(request: &ChatRequest) -> types::Request {
             seed: sampling.seed,
             stop: request.stop.clone(),
         },
-        grammar: None,
+        grammar: request.format.as_ref().map(grammar),
         streaming: request.streaming,
         extra: extra::of(request),
     }
@@ -50,6 +51,7 @@ pub(crate) fn replacement(
     new: types::Request,
     original: &ChatRequest,
     granted: &[Modify],
+    vocabulary_size: u32,
 ) -> Result<ChatRequest, Fault> {
     let refuse = |what: &str| Err(Fault::contract(format!("a replaced request {what}")));
     if new.operation != types::Operation::Chat || !new.inputs.is_empty() || new.streaming != original.streaming {
@@ -58,9 +60,6 @@ pub(crate) fn replacement(
     if new.model != original.model {
         return refuse("asks for another model");
     }
-    if new.grammar.is_some() {
-        return refuse("has a grammar, which this host does not enforce");
-    }
     let mut changed = ChatRequest {
         model: new.model,
         messages: new.messages.into_iter().map(message_back).collect::<Result<_, _>>()?,
@@ -68,15 +67,21 @@ pub(crate) fn replacement(
         sampling: sampling_back(&new.sampling, &original.sampling),
         max_tokens: new.sampling.max_tokens,
         stop: new.sampling.stop,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
+        format: new.grammar.map(grammar_back),
         streaming: new.streaming,
         template_arguments: original.template_arguments.clone(),
     };
     extra::apply(&new.extra, &mut changed)?;
+    extra::check_tokens(&changed, original, vocabulary_size)?;
     check_request(&changed, original)?;
     let parts = [
         (Modify::Messages, changed.messages != original.messages),
         (Modify::Tools, changed.tools != original.tools),
         (Modify::Sampling, !same_sampling(&changed, original)),
+        (Modify::Grammar, changed.format != original.format),
         (Modify::Extra, new.extra != extra::of(original)),
     ];
     match parts.iter().find(|(part, is_changed)| *is_changed && !granted.contains(part)) {
@@ -88,7 +93,7 @@ pub(crate) fn replacement(
     }
 }
 
-/// What `sampling` of the WIT file covers; the penalties travel in `extra`.
+/// What `sampling` of the WIT file covers; the rest travels in `extra`.
 fn same_sampling(a: &ChatRequest, b: &ChatRequest) -> bool {
     let values = |request: &ChatRequest| {
         let Sampling { temperature, top_k, top_p, min_p, seed, .. } = request.sampling;
@@ -99,19 +104,12 @@ fn same_sampling(a: &ChatRequest, b: &ChatRequest) -> bool {
 
 fn check_request(request: &ChatRequest, original: &ChatRequest) -> Result<(), Fault> {
     let refuse = |what: &str| Err(Fault::contract(format!("a replaced request {what}")));
-    let Sampling { temperature, top_p, min_p, presence_penalty, frequency_penalty, repeat_penalty, .. } =
-        request.sampling;
+    let Sampling { temperature, top_p, min_p, .. } = request.sampling;
     if request.messages.is_empty() {
         return refuse("has no messages");
     }
     if !(0.0..=2.0).contains(&temperature) || !(0.0..=1.0).contains(&top_p) || !(0.0..=1.0).contains(&min_p) {
         return refuse("has a temperature, top_p or min_p that is out of range");
-    }
-    if !(-2.0..=2.0).contains(&presence_penalty) || !(-2.0..=2.0).contains(&frequency_penalty) {
-        return refuse("has a penalty that is out of range");
-    }
-    if repeat_penalty <= 0.0 || !(..=2.0).contains(&repeat_penalty) {
-        return refuse("has a repeat_penalty that is out of range");
     }
     if request.max_tokens == Some(0) {
         return refuse("asks for no tokens");
@@ -228,15 +226,12 @@ fn sampling_back(new: &types::Sampling, original: &Sampling) -> Sampling {
         top_k: new.top_k.unwrap_or(default.top_k),
         min_p: new.min_p.unwrap_or(default.min_p),
         seed: new.seed,
-        ..*original
+        ..original.clone()
     }
 }
 
 /// A rendered prompt, if it is one that can be run.
 pub(crate) fn prompt(rendered: prompt::Rendered, vocabulary_size: u32) -> Result<Prompt, Fault> {
-    if rendered.grammar.is_some() {
-        return Err(Fault::contract("the prompt comes with a grammar, which this host does not enforce"));
-    }
     check_stop(&rendered.stop)?;
     let segments = rendered.segments.into_iter().map(|segment| match segment {
         prompt::Segment::Template(text) => Ok(Segment::Template(text)),
@@ -248,7 +243,33 @@ pub(crate) fn prompt(rendered: prompt::Rendered, vocabulary_size: u32) -> Result
             None => Ok(Segment::Tokens(tokens.into_iter().map(Token).collect())),
         },
     });
-    Ok(Prompt { segments: segments.collect::<Result<_, _>>()?, stop: rendered.stop, prefix: rendered.prefix })
+    Ok(Prompt {
+        segments: segments.collect::<Result<_, _>>()?,
+        stop: rendered.stop,
+        prefix: rendered.prefix,
+        format: rendered.grammar.map(grammar_back),
+    })
+}
+
+/// Not compiled here: a policy may still replace it, and what cannot be compiled is refused before the engine sees it.
+fn grammar(format: &OutputFormat) -> types::Grammar {
+    match format.clone() {
+        OutputFormat::JsonObject => types::Grammar::JsonObject,
+        OutputFormat::JsonSchema(text) => types::Grammar::JsonSchema(text),
+        OutputFormat::Regex(text) => types::Grammar::Regex(text),
+        OutputFormat::Lark(text) => types::Grammar::Lark(text),
+        OutputFormat::Gbnf(text) => types::Grammar::Gbnf(text),
+    }
+}
+
+fn grammar_back(grammar: types::Grammar) -> OutputFormat {
+    match grammar {
+        types::Grammar::JsonObject => OutputFormat::JsonObject,
+        types::Grammar::JsonSchema(text) => OutputFormat::JsonSchema(text),
+        types::Grammar::Regex(text) => OutputFormat::Regex(text),
+        types::Grammar::Lark(text) => OutputFormat::Lark(text),
+        types::Grammar::Gbnf(text) => OutputFormat::Gbnf(text),
+    }
 }
 
 pub(crate) fn finish(finish: Finish) -> types::Finish {

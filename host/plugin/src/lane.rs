@@ -82,7 +82,9 @@ impl Lane {
             policy::Verdict::Accept => Ok(()),
             policy::Verdict::Reject(rejection) => Err(rejected(self.name(index), rejection)),
             policy::Verdict::Replace(new) => {
-                match convert::replacement(new, request, &self.set.plugins[index].modify) {
+                let plugin = &self.set.plugins[index];
+                let vocabulary_size = plugin.owner.model.vocabulary().size();
+                match convert::replacement(new, request, &plugin.modify, vocabulary_size) {
                     Ok(new) => *request = new,
                     Err(fault) => {
                         let error = self.fail(index, Stage::Policy, fault.into());

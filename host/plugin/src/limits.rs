@@ -144,6 +144,30 @@ pub(crate) const STOP_TEXTS_MAX: usize = 16;
 /// Bytes of one stop text.
 pub(crate) const STOP_TEXT_BYTES_MAX: usize = 256;
 
+/// Tokens in a replaced request's `stop_token_ids`. This and the following are what a client may ask for at most.
+pub(crate) const STOP_TOKENS_MAX: usize = 16;
+
+/// Tokens in `logit_bias`.
+pub(crate) const LOGIT_BIASES_MAX: usize = 1000;
+
+/// `top_logprobs`.
+pub(crate) const TOP_LOGPROBS_MAX: u32 = 20;
+
+/// `dry_multiplier`.
+pub(crate) const DRY_MULTIPLIER_MAX: f32 = 100.0;
+
+/// `dry_base`.
+pub(crate) const DRY_BASE_MAX: f32 = 100.0;
+
+/// `dry_allowed_length`, in tokens.
+pub(crate) const DRY_LENGTH_MAX: u32 = 1_000_000;
+
+/// Texts in `dry_sequence_breakers`.
+pub(crate) const DRY_BREAKERS_MAX: usize = 16;
+
+/// Bytes of one of them.
+pub(crate) const DRY_BREAKER_BYTES_MAX: usize = 40;
+
 /// Bytes of a plugin's name in the configuration; it becomes a metric label.
 pub(crate) const NAME_BYTES_MAX: usize = 63;
 

@@ -105,6 +105,12 @@ impl Pipeline for Plugins {
     fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
         Box::new(Run::new(Arc::clone(&self.set), call))
     }
+
+    fn changes_text(&self) -> Option<(&str, Stage)> {
+        let parse = self.set.parse.map(|index| (index, Stage::Parse));
+        let mut filters = self.set.filters.iter().map(|&index| (index, Stage::Postprocess));
+        parse.or_else(|| filters.next()).map(|(index, stage)| (self.set.plugins[index].owner.name.as_str(), stage))
+    }
 }
 
 impl PluginSet {

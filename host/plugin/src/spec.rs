@@ -80,13 +80,16 @@ pub enum Modify {
     Tools,
     /// Sampling, `max_tokens` and stop texts.
     Sampling,
-    /// Everything else that is passed through: `chat_template_kwargs` and the penalties.
+    /// The form that the answer must have.
+    Grammar,
+    /// Everything else that is passed through: `chat_template_kwargs`, the penalties and what else has no field in the
+    /// contract.
     Extra,
 }
 
 impl Modify {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Messages, Self::Tools, Self::Sampling, Self::Extra];
+    pub const ALL: [Self; 5] = [Self::Messages, Self::Tools, Self::Sampling, Self::Grammar, Self::Extra];
 
     /// Its name in the configuration.
     #[must_use]
@@ -95,6 +98,7 @@ impl Modify {
             Self::Messages => "messages",
             Self::Tools => "tools",
             Self::Sampling => "sampling",
+            Self::Grammar => "grammar",
             Self::Extra => "extra",
         }
     }

@@ -45,10 +45,30 @@ pub const STOP_TEXT_BYTES_MAX: usize = 256;
 pub const SHORT_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of `chat_template_kwargs`: switches for a template, not content.
 pub const TEMPLATE_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a grammar, a regular expression or a schema's text: as much as the largest of them may have (`grammar::limits`).
+pub const FORMAT_TEXT_BYTES_MAX: usize = 128 * 1024;
+/// Texts in `structured_outputs.choice`.
+pub const CHOICES_MAX: usize = 1000;
 /// Pairs of `metadata`, as with OpenAI.
 pub const METADATA_PAIRS_MAX: usize = 16;
+/// Tokens in `stop_token_ids`, as many as texts in `stop`.
+pub const STOP_TOKENS_MAX: usize = 16;
 /// `top_k`: beyond any vocabulary there is nothing to keep.
 pub const TOP_K_MAX: u64 = 1_000_000;
+/// `top_logprobs`, as with OpenAI. Each costs an entry in every event.
+pub const TOP_LOGPROBS_MAX: u64 = 20;
+/// Tokens in `logit_bias`: some words in all their spellings. Each is visited at each step.
+pub const LOGIT_BIASES_MAX: usize = 1000;
+/// `dry_multiplier`: logits are some tens apart, so this bans already.
+pub const DRY_MULTIPLIER_MAX: f32 = 100.0;
+/// `dry_base`: the second token of a repetition would be banned.
+pub const DRY_BASE_MAX: f32 = 100.0;
+/// `dry_allowed_length`, in tokens: beyond any context there is nothing to penalise.
+pub const DRY_LENGTH_MAX: u64 = 1_000_000;
+/// Texts in `dry_sequence_breakers`; four are usual. The vocabulary is searched for each.
+pub const DRY_BREAKERS_MAX: usize = 16;
+/// Bytes of one of them: what llama.cpp looks at.
+pub const DRY_BREAKER_BYTES_MAX: usize = 40;
 
 // ---- connections ----
 

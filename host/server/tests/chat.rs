@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use inference::{EngineFault, FaultKind, Finish, PipelineError, Stage};
+use inference::{EngineFault, FaultKind, Finish, PipelineError, Stage, Token};
 use support::fakes::{Act, CONTEXT_LENGTH, FakePipeline, says};
 use support::{STREAMED, Setup, WHOLE};
 
@@ -85,6 +85,75 @@ async fn stop_texts_and_bounds_reach_the_engine() {
     assert!(taken[0].sampling.temperature.abs() < f32::EPSILON);
     // As much as fits beside a prompt of two tokens.
     assert_eq!(taken[1].max_tokens, CONTEXT_LENGTH - 2);
+}
+
+fn likely() -> Setup {
+    let script = vec![Act::Likely("Hi ".to_owned(), -0.25), Act::Likely("é\n".to_owned(), -1.5)];
+    Setup::plays([script, says(&[])].concat())
+}
+
+#[tokio::test]
+async fn log_probabilities_come_with_their_text() {
+    let server = likely().start().await;
+    let asking = |body: &str| body.replace("}]", r#"}],"logprobs":true,"top_logprobs":2"#);
+    insta::assert_snapshot!("whole_logprobs", server.chat(&asking(WHOLE)).await.stable());
+    insta::assert_snapshot!("streamed_logprobs", server.chat(&asking(STREAMED)).await.stable());
+    assert_eq!(server.engine.taken.lock().unwrap()[0].logprobs, Some(2));
+    // Nobody who did not ask is told.
+    assert!(server.chat(WHOLE).await.body.contains(r#""logprobs":null"#));
+    assert!(!server.chat(STREAMED).await.body.contains("top_logprobs"));
+    // An answer without text has none, and says so in the same form.
+    let server = Setup::says(&[]).start().await;
+    let reply = server.chat(&asking(WHOLE)).await;
+    assert!(reply.body.contains(r#""logprobs":{"content":[],"refusal":null}"#), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn log_probabilities_do_not_pass_a_plugin_by() {
+    let pipeline = FakePipeline { changes_text: Some("redact"), ..FakePipeline::default() };
+    let server = Setup { pipeline, ..likely() }.start().await;
+    assert_eq!(server.chat(WHOLE).await.status, 200);
+    for body in [WHOLE, STREAMED] {
+        let reply = server.chat(&body.replace("}]", r#"}],"logprobs":true"#)).await;
+        assert_eq!(reply.status, 400, "{}", reply.body);
+        insta::assert_snapshot!("logprobs_withheld", reply.body);
+    }
+    assert_eq!(server.engine.taken.lock().unwrap().len(), 1, "the engine never sees such a request");
+}
+
+#[tokio::test]
+async fn tokens_that_the_model_does_not_have_are_refused_by_name() {
+    let server = Setup::default().start().await;
+    let refused = async |members: &str| {
+        let reply = server.chat(&WHOLE.replace("}]", &format!("}}],{members}"))).await;
+        assert_eq!((reply.status, reply.error().0.as_str()), (400, "invalid_value"), "{}", reply.body);
+        (reply.json()["error"]["param"].as_str().unwrap().to_owned(), reply.error().1)
+    };
+    let (param, message) = refused(r#""logit_bias":{"255":1,"256":1}"#).await;
+    assert_eq!(param, "logit_bias.256");
+    assert_eq!(
+        message,
+        "`logit_bias.256` names token 256, and the tokens of this model are 0 to 255; use the numbers of its own tokenizer"
+    );
+    assert_eq!(refused(r#""stop_token_ids":[3,4294967295]"#).await.0, "stop_token_ids[1]");
+
+    let members = r#"}],"logit_bias":{"255":-100},"stop_token_ids":[0,255],"ignore_eos":true,"typical_p":0.5"#;
+    assert_eq!(server.chat(&WHOLE.replace("}]", members)).await.status, 200);
+    let taken = server.engine.taken.lock().unwrap();
+    let sampling = &taken[0].sampling;
+    assert_eq!(
+        (sampling.logit_bias.as_slice(), sampling.typical_p.to_bits()),
+        (&[(Token(255), -100.0)][..], 0.5_f32.to_bits())
+    );
+    assert_eq!((taken[0].stop_tokens.as_slice(), taken[0].ignore_end), (&[Token(0), Token(255)][..], true));
+}
+
+#[tokio::test]
+async fn a_request_that_excludes_every_token_is_told_so() {
+    let server = Setup::plays(vec![Act::Fail(EngineFault::NoToken)]).start().await;
+    let reply = server.chat(WHOLE).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (400, "no_token_left"));
+    assert!(server.chat(STREAMED).await.body.contains("no_token_left"));
 }
 
 #[tokio::test]

@@ -47,12 +47,16 @@ fn verdict(mut request: Request) -> Verdict {
             request.tools.push(Tool { name, description: None, schema_json });
             Verdict::Replace(request)
         }
+        "replace-grammar" => {
+            request.grammar = Some(Grammar::Regex("[0-9]+".to_owned()));
+            Verdict::Replace(request)
+        }
         "replace-extra" => {
             request.extra.push(("presence_penalty".to_owned(), "1.5".to_owned()));
             Verdict::Replace(request)
         }
         "replace-unknown-extra" => {
-            request.extra.push(("logit_bias".to_owned(), "{}".to_owned()));
+            request.extra.push(("lora".to_owned(), "{}".to_owned()));
             Verdict::Replace(request)
         }
         "replace-media" => {

@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use bytesize::ByteSize;
 use clap::Args;
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
@@ -86,6 +87,16 @@ pub(crate) struct Said {
     /// Requests answered at the same time; each takes its own share of memory [default: 1]
     #[arg(long, env = "OUTRIGGER_MAX_CONCURRENCY", value_name = "COUNT", help_heading = "Capacity")]
     pub(crate) max_concurrency: Option<u32>,
+
+    /// Host memory for the beginnings of prompts that no place has room for any more, so that they need not be computed
+    /// again, such as 1GiB; 0: none [default: 256MiB, or what memory is left]
+    #[arg(long, env = "OUTRIGGER_PREFIX_CACHE_SIZE", value_name = "SIZE", help_heading = "Capacity")]
+    pub(crate) prefix_cache_size: Option<ByteSize>,
+
+    /// System prompts that conversations begin with: computed at the start, so that no request waits for that. Only a file
+    /// can say them.
+    #[arg(skip)]
+    pub(crate) warm_prompts: Vec<String>,
 
     /// Requests that may wait for a free place; one more is answered 503 [default: 64]
     #[arg(long, env = "OUTRIGGER_QUEUE_MAX", value_name = "COUNT", help_heading = "Capacity")]
@@ -193,6 +204,8 @@ impl Said {
             token: file.token,
             huggingface_token: file.huggingface_token,
             max_concurrency: self.max_concurrency.or(file.max_concurrency),
+            prefix_cache_size: self.prefix_cache_size.or(file.prefix_cache_size),
+            warm_prompts: file.warm_prompts,
             queue_max: self.queue_max.or(file.queue_max),
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
             plugin_names: self.plugin_names,

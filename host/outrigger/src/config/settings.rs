@@ -19,6 +19,8 @@ const MAX_CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
 const MAX_CONCURRENCY_MAX: u32 = 256;
 /// More threads than any machine has cores.
 const THREADS_MAX: u32 = 1024;
+/// A host serves an application or two, each with a system prompt for each of its tasks.
+const WARM_PROMPTS_MAX: usize = 16;
 /// Plugins run for microseconds; more threads than this only wait for each other.
 const PLUGIN_WORKERS_MAX: u32 = 64;
 /// Seconds that anything waits: a week. Beyond that lie typing errors, and then times that a clock cannot hold.
@@ -38,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) context_length: Option<u32>,
     pub(crate) threads: Option<u32>,
     pub(crate) max_concurrency: NonZeroUsize,
+    /// `None`: as much as is left, up to the default.
+    pub(crate) prefix_cache_bytes: Option<u64>,
+    pub(crate) warm_prompts: Vec<String>,
     pub(crate) queue_max: usize,
     pub(crate) queue_wait: Duration,
     pub(crate) plugins: Vec<PluginTable>,
@@ -73,6 +78,8 @@ impl Settings {
             threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
                 .map_or(MAX_CONCURRENCY_DEFAULT, size),
+            prefix_cache_bytes: said.prefix_cache_size.map(|size| size.as_u64()),
+            warm_prompts: warm_prompts(said.warm_prompts)?,
             queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
             queue_wait: seconds("queue_wait_seconds", said.queue_wait_seconds)?.unwrap_or(QUEUE_WAIT_DEFAULT),
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
@@ -95,6 +102,17 @@ fn at_home(model: ModelReference) -> ModelReference {
         }
         hub @ ModelReference::Hub(_) => hub,
     }
+}
+
+/// Each costs a prompt's time at every start.
+fn warm_prompts(prompts: Vec<String>) -> anyhow::Result<Vec<String>> {
+    if prompts.len() > WARM_PROMPTS_MAX {
+        bail!("`warm_prompts` has {} prompts; {WARM_PROMPTS_MAX} is the most that is accepted", prompts.len());
+    }
+    if let Some(place) = prompts.iter().position(|prompt| prompt.trim().is_empty()) {
+        bail!("prompt {} of `warm_prompts` is empty", place + 1);
+    }
+    Ok(prompts)
 }
 
 fn at_least_one(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<NonZeroU32>> {

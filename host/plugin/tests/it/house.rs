@@ -213,6 +213,10 @@ pub(crate) fn chat(text: &str) -> ChatRequest {
         max_tokens: None,
         stop: Vec::new(),
         streaming: true,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
+        format: None,
         template_arguments: "{}".to_owned(),
     }
 }

@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
-use inference::{FaultKind, Finish, Message, Part, Pipeline, PipelineError, Prepared, Prompt, Role, Segment, Stage};
+use inference::{
+    Dry, FaultKind, Finish, Message, OutputFormat, Part, Pipeline, PipelineError, Prepared, Prompt, Role, Segment,
+    Stage, Token,
+};
 use plugin::{Modify, PluginSpec, Plugins};
 use telemetry::Metrics;
 
 use crate::house::{Answer, House, call, chat, guest, guest_for, model_with, renderer, sandbox};
+
+#[tokio::test]
+async fn a_form_may_come_from_the_prompt() {
+    let prepared = House::told(r#"{"behaviour": "grammar"}"#).prepare().await.expect("the guest behaves");
+    assert_eq!((prepared.request.format, prepared.prompt.format), (None, Some(OutputFormat::JsonObject)));
+}
 
 #[tokio::test]
 async fn a_request_goes_all_the_way() {
@@ -16,6 +25,7 @@ async fn a_request_goes_all_the_way() {
         segments: vec![Segment::Template("<|Role::User|>".to_owned()), Segment::Content("Hello".to_owned())],
         stop: vec!["<|end|>".to_owned()],
         prefix: String::new(),
+        format: None,
     };
     assert_eq!((prepared.request, prepared.prompt), (chat("Hello"), expected));
 
@@ -62,6 +72,9 @@ async fn a_policy_changes_what_it_was_granted() {
     let changed = judge("replace-tools", &[Modify::Tools]).await.expect("it was granted").request;
     assert_eq!(changed.tools[0].name, "rm");
 
+    let changed = judge("replace-grammar", &[Modify::Grammar]).await.expect("it was granted").request;
+    assert_eq!(changed.format, Some(OutputFormat::Regex("[0-9]+".to_owned())));
+
     let changed = judge("replace-extra", &[Modify::Extra]).await.expect("it was granted").request;
     assert!((changed.sampling.presence_penalty - 1.5).abs() < f32::EPSILON);
 }
@@ -75,9 +88,32 @@ async fn a_request_survives_the_way_there_and_back() {
     request.sampling.repeat_penalty = 1.3;
     request.sampling.seed = Some(7);
     request.template_arguments = r#"{"enable_thinking": false}"#.to_owned();
+    request.format = Some(OutputFormat::Gbnf("root ::= \"a\"".to_owned()));
     request.stop = vec!["\n\n".to_owned()];
+    request.sampling.typical_p = 0.9;
+    request.sampling.dry = Some(Dry { multiplier: 0.8, ..Dry::default() });
+    request.sampling.logit_bias = vec![(Token(3), -100.0), (Token(7), 0.1)];
+    request.stop_tokens = vec![Token(9)];
+    request.ignore_end = true;
+    request.logprobs = Some(5);
     let prepared = house.begin().prepare(request.clone()).await.expect("nothing changed, so nothing needs a grant");
     assert_eq!(prepared.request, request);
+}
+
+#[tokio::test]
+async fn who_stands_between_the_model_and_the_client_is_named() {
+    let changes = |plugins: Vec<PluginSpec>| {
+        let house = House::of(plugins);
+        house.plugins.changes_text().map(|(plugin, stage)| (plugin.to_owned(), stage))
+    };
+    let named = |plugin: &str, stage| Some((plugin.to_owned(), stage));
+    let others = guest_for(&[Stage::Policy, Stage::Audit], "others", "{}");
+    assert_eq!(changes(vec![renderer(), others]), None, "policies and audits see no text of the answer");
+    let filter =
+        |name: &str, order| PluginSpec { stages: Some(vec![(Stage::Postprocess, order)]), ..guest(name, "{}") };
+    assert_eq!(changes(vec![renderer(), filter("late", 2), filter("early", 1)]), named("early", Stage::Postprocess));
+    let parser = guest_for(&[Stage::Parse], "parser", "{}");
+    assert_eq!(changes(vec![filter("early", 1), parser, renderer()]), named("parser", Stage::Parse));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
     let share = body.share;
     drop(body.bytes);
 
-    let is_streamed = request.streaming;
+    let (is_streamed, has_logprobs) = (request.streaming, request.logprobs.is_some());
     let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(super::routes::new_request_id);
     let call = Call {
         request_id: id,
@@ -45,6 +45,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
         model: answer.model().to_owned(),
         fingerprint: answer.fingerprint().to_owned(),
         include_usage: options.include_usage,
+        has_logprobs,
     };
     if is_streamed {
         let events = EventStream::new(answer, writer, app.config.ping_interval);
@@ -65,7 +66,7 @@ async fn whole(mut answer: Answer, writer: &ChunkWriter) -> Result<Response, Fai
     let mut collected = Collected::default();
     while let Some(event) = answer.next().await {
         match event.map_err(|error| Failure::from(&error))? {
-            AnswerEvent::Delta(delta) => collected.add(delta),
+            AnswerEvent::Delta(delta, logprobs) => collected.add(delta, logprobs),
             AnswerEvent::Finished(finished) => {
                 let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
                 return Ok((headers, writer.whole(collected, &finished)).into_response());

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use grammar::GrammarError;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use inference::{Blame, PipelineError, SubmitError};
+use inference::{Blame, EngineFault, PipelineError, SubmitError};
 
 use crate::limits;
 use crate::service::ChatError;
@@ -57,26 +58,33 @@ impl From<&ChatError> for Failure {
     fn from(error: &ChatError) -> Self {
         let base = |code: &str| Self::new(error.blame(), code, error.to_string());
         let later = |code: &str, retry_after| Self { retry_after: Some(retry_after), ..base(code) };
+        let at = |param: &str, code: &str| {
+            let mut failure = base(code);
+            failure.body.error.param = Some(param.to_owned());
+            failure
+        };
         match error {
             ChatError::Loading { .. } => later("model_loading", limits::RETRY_AFTER_LOADING),
             ChatError::LoadFailed { .. } => later("model_failed", limits::RETRY_AFTER_LOADING),
             ChatError::Draining => later("shutting_down", limits::RETRY_AFTER_LOADING),
-            ChatError::ModelNotFound { .. } => {
-                let mut failure = Self { status: StatusCode::NOT_FOUND, ..base("model_not_found") };
-                failure.body.error.param = Some("model".to_owned());
-                failure
-            }
+            ChatError::ModelNotFound { .. } => Self { status: StatusCode::NOT_FOUND, ..at("model", "model_not_found") },
+            ChatError::UnknownToken { member, .. } => at(member, "invalid_value"),
+            ChatError::LogprobsWithheld { .. } => at("logprobs", "unsupported_parameter"),
             ChatError::QueueFull { .. } | ChatError::Submit(SubmitError::QueueFull { .. }) => {
                 later("queue_full", limits::RETRY_AFTER_BUSY)
             }
+            ChatError::Format(GrammarError::Busy) | ChatError::PromptFormat(GrammarError::Busy) => {
+                later("overloaded", limits::RETRY_AFTER_BUSY)
+            }
+            ChatError::Format(GrammarError::Unavailable(_)) => base("internal_error"),
+            ChatError::Format(_) | ChatError::PromptFormat(_) | ChatError::TwoFormats { .. } => {
+                base("invalid_output_format")
+            }
             ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
             ChatError::Pipeline(error) => pipeline(error),
-            ChatError::Submit(SubmitError::PromptTooLong { .. }) => {
-                let mut failure = base("context_length_exceeded");
-                failure.body.error.param = Some("messages".to_owned());
-                failure
-            }
+            ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
+            ChatError::Engine(EngineFault::NoToken) => at("logit_bias", "no_token_left"),
             ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
             ChatError::Internal { .. } => base("internal_error"),
         }

@@ -40,9 +40,9 @@ impl EventStream {
 
     fn text_of(&mut self, answer: Box<Answer>, next: Option<Result<AnswerEvent, ChatError>>) -> Option<String> {
         match next? {
-            Ok(AnswerEvent::Delta(delta)) => {
+            Ok(AnswerEvent::Delta(delta, logprobs)) => {
                 self.state = State::Waiting(step(answer));
-                Some(self.writer.delta(&delta))
+                Some(self.writer.delta(&delta, logprobs))
             }
             // From here on the answer is dropped, and its slot is free before the client has read the end.
             Ok(AnswerEvent::Finished(finished)) => Some(self.writer.finish(&finished) + &event("[DONE]")),
@@ -108,6 +108,10 @@ mod tests {
             max_tokens: None,
             stop: Vec::new(),
             streaming: true,
+            stop_tokens: Vec::new(),
+            ignore_end: false,
+            logprobs: None,
+            format: None,
             template_arguments: "{}".to_owned(),
         };
         let request_id = RequestId::new("r1");
@@ -124,6 +128,7 @@ mod tests {
             model: String::new(),
             fingerprint: String::new(),
             include_usage: false,
+            has_logprobs: false,
         };
         let started = Instant::now();
         let mut events = EventStream::new(answer(script).await, writer, limits::PING_INTERVAL);

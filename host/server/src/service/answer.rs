@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use inference::{
-    Annotations, Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, RequestId, Timings, Usage,
+    Annotations, Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, RequestId, Timings,
+    TokenLogprobs, Usage,
 };
 use tokio::sync::watch;
 
@@ -18,7 +19,9 @@ pub struct Answer {
     model: String,
     fingerprint: String,
     /// Deltas that the plugins released and nobody took yet.
-    released: VecDeque<Delta>,
+    released: VecDeque<(Delta, Vec<TokenLogprobs>)>,
+    /// Of tokens whose text the plugins have not released yet.
+    logprobs: Vec<TokenLogprobs>,
     phase: Phase,
     run: Box<dyn PipelineRun>,
     has_tool_calls: bool,
@@ -36,8 +39,8 @@ enum Phase {
 /// What happens in an answer, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerEvent {
-    /// More of the answer.
-    Delta(Delta),
+    /// More of the answer, and the log probabilities of its tokens where the request wants them.
+    Delta(Delta, Vec<TokenLogprobs>),
     /// The answer is whole. Nothing follows.
     Finished(Finished),
 }
@@ -73,6 +76,7 @@ impl Answer {
             model: parts.model,
             fingerprint: parts.fingerprint,
             released: VecDeque::new(),
+            logprobs: Vec::new(),
             phase: Phase::Running(parts.generation),
             run: parts.run,
             has_tool_calls: false,
@@ -106,8 +110,8 @@ impl Answer {
     /// answer too.
     pub async fn next(&mut self) -> Option<Result<AnswerEvent, ChatError>> {
         loop {
-            if let Some(delta) = self.released.pop_front() {
-                return Some(Ok(AnswerEvent::Delta(delta)));
+            if let Some((delta, logprobs)) = self.released.pop_front() {
+                return Some(Ok(AnswerEvent::Delta(delta, logprobs)));
             }
             let event = match &mut self.phase {
                 Phase::Over => return None,
@@ -134,8 +138,9 @@ impl Answer {
 
     async fn advance(&mut self, event: GenerationEvent) -> Result<(), ChatError> {
         match event {
-            GenerationEvent::Piece { text, completion_tokens } => {
+            GenerationEvent::Piece { text, completion_tokens, logprobs } => {
                 self.record.piece(completion_tokens);
+                self.logprobs.extend(logprobs);
                 let output = self.run.push(text, false).await?;
                 if let Some(finish) = self.release(output) {
                     // The generation goes first: the slot's work ends now, whatever the plugins still note.
@@ -158,7 +163,12 @@ impl Answer {
     /// Keeps what a push released, and says whether a plugin ends the answer.
     fn release(&mut self, output: Output) -> Option<Finish> {
         self.has_tool_calls |= output.deltas.iter().any(|delta| matches!(delta, Delta::ToolCallStart { .. }));
-        self.released.extend(output.deltas);
+        for delta in output.deltas {
+            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens.
+            let logprobs =
+                if matches!(delta, Delta::Content(_)) { std::mem::take(&mut self.logprobs) } else { Vec::new() };
+            self.released.push_back((delta, logprobs));
+        }
         output.stop
     }
 

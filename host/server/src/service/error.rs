@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use inference::{Blame, EngineFault, PipelineError, SubmitError};
+use grammar::GrammarError;
+use inference::{Blame, EngineFault, PipelineError, Stage, SubmitError};
 
 /// Why a chat request got no answer, or only part of one. Its texts are for clients: none repeats what a guest wrote
 /// about its own failure.
@@ -30,6 +31,47 @@ pub enum ChatError {
         model: String,
         /// What there is.
         served: String,
+    },
+    /// The request names a token that the model does not have.
+    #[error(
+        "`{member}` names token {token}, and the tokens of this model are 0 to {}; use the numbers of its own tokenizer",
+        vocabulary_size.saturating_sub(1)
+    )]
+    UnknownToken {
+        /// Where the request names it.
+        member: String,
+        /// The token.
+        token: u32,
+        /// Tokens of the model.
+        vocabulary_size: u32,
+    },
+    /// Log probabilities show the tokens as they were sampled, past what a plugin makes of them.
+    #[error(
+        "`logprobs` shows the model's own tokens, and the plugin `{plugin}` ({stage}) decides what of them is shown; leave \
+         `logprobs` out, or have the operator serve the model without that stage of `{plugin}`"
+    )]
+    LogprobsWithheld {
+        /// The plugin.
+        plugin: String,
+        /// Where it stands in the way.
+        stage: Stage,
+    },
+    /// The form that the answer must have cannot be enforced.
+    #[error(transparent)]
+    Format(GrammarError),
+    /// The form that the prompt asks for cannot be enforced: the client did not ask for it.
+    #[error("the model's prompt asks for a form that cannot be had: {0}")]
+    PromptFormat(GrammarError),
+    /// The request and its prompt want different forms.
+    #[error(
+        "the request asks for an answer by a {request} and the model's prompt for one by a {prompt}; both cannot be \
+         enforced at once, so leave out what asks for the {request}"
+    )]
+    TwoFormats {
+        /// What the request asks for.
+        request: &'static str,
+        /// What the prompt asks for.
+        prompt: &'static str,
     },
     /// As many requests wait as may.
     #[error("all slots are taken and {waiting} requests wait already; try again later")]
@@ -65,7 +107,17 @@ impl ChatError {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::ModelNotFound { .. } => Blame::Client,
+            Self::ModelNotFound { .. } | Self::UnknownToken { .. } | Self::LogprobsWithheld { .. } => Blame::Client,
+            Self::Engine(EngineFault::NoToken) => Blame::Client,
+            Self::TwoFormats { .. } => Blame::Client,
+            Self::Format(error) => error.blame(),
+            Self::PromptFormat(error) => {
+                if error.blame() == Blame::Client {
+                    Blame::Plugin
+                } else {
+                    error.blame()
+                }
+            }
             Self::Loading { .. }
             | Self::LoadFailed { .. }
             | Self::Draining

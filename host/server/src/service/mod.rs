@@ -3,7 +3,9 @@
 mod admission;
 mod answer;
 mod error;
+mod grammar;
 mod record;
+mod warm;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub use answer::{Answer, AnswerEvent, Finished};
 pub use error::ChatError;
 
 use admission::Admission;
+use grammar::Grammars;
 use record::Record;
 
 use crate::limits;
@@ -90,6 +93,7 @@ pub struct Service {
     defaults: Defaults,
     metrics: Metrics,
     admission: Admission,
+    grammars: Grammars,
     model_id: Option<String>,
     state: watch::Sender<State>,
     /// Whether requests for a model that is not there wait for it, rather than being sent away.
@@ -115,6 +119,7 @@ impl Service {
         Self {
             defaults,
             admission: Admission::new(max_concurrency, queue_max, queue_wait_max, metrics.inference.clone()),
+            grammars: Grammars::default(),
             metrics,
             model_id,
             state: watch::Sender::new(State::Loading("starting".to_owned())),
@@ -173,6 +178,13 @@ impl Service {
         let id = call.request_id.clone();
         let mut run = serving.pipeline.begin(Call { model: card.id.clone(), ..call });
         let Prepared { request, prompt } = run.prepare(request).await?;
+        // Here, where the policies have had their say: they may take such a wish away.
+        check_tokens(&request, serving.engine.vocabulary().size())?;
+        if request.logprobs.is_some()
+            && let Some((plugin, stage)) = serving.pipeline.changes_text()
+        {
+            return Err(ChatError::LogprobsWithheld { plugin: plugin.to_owned(), stage });
+        }
 
         let (tokens, prompt) = tokenize(prompt, Arc::clone(serving.engine.vocabulary())).await?;
         let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
@@ -182,6 +194,7 @@ impl Service {
             return Err(SubmitError::PromptTooLong { prompt_tokens, context_length: card.context_length }.into());
         }
 
+        let grammar = self.grammars.compile(serving.engine.vocabulary(), request.format, prompt.format).await?;
         let generation = serving.engine.submit(GenerationRequest {
             id,
             prompt: tokens,
@@ -189,7 +202,10 @@ impl Service {
             // More than fits is no error: the answer then ends with `length`, as it would have anyway.
             max_tokens: request.max_tokens.or(self.defaults.max_tokens).unwrap_or(room).clamp(1, room),
             stop: request.stop.into_iter().chain(prompt.stop).collect(),
-            ignore_end: false,
+            stop_tokens: request.stop_tokens,
+            grammar,
+            logprobs: request.logprobs,
+            ignore_end: request.ignore_end,
         })?;
         Ok((generation, run, permit))
     }
@@ -340,6 +356,22 @@ impl std::fmt::Debug for Service {
             .field("readiness", &self.readiness())
             .field("active", &self.active())
             .finish_non_exhaustive()
+    }
+}
+
+/// Tokens that a request names have to be tokens of this model.
+fn check_tokens(request: &ChatRequest, vocabulary_size: u32) -> Result<(), ChatError> {
+    let is_unknown = |token: &Token| token.0 >= vocabulary_size;
+    let bias = request.sampling.logit_bias.iter().map(|&(token, _)| token).find(is_unknown);
+    let stop = request.stop_tokens.iter().copied().position(|token| is_unknown(&token));
+    let member = match (bias, stop) {
+        (Some(token), _) => Some((format!("logit_bias.{}", token.0), token)),
+        (None, Some(place)) => Some((format!("stop_token_ids[{place}]"), request.stop_tokens[place])),
+        (None, None) => None,
+    };
+    match member {
+        Some((member, token)) => Err(ChatError::UnknownToken { member, token: token.0, vocabulary_size }),
+        None => Ok(()),
     }
 }
 

@@ -86,6 +86,11 @@ impl<'a> Member<'a> {
         if bounds.contains(&value) { Ok(value) } else { Err(self.wrong(&format!("must be {expected}, it is {value}"))) }
     }
 
+    /// An integer of 32 bits.
+    pub(super) fn count(&self, bounds: RangeInclusive<u64>) -> Result<u32, Refusal> {
+        Ok(u32::try_from(self.integer(bounds)?).unwrap_or(u32::MAX))
+    }
+
     pub(super) fn number(&self, bounds: RangeInclusive<f32>) -> Result<f32, Refusal> {
         let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
         let value: f64 = self.parse(&expected)?;

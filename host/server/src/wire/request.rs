@@ -6,8 +6,10 @@
 use inference::{ChatRequest, Message};
 
 use super::Refusal;
+use super::format::FormatMembers;
 use super::members::{Kind, Member};
 use super::messages::parse_messages;
+use super::sampling::{SamplingMembers, parse_stop_tokens};
 use crate::limits;
 use crate::service::Defaults;
 
@@ -26,11 +28,16 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
 
     let mut model: Option<String> = None;
     let mut messages: Option<Vec<Message>> = None;
-    let mut sampling = defaults.sampling;
+    let mut sampling = SamplingMembers::new(&defaults.sampling);
     let mut max_tokens: Option<u32> = None;
     let mut stop = Vec::new();
+    let mut stop_tokens = Vec::new();
+    let mut ignore_end = false;
+    let mut has_logprobs = false;
+    let mut top_logprobs: Option<(Member<'_>, u32)> = None;
     let mut is_streamed = false;
     let mut stream_options: Option<(Member<'_>, bool)> = None;
+    let mut format = FormatMembers::default();
     let mut template_arguments = "{}".to_owned();
 
     for (name, value) in body.object()? {
@@ -43,22 +50,23 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
                 stream_options = Some((value, include_usage));
             }
             "max_tokens" | "max_completion_tokens" => {
-                let tokens = narrow(value.integer(1..=u64::from(u32::MAX))?);
+                let tokens = value.count(1..=u64::from(u32::MAX))?;
                 if max_tokens.is_some_and(|other| other != tokens) {
                     return Err(value.wrong("contradicts the other of `max_tokens` and `max_completion_tokens`"));
                 }
                 max_tokens = Some(tokens);
             }
-            "temperature" => sampling.temperature = value.number(0.0..=2.0)?,
-            "top_p" => sampling.top_p = value.number(0.0..=1.0)?,
-            "min_p" => sampling.min_p = value.number(0.0..=1.0)?,
-            "top_k" => sampling.top_k = narrow(value.integer(0..=limits::TOP_K_MAX)?),
-            "presence_penalty" => sampling.presence_penalty = value.number(-2.0..=2.0)?,
-            "frequency_penalty" => sampling.frequency_penalty = value.number(-2.0..=2.0)?,
-            "repeat_penalty" | "repetition_penalty" => sampling.repeat_penalty = value.number(0.01..=2.0)?,
-            "seed" => sampling.seed = Some(value.integer(0..=u64::MAX)?),
             "stop" => stop = parse_stop(&value)?,
+            "stop_token_ids" => stop_tokens = parse_stop_tokens(&value)?,
+            "ignore_eos" => ignore_end = value.flag()?,
+            "logprobs" => has_logprobs = value.flag()?,
+            "top_logprobs" => {
+                let count = value.count(0..=limits::TOP_LOGPROBS_MAX)?;
+                top_logprobs = Some((value, count));
+            }
             "chat_template_kwargs" => template_arguments = parse_template_arguments(&value)?,
+            _ if sampling.take(&name, &value)? => {}
+            _ if format.take(&name, &value)? => {}
             _ => judge(&name, &value)?,
         }
     }
@@ -68,14 +76,25 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         Some((_, include_usage)) => include_usage,
         None => false,
     };
+    let logprobs = match top_logprobs {
+        Some((member, 1..)) if !has_logprobs => {
+            return Err(member.wrong("is for log probabilities; set `logprobs` to true"));
+        }
+        Some((_, count)) if has_logprobs => Some(count),
+        _ => has_logprobs.then_some(0),
+    };
     let request = ChatRequest {
         model: model.ok_or_else(|| missing("model", "the name of a model; GET /v1/models lists what is served"))?,
         messages: messages.ok_or_else(|| missing("messages", "an array of messages"))?,
         tools: Vec::new(),
-        sampling,
+        sampling: sampling.finish(),
         max_tokens,
         stop,
         streaming: is_streamed,
+        stop_tokens,
+        ignore_end,
+        logprobs,
+        format: format.finish(),
         template_arguments,
     };
     Ok((request, ChatOptions { include_usage }))
@@ -88,15 +107,13 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
         "user" | "safety_identifier" | "prompt_cache_key" => value.text(limits::SHORT_TEXT_BYTES_MAX).map(|_| true)?,
         "metadata" => parse_metadata(value).map(|()| true)?,
         // Nothing is stored for later retrieval, and there is one tier.
-        "store" | "logprobs" => !value.flag()?,
+        "store" => !value.flag()?,
         "service_tier" => matches!(value.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str(), "auto" | "default"),
-        // One answer, in text, without the tokens' probabilities.
+        // One answer, in text.
         "n" => value.integer(1..=u64::MAX)? == 1,
-        "top_logprobs" => value.integer(0..=u64::MAX)? == 0,
         "modalities" => value.json().split_whitespace().collect::<String>() == r#"["text"]"#,
-        "response_format" => is_text_format(value)?,
         // No tools are offered, so none is called, whichever way.
-        "tools" | "functions" | "logit_bias" => value.is_empty(),
+        "tools" | "functions" => value.is_empty(),
         "tool_choice" | "function_call" => matches!(value.json(), r#""none""# | r#""auto""#),
         "parallel_tool_calls" => value.flag().map(|_| true)?,
         "audio"
@@ -115,11 +132,8 @@ fn remedy(name: &str) -> &'static str {
     match name {
         "n" => "is not supported above 1; send the request as often as you need answers",
         "store" => "is not supported: nothing is stored; leave it out or send false",
-        "logprobs" => "is not supported; leave it out or send false",
-        "top_logprobs" => "is not supported; leave it out or send 0",
         "service_tier" => "is not supported; leave it out or send `auto`",
         "modalities" => "is not supported beyond [\"text\"]",
-        "response_format" => "is not supported beyond {\"type\":\"text\"}",
         _ => "is not supported by this server; remove it",
     }
 }
@@ -173,17 +187,8 @@ fn parse_metadata(metadata: &Member<'_>) -> Result<(), Refusal> {
     pairs.iter().try_for_each(|(_, value)| value.text(limits::SHORT_TEXT_BYTES_MAX).map(drop))
 }
 
-fn is_text_format(format: &Member<'_>) -> Result<bool, Refusal> {
-    let members = format.object()?;
-    Ok(matches!(members.as_slice(), [(name, value)] if name == "type" && value.json() == r#""text""#))
-}
-
 fn missing(name: &str, expected: &str) -> Refusal {
     Refusal::member(name, "missing_required_parameter", format!("`{name}` is required: {expected}"))
-}
-
-fn narrow(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

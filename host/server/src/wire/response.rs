@@ -1,8 +1,9 @@
 //! Answers in OpenAI's form: whole, in chunks, and the list of models.
 
-use inference::{Delta, Finish, ModelCard, Usage};
+use inference::{Delta, Finish, ModelCard, TokenLogprobs, Usage};
 use serde::Serialize;
 
+use super::logprobs::Logprobs;
 use crate::service::Finished;
 
 /// What all parts of one answer have in common.
@@ -13,16 +14,18 @@ pub(crate) struct ChunkWriter {
     pub(crate) model: String,
     pub(crate) fingerprint: String,
     pub(crate) include_usage: bool,
+    /// The client asked for log probabilities.
+    pub(crate) has_logprobs: bool,
 }
 
 impl ChunkWriter {
     /// The first chunk: who speaks.
     pub(crate) fn role(&self) -> String {
         let delta = ChunkDelta { role: Some("assistant"), content: Some(""), ..ChunkDelta::default() };
-        self.choice(delta, None, None)
+        self.choice(delta, None, None, None)
     }
 
-    pub(crate) fn delta(&self, delta: &Delta) -> String {
+    pub(crate) fn delta(&self, delta: &Delta, logprobs: Vec<TokenLogprobs>) -> String {
         let delta = match delta {
             Delta::Content(text) => ChunkDelta { content: Some(text), ..ChunkDelta::default() },
             Delta::Reasoning(text) => ChunkDelta { reasoning_content: Some(text), ..ChunkDelta::default() },
@@ -45,22 +48,29 @@ impl ChunkWriter {
                 ..ChunkDelta::default()
             },
         };
-        self.choice(delta, None, None)
+        let logprobs = (self.has_logprobs && !logprobs.is_empty()).then(|| Logprobs::new(logprobs));
+        self.choice(delta, logprobs, None, None)
     }
 
     /// The last chunk of the choice, and the usage where the client asked for it.
     pub(crate) fn finish(&self, finished: &Finished) -> String {
         let notes = Notes::of(finished);
-        let mut text = self.choice(ChunkDelta::default(), Some(finish_reason(finished.finish)), notes);
+        let mut text = self.choice(ChunkDelta::default(), None, Some(finish_reason(finished.finish)), notes);
         if self.include_usage {
             text.push_str(&self.chunk(&[], ChunkUsage::Counted(finished.usage.into()), None));
         }
         text
     }
 
-    fn choice(&self, delta: ChunkDelta<'_>, finish_reason: Option<&'static str>, notes: Option<Notes>) -> String {
+    fn choice(
+        &self,
+        delta: ChunkDelta<'_>,
+        logprobs: Option<Logprobs>,
+        finish_reason: Option<&'static str>,
+        notes: Option<Notes>,
+    ) -> String {
         let usage = if self.include_usage { ChunkUsage::Later } else { ChunkUsage::Unwanted };
-        self.chunk(&[ChunkChoice { index: 0, delta, logprobs: None, finish_reason }], usage, notes)
+        self.chunk(&[ChunkChoice { index: 0, delta, logprobs, finish_reason }], usage, notes)
     }
 
     fn chunk(&self, choices: &[ChunkChoice<'_>], usage: ChunkUsage, notes: Option<Notes>) -> String {
@@ -79,7 +89,7 @@ impl ChunkWriter {
 
     /// The whole answer in one object.
     pub(crate) fn whole(&self, collected: Collected, finished: &Finished) -> String {
-        let Collected { content, reasoning, calls } = collected;
+        let Collected { content, reasoning, calls, logprobs } = collected;
         let whole = Whole {
             id: &self.id,
             object: "chat.completion",
@@ -96,7 +106,7 @@ impl ChunkWriter {
                     reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
                     tool_calls: (!calls.is_empty()).then_some(calls),
                 },
-                logprobs: None,
+                logprobs: self.has_logprobs.then(|| Logprobs::new(logprobs)),
                 finish_reason: finish_reason(finished.finish),
             }],
             usage: finished.usage.into(),
@@ -112,15 +122,17 @@ pub(crate) fn event(json: &str) -> String {
 }
 
 /// The deltas of an answer, put together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Collected {
     content: String,
     reasoning: String,
     calls: Vec<Call>,
+    logprobs: Vec<TokenLogprobs>,
 }
 
 impl Collected {
-    pub(crate) fn add(&mut self, delta: Delta) {
+    pub(crate) fn add(&mut self, delta: Delta, logprobs: Vec<TokenLogprobs>) {
+        self.logprobs.extend(logprobs);
         match delta {
             Delta::Content(text) => self.content.push_str(&text),
             Delta::Reasoning(text) => self.reasoning.push_str(&text),
@@ -182,7 +194,7 @@ impl ChunkUsage {
 struct ChunkChoice<'a> {
     index: u32,
     delta: ChunkDelta<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs>,
     finish_reason: Option<&'static str>,
 }
 
@@ -232,7 +244,7 @@ struct Whole<'a> {
 struct WholeChoice {
     index: u32,
     message: WholeMessage,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs>,
     finish_reason: &'static str,
 }
 

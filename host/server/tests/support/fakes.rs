@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use inference::{
     Annotations, Call, ChatRequest, Completion, Delta, Engine, EngineFault, Finish, Generation, GenerationEvent,
-    GenerationRequest, ModelCard, Output, Part, Pipeline, PipelineError, PipelineRun, Prepared, Prompt, Segment,
-    SpecialTokens, Step, SubmitError, Timings, Token, Usage, Vocabulary,
+    GenerationRequest, ModelCard, Output, OutputFormat, Part, Pipeline, PipelineError, PipelineRun, Prepared, Prompt,
+    Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc;
 
@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     Piece(String),
+    /// A piece of one token, with this log probability, and of two likeliest ones: itself and "other".
+    Likely(String, f32),
     Wait(Duration),
     Fail(EngineFault),
     /// Goes on for ever without a word: a prefill without end.
@@ -105,7 +107,14 @@ async fn play(script: Vec<Act>, prompt_tokens: u32, events: &mpsc::Sender<Genera
         let event = match act {
             Act::Piece(text) => {
                 completion_tokens += 1;
-                GenerationEvent::Piece { text, completion_tokens }
+                GenerationEvent::Piece { text, completion_tokens, logprobs: Vec::new() }
+            }
+            Act::Likely(text, logprob) => {
+                completion_tokens += 1;
+                let sampled = TokenLogprob { bytes: text.clone().into_bytes(), logprob };
+                let other = TokenLogprob { bytes: b"other".to_vec(), logprob: logprob - 1.0 };
+                let logprobs = vec![TokenLogprobs { top: vec![sampled.clone(), other], sampled }];
+                GenerationEvent::Piece { text, completion_tokens, logprobs }
             }
             Act::Wait(time) => {
                 tokio::select! {
@@ -176,6 +185,10 @@ pub(crate) struct FakePipeline {
     /// Emits a tool call when the answer ends.
     pub(crate) calls_tool: bool,
     pub(crate) annotations: Annotations,
+    /// The plugin that says it changes the text.
+    pub(crate) changes_text: Option<&'static str>,
+    /// The form that the prompt asks for.
+    pub(crate) format: Option<OutputFormat>,
     /// What the plugins were told at the end of each run.
     pub(crate) ends: Arc<Mutex<Vec<(Finish, Usage)>>>,
 }
@@ -184,6 +197,10 @@ impl Pipeline for FakePipeline {
     fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
         assert_eq!(call.model, "fake/model", "the service says which model answers");
         Box::new(FakeRun { pipeline: self.clone(), stage: Stage::Begun, held: String::new(), is_thinking: true })
+    }
+
+    fn changes_text(&self) -> Option<(&str, inference::Stage)> {
+        self.changes_text.map(|plugin| (plugin, inference::Stage::Postprocess))
     }
 }
 
@@ -221,6 +238,7 @@ impl PipelineRun for FakeRun {
                 segments: segments.collect(),
                 stop: vec!["<template stop>".to_owned()],
                 prefix: String::new(),
+                format: self.pipeline.format.clone(),
             };
             Ok(Prepared { request, prompt })
         })

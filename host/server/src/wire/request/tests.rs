@@ -47,10 +47,15 @@ fn a_full_request_is_taken_whole() {
             frequency_penalty: 1.5,
             repeat_penalty: 1.1,
             seed: Some(u64::MAX),
+            ..Sampling::default()
         },
         max_tokens: Some(9),
         stop: vec!["a".to_owned(), "b".to_owned()],
         streaming: true,
+        stop_tokens: Vec::new(),
+        ignore_end: false,
+        logprobs: None,
+        format: None,
         template_arguments: r#"{"enable_thinking":false, "n":[1,{}]}"#.to_owned(),
     };
     assert_eq!(request, expected);
@@ -59,7 +64,7 @@ fn a_full_request_is_taken_whole() {
 #[test]
 fn what_is_absent_or_null_takes_the_default() {
     let sampling = Sampling { temperature: 0.1, ..Sampling::default() };
-    let defaults = Defaults { sampling, max_tokens: Some(5) };
+    let defaults = Defaults { sampling: sampling.clone(), max_tokens: Some(5) };
     for members in [r#""n":1"#, r#""temperature":null,"max_tokens":null,"tools":null,"unheard_of":null"#] {
         let (request, options) = parse_chat(with(members).as_bytes(), &defaults).expect("accepted");
         assert_eq!(request.sampling, sampling, "{members}");
@@ -118,11 +123,7 @@ fn members_that_would_change_it_are_refused_by_name() {
         (r#""tool_choice":{"type":"function"}"#, "tool_choice"),
         (r#""functions":[{"name":"f"}]"#, "functions"),
         (r#""function_call":{"name":"f"}"#, "function_call"),
-        (r#""response_format":{"type":"json_object"}"#, "response_format"),
-        (r#""response_format":{"type":"text","schema":{}}"#, "response_format"),
-        (r#""logprobs":true"#, "logprobs"),
-        (r#""top_logprobs":2"#, "top_logprobs"),
-        (r#""logit_bias":{"50256":-100}"#, "logit_bias"),
+        (r#""guided_json":{}"#, "guided_json"),
         (r#""n":2"#, "n"),
         (r#""store":true"#, "store"),
         (r#""service_tier":"priority""#, "service_tier"),
@@ -140,7 +141,7 @@ fn members_that_would_change_it_are_refused_by_name() {
 
 #[test]
 fn unknown_members_are_refused_by_name() {
-    for name in ["cache_prompt", "n_predict", "n_discard", "grammar", "lora", "id_slot", "Temperature"] {
+    for name in ["cache_prompt", "n_predict", "n_discard", "lora", "id_slot", "Temperature"] {
         check_refused(&format!(r#""{name}":1"#), "unknown_parameter", name);
     }
     check_refused(r#""stream":true,"stream_options":{"x":1}"#, "unknown_parameter", "stream_options.x");

@@ -1,0 +1,200 @@
+//! From what a client asked for to a grammar, on a thread of its own and within a time, once for each format.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use inference::{Grammar, OutputFormat, Vocabulary};
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::toktrie::InferenceCapabilities;
+use llguidance::{Matcher, ParserFactory};
+
+use crate::cache::Cache;
+use crate::error::GrammarError;
+use crate::follow::{Compiled, reason};
+use crate::limits::{
+    COMPILATIONS_MAX, COMPILE_STACK_BYTES, COMPILE_TIME_MAX, GRAMMAR_BYTES_MAX, LEXER_FUEL_MAX, LEXER_STATES_MAX,
+    MASK_ITEMS_MAX, MASK_LEXER_FUEL_MAX, REGEX_BYTES_MAX, ROW_ITEMS_MAX, SCHEMA_BYTES_MAX, SYMBOLS_MAX,
+};
+use crate::tokens::Tokens;
+use crate::{gbnf, lark, regex, schema};
+
+/// Compiles formats for one model, and keeps what it compiled.
+pub struct Compiler {
+    inner: Arc<Inner>,
+    time_max: Duration,
+}
+
+struct Inner {
+    vocabulary: Arc<dyn Vocabulary>,
+    /// Made when the first grammar is compiled: it takes a tenth of a second, and most services never need it.
+    parsers: OnceLock<Result<Parsers, String>>,
+    cache: Mutex<Cache>,
+    compiling: AtomicUsize,
+}
+
+struct Parsers {
+    factory: ParserFactory,
+    tokens: u32,
+}
+
+impl Compiler {
+    /// A compiler for a model's vocabulary.
+    #[must_use]
+    pub fn new(vocabulary: Arc<dyn Vocabulary>) -> Self {
+        let inner = Inner {
+            vocabulary,
+            parsers: OnceLock::new(),
+            cache: Mutex::new(Cache::default()),
+            compiling: AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner), time_max: COMPILE_TIME_MAX }
+    }
+
+    /// The grammar of a format that was compiled before and is still kept. Takes microseconds.
+    #[must_use]
+    pub fn cached(&self, format: &OutputFormat) -> Option<Grammar> {
+        self.inner.cache().find(format)
+    }
+
+    /// Compiles a format. Blocks the calling thread for as long as that takes, [`COMPILE_TIME_MAX`] at most.
+    pub fn compile(&self, format: &OutputFormat) -> Result<Grammar, GrammarError> {
+        let (kind, bytes, bytes_max) = (format.kind(), format.text().len(), bytes_max(format));
+        if bytes > bytes_max {
+            return Err(GrammarError::TooLarge { kind, bytes, bytes_max });
+        }
+        let deadline = Instant::now() + self.time_max;
+        let turn = Turn::wait(&self.inner, deadline).ok_or(GrammarError::Busy)?;
+        // Another request may have compiled it meanwhile.
+        if let Some(grammar) = self.cached(format) {
+            return Ok(grammar);
+        }
+        let (done, result) = mpsc::sync_channel(1);
+        let (inner, format) = (Arc::clone(&self.inner), format.clone());
+        // A thread of its own: llguidance recurses through what it compiles, and cannot be interrupted.
+        std::thread::Builder::new()
+            .name("grammar".to_owned())
+            .stack_size(COMPILE_STACK_BYTES)
+            .spawn(move || {
+                let compiled = inner.compile(&format);
+                drop(turn);
+                // Where nobody waits any more, it is in the cache for the next one.
+                let _ = done.send(compiled);
+            })
+            .map_err(|error| GrammarError::Unavailable(format!("no thread to compile on ({error})")))?;
+        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(compiled) => compiled,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(GrammarError::TooSlow { kind, limit: self.time_max }),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(GrammarError::Refused { kind, reason: "compiling it failed".to_owned() })
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn compile(&self, format: &OutputFormat) -> Result<Grammar, GrammarError> {
+        let started = Instant::now();
+        let kind = format.kind();
+        let refused = |reason| GrammarError::Refused { kind, reason };
+        let source = source(format).map_err(refused)?;
+        let parsers = self.parsers.get_or_init(|| Parsers::new(&*self.vocabulary));
+        let parsers = parsers.as_ref().map_err(|error| GrammarError::Unavailable(error.clone()))?;
+        let parser = parsers.factory.create_parser(source).map_err(|error| refused(reason(&format!("{error:#}"))))?;
+        // A grammar that nothing matches is found here, where it can still be refused.
+        let mut probe = Matcher::new(Ok(parser.deep_clone()));
+        probe.compute_mask().map_err(|error| refused(nothing(&reason(&error.to_string()))))?;
+        let compiled = Arc::new(Compiled::new(parser, parsers.tokens));
+        let grammar = Grammar::new(Shared(Arc::clone(&compiled)));
+        self.cache().keep(format.clone(), grammar.clone(), compiled);
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(kind, bytes = format.text().len(), elapsed_ms, "compiled a grammar");
+        Ok(grammar)
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A grammar that the cache looks at too.
+struct Shared(Arc<Compiled>);
+
+impl inference::CompiledGrammar for Shared {
+    fn begin(&self) -> Box<dyn inference::Constraint> {
+        self.0.begin()
+    }
+}
+
+impl Parsers {
+    fn new(vocabulary: &dyn Vocabulary) -> Result<Self, String> {
+        let tokens = Tokens::of(vocabulary);
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(&tokens.env, InferenceCapabilities::default(), &slices)
+            .map_err(|error| reason(&error.to_string()))?;
+        factory.quiet();
+        *factory.limits_mut() = ParserLimits {
+            max_items_in_row: ROW_ITEMS_MAX,
+            initial_lexer_fuel: LEXER_FUEL_MAX,
+            step_lexer_fuel: MASK_LEXER_FUEL_MAX,
+            step_max_items: MASK_ITEMS_MAX,
+            max_lexer_states: LEXER_STATES_MAX,
+            max_grammar_size: SYMBOLS_MAX,
+            precompute_large_lexemes: true,
+            verbose_errors: false,
+        };
+        Ok(Self { factory, tokens: tokens.size })
+    }
+}
+
+/// One of the few compilations at once; it ends when the thread does, whoever still waits for it.
+struct Turn(Arc<Inner>);
+
+impl Turn {
+    fn wait(inner: &Arc<Inner>, deadline: Instant) -> Option<Self> {
+        /// A compilation takes longer.
+        const POLL: Duration = Duration::from_millis(2);
+        loop {
+            let taken = inner.compiling.try_update(Relaxed, Relaxed, |now| (now < COMPILATIONS_MAX).then_some(now + 1));
+            if taken.is_ok() {
+                return Some(Self(Arc::clone(inner)));
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.compiling.fetch_sub(1, Relaxed);
+    }
+}
+
+fn bytes_max(format: &OutputFormat) -> usize {
+    match format {
+        OutputFormat::JsonObject | OutputFormat::JsonSchema(_) => SCHEMA_BYTES_MAX,
+        OutputFormat::Regex(_) => REGEX_BYTES_MAX,
+        OutputFormat::Lark(_) | OutputFormat::Gbnf(_) => GRAMMAR_BYTES_MAX,
+    }
+}
+
+/// What llguidance compiles.
+fn source(format: &OutputFormat) -> Result<TopLevelGrammar, String> {
+    Ok(match format {
+        OutputFormat::JsonObject => TopLevelGrammar::from_json_schema(schema::object()),
+        OutputFormat::JsonSchema(text) => TopLevelGrammar::from_json_schema(schema::parse(text)?),
+        OutputFormat::Regex(text) => TopLevelGrammar::from_lark(regex::lark(text)?),
+        OutputFormat::Lark(text) => {
+            lark::check(text)?;
+            TopLevelGrammar::from_lark(text.clone())
+        }
+        OutputFormat::Gbnf(text) => TopLevelGrammar::from_lark(gbnf::lark(text)?),
+    })
+}
+
+fn nothing(reason: &str) -> String {
+    format!("no answer of this model can match it ({reason})")
+}

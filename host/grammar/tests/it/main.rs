@@ -1,0 +1,7 @@
+//! Grammars compiled and followed: what they let through is what they describe, and no grammar takes the process with it.
+
+mod writer;
+
+mod completions;
+mod hostile;
+mod vocabularies;

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Measures Outrigger beside llama-server (built from the same llama.cpp) and bare loops over it, everything in turns, and
+# prints a table of medians and ratios.
+#
+#   tests/load/run.sh                     everything; builds the peer the first time (some minutes)
+#   tests/load/run.sh --quick             fewer rounds and shorter answers
+#   tests/load/run.sh --bounded           the peer's libgomp spins as little as ours: for a machine that is not quiet
+#   tests/load/run.sh decode gap          only these: decode, aggregate, leave, gap, neighbours, prefix, structured, start
+#
+# LOAD_JOBS bounds the jobs of the peer's build. The machine should be quiet; the table says how quiet it was.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../setup.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$root"
+
+setup_packages build-essential pkg-config cmake clang libclang-dev ccache python3 python3-venv
+setup_rust
+setup_demo_model
+setup_llama_server
+say "building the host and the load program"
+cargo build --release --quiet -p outrigger
+cargo build --release --quiet -p llama --example bench_decode
+cargo build --release --quiet -p load
+exec target/release/load "$@"

@@ -1,0 +1,156 @@
+//! What is measured, one file each.
+
+mod aggregate;
+mod decode;
+mod gap;
+mod leave;
+mod neighbours;
+mod prefix;
+mod start;
+mod structured;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::report::Row;
+use crate::server::{Contender, Server, Shape};
+
+/// What every scenario needs.
+pub(crate) struct Bench {
+    pub(crate) is_quick: bool,
+    /// Whom to compare with.
+    pub(crate) peer: Contender,
+    pub(crate) outrigger: PathBuf,
+    pub(crate) bare_loop: PathBuf,
+    pub(crate) llama_server: PathBuf,
+    pub(crate) bare_batches: PathBuf,
+    pub(crate) model: PathBuf,
+    pub(crate) threads: NonZeroUsize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Scenario {
+    /// One stream: time to the first text and tokens per second, at several lengths of prompt
+    Decode,
+    /// Tokens per second of several streams together
+    Aggregate,
+    /// Time to the first text of a short request after a client left during a long prefill
+    Leave,
+    /// The longest gap of a running stream while a long prompt is computed beside it
+    Gap,
+    /// One stream beside processes that keep every processor busy
+    Neighbours,
+    /// Time to the first text with a system prompt that was seen before
+    Prefix,
+    /// Tokens per second under a JSON schema
+    Structured,
+    /// Start to ready, and memory
+    Start,
+}
+
+impl Scenario {
+    pub(crate) fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    pub(crate) async fn run(self, bench: &Bench) -> anyhow::Result<Vec<Row>> {
+        eprintln!("==> {self}");
+        match self {
+            Self::Decode => decode::run(bench).await,
+            Self::Aggregate => aggregate::run(bench).await,
+            Self::Leave => leave::run(bench).await,
+            Self::Gap => gap::run(bench).await,
+            Self::Neighbours => neighbours::run(bench).await,
+            Self::Prefix => prefix::run(bench).await,
+            Self::Structured => structured::run(bench).await,
+            Self::Start => start::run(bench).await,
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl Bench {
+    /// That everything is there.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        for path in [&self.outrigger, &self.bare_loop, &self.llama_server, &self.bare_batches, &self.model] {
+            anyhow::ensure!(path.exists(), "{} is missing; tests/load/run.sh makes it", path.display());
+        }
+        Ok(())
+    }
+
+    /// So many rounds, or `quick` where time is short.
+    fn rounds(&self, usual: usize, quick: usize) -> std::ops::Range<usize> {
+        0..if self.is_quick { quick } else { usual }
+    }
+
+    /// Tokens of an answer.
+    fn answer_tokens(&self) -> u32 {
+        if self.is_quick { 64 } else { 128 }
+    }
+}
+
+/// The peer and ours, running side by side; the one that is not asked sleeps.
+struct Pair {
+    theirs: Server,
+    ours: Server,
+}
+
+impl Pair {
+    async fn start(bench: &Bench, shape: Shape) -> anyhow::Result<Self> {
+        let theirs = Server::start(bench, bench.peer, shape).await?;
+        let ours = Server::start(bench, Contender::Outrigger, shape).await?;
+        Ok(Self { theirs, ours })
+    }
+
+    /// Both, and another one first in every round.
+    fn in_turns(&self, round: usize) -> [(Side, &Server); 2] {
+        let (theirs, ours) = ((Side::Theirs, &self.theirs), (Side::Ours, &self.ours));
+        if round.is_multiple_of(2) { [theirs, ours] } else { [ours, theirs] }
+    }
+
+    /// What makes their answers differ in length, if anything does.
+    fn note(&self) -> Option<String> {
+        let refuses = |server: &Server, name: &str| {
+            (!server.endpoint().ignores_end).then(|| format!("{name} takes no `ignore_eos`"))
+        };
+        let notes: Vec<_> =
+            [refuses(&self.theirs, "llama-server"), refuses(&self.ours, "outrigger")].into_iter().flatten().collect();
+        (!notes.is_empty()).then(|| notes.join(", "))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Theirs,
+    Ours,
+}
+
+/// One value of each side.
+#[derive(Debug, Default)]
+struct Both<T> {
+    theirs: T,
+    ours: T,
+}
+
+impl<T> Both<T> {
+    fn set(&mut self, side: Side, value: T) {
+        match side {
+            Side::Theirs => self.theirs = value,
+            Side::Ours => self.ours = value,
+        }
+    }
+
+    /// Into a row.
+    fn push_to(&self, row: &mut Row, of: impl Fn(&T) -> f64) {
+        row.push(of(&self.theirs), of(&self.ours));
+    }
+}
