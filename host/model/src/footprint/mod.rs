@@ -16,8 +16,8 @@
 //!   a mask of 2 bytes per token of the batch and of the context, twice where there are sliding windows; and in 32-bit
 //!   floats per token of the batch five times the embedding, and the most of what a layer's feed-forward part
 //!   (`3 × feed_forward_length`, or `experts_used × (3 × expert_feed_forward_length + embedding_length)`), its attention
-//!   (`2 × heads × key_length + 2 × kv heads × key_length`) and the logits (vocabulary × sequences, per batch) take.
-//! - **Logits** that are handed out: vocabulary × sequences × 4 bytes (`llama-context.cpp: output_reserve`), and the
+//!   (`2 × heads × key_length + 2 × kv heads × key_length`) and the logits (vocabulary × rows that are sampled) take.
+//! - **Logits** that are handed out: vocabulary × rows that are sampled × 4 bytes (`llama-context.cpp: output_reserve`), and the
 //!   candidates of as many samplers (`llama_token_data`, 12 bytes).
 //! - **The process** itself: code, plugins, threads, and some 210 bytes for each token and merge of the vocabulary
 //!   (measured on vocabularies of 32,000 to 262,144 tokens).
@@ -47,6 +47,8 @@ pub struct Workload {
     pub sequences: u32,
     /// Tokens of prompts that are computed at once.
     pub batch_tokens: u32,
+    /// Tokens of each sequence that are guessed in a step, in the place of prompts: their logits are kept too.
+    pub guesses: u32,
     /// What keys are stored as.
     pub keys: TensorType,
     /// What values are stored as.
@@ -58,13 +60,14 @@ pub struct Workload {
 
 impl Workload {
     /// What `outrigger serve` does for this context length and number of requests at once: 16-bit keys and values, and
-    /// prompts in batches of 256 tokens (`engine`'s default).
+    /// prompts in batches of 256 tokens with up to 16 guesses for each sequence in their place (`engine`'s defaults).
     #[must_use]
     pub fn new(context_length: u32, sequences: u32) -> Self {
         Self {
             context_length,
             sequences: sequences.max(1),
             batch_tokens: 256,
+            guesses: 16,
             keys: TensorType::F16,
             values: TensorType::F16,
             keeps_windows_whole: true,
@@ -162,6 +165,12 @@ fn kv_bytes(shape: &Shape, workload: &Workload) -> u64 {
     sum(shape.layers.iter().map(of_layer)).saturating_mul(workload.sequences.into())
 }
 
+/// Rows of a batch whose logits are kept.
+fn sampled_rows(workload: &Workload) -> u64 {
+    let guesses = u64::from(workload.sequences) * u64::from(workload.guesses);
+    u64::from(workload.sequences) + guesses.min(workload.batch_tokens.into())
+}
+
 fn compute_bytes(shape: &Shape, workload: &Workload) -> u64 {
     let rows = batch(workload);
     let mut mask_cells = cells(workload);
@@ -169,7 +178,7 @@ fn compute_bytes(shape: &Shape, workload: &Workload) -> u64 {
         mask_cells = mask_cells.saturating_add(window_cells(shape, workload));
     }
     let masks = product(&[mask_cells, rows, 2]);
-    let logits = product(&[shape.vocabulary, workload.sequences.into(), 4]);
+    let logits = product(&[shape.vocabulary, sampled_rows(workload), 4]);
     let of_layer = product(&[shape.feed_forward_width.max(shape.attention_width), rows, 4]);
     let between = product(&[shape.embedding.saturating_mul(5).saturating_add(shape.input_width), rows, 4]);
     sum([masks, between, of_layer.max(logits), logits])
