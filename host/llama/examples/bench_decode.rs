@@ -18,6 +18,7 @@ use llama::{LlamaDecoder, LoadOptions, Model};
 const PROMPT: &str =
     "The history of computing began long before the computer, with people who counted on their fingers,";
 const CONTEXT_LENGTH: u32 = 2048;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(what), Some(path)) = (arguments.next(), arguments.next()) else {

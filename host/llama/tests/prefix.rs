@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use engine::{Choice, Decoder as _, DecoderShape, RawLogprobs, Row, Slot};
-use inference::{Sampling, SpecialTokens, Token, Vocabulary as _};
+use inference::{Sampling, SpecialTokens, Token};
 use llama::{LlamaDecoder, LoadOptions, Model};
 
 const SLOTS: usize = 3;
