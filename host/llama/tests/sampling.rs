@@ -172,13 +172,14 @@ fn every_part_of_the_sampling_changes_a_real_answer() {
     ] {
         assert_ne!(served.text(PROMPT, changed), free, "{name}");
     }
+    let best = served.text(PROMPT, greedy());
+    assert_ne!(served.text(PROMPT, Sampling { repeat_penalty: 2.0, ..greedy() }), best, "the list repeats its words");
     // What acts on repetitions needs some.
     let served = tiny(&Markov::default().endless(&["ha", "ho"]));
     let best = served.text("\n", greedy());
     assert_eq!(best, "haho".repeat(12));
     let dry = Some(Dry { multiplier: 40.0, sequence_breakers: Vec::new(), ..Dry::default() });
     for (name, changed) in [
-        ("repeat_penalty", Sampling { repeat_penalty: 2.0, ..greedy() }),
         ("presence_penalty", Sampling { presence_penalty: 2.0, frequency_penalty: 1.5, ..greedy() }),
         ("frequency_penalty", Sampling { frequency_penalty: 2.0, ..greedy() }),
         ("dry", Sampling { dry, ..greedy() }),
