@@ -263,11 +263,11 @@ impl<D: Decoder> DecodeLoop<D> {
         let end = loop {
             let Some(sequence) = &mut self.running[slot.0] else { return };
             let chosen = sequence.choice().and_then(|choice| self.decoder.sample(slot, first + right, &choice));
-            let taken = chosen.and_then(|sampled| {
+            let outcome = chosen.and_then(|sampled| {
                 let token = sampled.token;
                 Ok((token, sequence.take(sampled, &*self.vocabulary, &mut self.piece, now)?))
             });
-            match taken {
+            match outcome {
                 Ok((token, None)) if right < guessed && rows[right + 1].token == token => {
                     right += 1;
                     self.scheduler.guessed(slot);

@@ -137,12 +137,12 @@ impl Constraint for Only {
     }
 }
 
-fn only(tokens: &[Token]) -> Option<Grammar> {
+fn only(tokens: &[Token]) -> Grammar {
     let mut words = vec![0; 1 << 12];
     for Token(token) in tokens {
         words[(token / u32::BITS) as usize] |= 1 << (token % u32::BITS);
     }
-    Some(Grammar::new(Only(TokenMask::from_words(words))))
+    Grammar::new(Only(TokenMask::from_words(words)))
 }
 
 #[test]
@@ -223,13 +223,13 @@ fn nothing_but_what_a_grammar_allows_is_said() {
     let served = real();
     let tokens: Vec<Token> = [" yes", " no", " maybe"].map(|text| served.token(text)).to_vec();
     for seed in 0..12 {
-        let grammar = only(&tokens);
+        let grammar = Some(only(&tokens));
         let request = GenerationRequest { grammar, max_tokens: 6, ..served.request(PROMPT, hot(seed)) };
         let Said { text, end, .. } = served.say(request);
         assert_eq!(end, Ok((Finish::Length, 6)));
         assert!(text.split_whitespace().all(|word| ["yes", "no", "maybe"].contains(&word)), "{text}");
     }
-    let grammar = only(&tokens);
+    let grammar = Some(only(&tokens));
     let said = |grammar| served.say(GenerationRequest { grammar, ..served.request(PROMPT, hot(7)) });
     assert_eq!(said(grammar.clone()), said(grammar), "a seed repeats a masked answer");
 }
@@ -240,7 +240,7 @@ fn where_nothing_may_be_said_the_answer_fails() {
     let yes = served.token(" yes");
     let sampling = Sampling { logit_bias: vec![(yes, -100.0)], ..greedy() };
     for grammar in [only(&[yes]), only(&[])] {
-        let request = GenerationRequest { grammar, ..served.request(PROMPT, sampling.clone()) };
+        let request = GenerationRequest { grammar: Some(grammar), ..served.request(PROMPT, sampling.clone()) };
         let said = served.say(request);
         assert_eq!((said.text.as_str(), said.end), ("", Err(EngineFault::NoToken)));
     }
