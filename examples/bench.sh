@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the figures that the README and the issues quote: decode speed of the whole path against a bare decode loop (in
-# turns, as a ratio), time to ready, memory, and what plugins cost.
+# turns, as a ratio), time to ready, memory, and what plugins cost. tests/load/run.sh measures beside llama-server.
 set -euo pipefail
 . "$(dirname "$0")/../tests/setup.sh"
 cd "$root"

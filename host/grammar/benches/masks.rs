@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grammar::Compiler;
-use inference::{Grammar, OutputFormat, SpecialTokens, Token, Vocabulary};
+use inference::{Grammar, OutputFormat, SpecialTokens, Token};
 
 const SCHEMA: &str = r##"{
     "type": "object",
@@ -49,7 +49,7 @@ fn main() {
         llama::Model::load(&llama::LoadOptions::new(tests::host::demo_model(), "smol")).expect("the demo model");
     let vocabulary = model.vocabulary();
     let tokens = vocabulary.tokenize(ANSWER, SpecialTokens::Literal);
-    println!("{} tokens of {}; an answer of {} tokens", vocabulary.size(), "SmolLM2", tokens.len());
+    println!("{} tokens of SmolLM2; an answer of {} tokens", vocabulary.size(), tokens.len());
 
     let compiler = Compiler::new(Arc::clone(&vocabulary));
     let started = Instant::now();

@@ -199,7 +199,9 @@ mod tests {
         let settings =
             inference::Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, sequence_breakers: breakers.clone() };
         let mut dry = Dry::new(&settings, words(&[]).breakers(&breakers, tokens));
-        tokens(history).into_iter().for_each(|token| dry.accept(token));
+        for token in tokens(history) {
+            dry.accept(token);
+        }
         let mut found: Vec<(char, usize)> =
             dry.prolonged().into_iter().map(|(token, length)| (char::from_u32(token.0).unwrap(), length)).collect();
         found.sort_unstable();
@@ -228,7 +230,9 @@ mod tests {
     fn the_penalty_grows_with_the_length_and_stays_a_number() {
         let settings = inference::Dry { multiplier: 0.5, base: 3.0, allowed_length: 2, sequence_breakers: Vec::new() };
         let mut dry = Dry::new(&settings, Breakers::new());
-        tokens("abcxabc").into_iter().for_each(|token| dry.accept(token));
+        for token in tokens("abcxabc") {
+            dry.accept(token);
+        }
         let mut logits = vec![0.0; 256];
         dry.apply(&mut logits);
         let changed: Vec<(usize, f32)> = logits.into_iter().enumerate().filter(|&(_, logit)| logit != 0.0).collect();

@@ -83,7 +83,7 @@ mod tests {
         assert!(top.iter().all(|(_, logprob)| !logprob.is_nan() && *logprob <= 0.0));
         let nothing = logprobs(&[f32::NAN; 3], Token(0), 2);
         assert!(nothing.top.is_empty() && nothing.sampled == f32::NEG_INFINITY);
-        assert_eq!(logprobs(&[0.0], Token(9), 1).sampled, f32::NEG_INFINITY);
+        assert!(logprobs(&[0.0], Token(9), 1).sampled == f32::NEG_INFINITY);
     }
 
     #[test]

@@ -308,7 +308,9 @@ proptest! {
     ) {
         let sampling = Sampling { repeat_penalty, frequency_penalty, presence_penalty, ..sampling() };
         let mut sampler = sampler(&sampling);
-        history.iter().for_each(|&token| sampler.accept(Token(token)));
+        for &token in &history {
+            sampler.accept(Token(token));
+        }
         let mut room = Vec::new();
         // SAFETY: a plain constructor.
         let llama = unsafe {
@@ -335,7 +337,9 @@ proptest! {
         history.extend(some.iter().chain(&history.clone()).chain(&some).copied().collect::<Vec<_>>());
 
         let mut dry = Dry::new(&settings, vocabulary.breakers(&settings.sequence_breakers));
-        history.iter().for_each(|&token| dry.accept(Token(token)));
+        for &token in &history {
+            dry.accept(Token(token));
+        }
         let logits = vec![0.0; size];
         let mut ours = logits.clone();
         dry.apply(&mut ours);

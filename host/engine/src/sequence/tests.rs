@@ -43,6 +43,7 @@ fn run(request: GenerationRequest, tokens: &[u32]) -> Said {
     let now = Instant::now();
     let max_tokens = request.max_tokens;
     let (Submission { mut sequence, .. }, mut generation) = Submission::new(request, 1, max_tokens, 4096, now);
+    sequence.admit(now, 0);
     let mut said = Said::default();
     let mut end = None;
     for &token in tokens {
@@ -216,6 +217,7 @@ fn the_mask_of_a_grammar_is_what_a_choice_is_bound_by() {
     let grammar = Some(Grammar::new(Script(2, Mutex::new(Some(Then::Complete)))));
     let (Submission { mut sequence, .. }, _generation) =
         Submission::new(GenerationRequest { grammar, ..request() }, 1, 10, 64, Instant::now());
+    sequence.admit(Instant::now(), 0);
     let choice = sequence.choice().expect("the script allows");
     assert!(choice.allowed.is_some_and(|mask| mask.contains(Token(0)) && !mask.contains(Token(1))));
     assert_eq!(choice.logprobs, Some(2));

@@ -4,7 +4,7 @@ use inference::{OutputFormat, Token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::writer::{CONTROL, END, House, Random, check, takes};
+use crate::writer::{CONTROL, END, House, Random, Words, check, takes};
 
 fn schema(schema: &Value) -> OutputFormat {
     OutputFormat::JsonSchema(schema.to_string())
@@ -62,6 +62,22 @@ fn control_tokens_are_never_allowed_and_the_end_only_where_it_is_one() {
     constraint.accept(Token(u32::from(b'a'))).unwrap();
     assert!(constraint.allowed().unwrap().contains(END) && !constraint.is_complete());
     constraint.accept(Token(u32::from(b'b'))).unwrap();
+    assert!(constraint.is_complete());
+}
+
+#[test]
+fn a_vocabulary_without_an_end_ends_where_nothing_can_follow() {
+    let house = House::of(Words::endless());
+    let mut constraint = house.compile(&OutputFormat::Regex("ab?".to_owned())).begin();
+    for letter in [b'a', b'b'] {
+        assert!(!constraint.is_complete());
+        let mask = constraint.allowed().unwrap();
+        assert!(mask.words().len() <= (house.vocabulary.size() as usize).div_ceil(32));
+        let allowed: Vec<u32> =
+            (0..house.vocabulary.size() + 64).filter(|&token| mask.contains(Token(token))).collect();
+        assert!(!allowed.is_empty() && allowed.iter().all(|&token| token < house.vocabulary.size()), "{allowed:?}");
+        constraint.accept(Token(letter.into())).unwrap();
+    }
     assert!(constraint.is_complete());
 }
 
@@ -184,7 +200,11 @@ fn any_gbnf() -> impl Strategy<Value = [Node; 3]> {
             )),
         ]
     });
-    [node.clone(), node.clone(), node]
+    // Through `root` goes recursion, so that there are terminals beside rules.
+    [node.clone(), node.clone(), node].prop_map(|[root, x, y]| {
+        let around = Node::Sequence(vec![Node::Class(vec!['c']), Node::Rule(0), Node::Class(vec!['b', 'c'])]);
+        [Node::Choice(vec![root, around]), x, y]
+    })
 }
 
 #[derive(Debug, Clone)]

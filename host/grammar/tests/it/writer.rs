@@ -8,7 +8,10 @@ use inference::{Constraint, Grammar, OutputFormat, SpecialTokens, Token, Vocabul
 
 /// Tokens by their bytes: all 256 bytes, as SentencePiece's fallback has them, words and fragments as they occur in JSON,
 /// a control token, and a token that ends a completion.
-pub(crate) struct Words(Vec<Vec<u8>>);
+pub(crate) struct Words {
+    words: Vec<Vec<u8>>,
+    has_end: bool,
+}
 
 pub(crate) const END: Token = Token(256);
 pub(crate) const CONTROL: Token = Token(257);
@@ -24,19 +27,24 @@ impl Words {
         let mut words: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
         words.extend([Vec::new(), Vec::new()]);
         words.extend(FRAGMENTS.iter().map(|text| text.as_bytes().to_vec()));
-        Arc::new(Self(words))
+        Arc::new(Self { words, has_end: true })
+    }
+
+    /// The same without a token that ends a completion.
+    pub(crate) fn endless() -> Arc<Self> {
+        Arc::new(Self { words: Self::new().words.clone(), has_end: false })
     }
 }
 
 impl Vocabulary for Words {
     fn size(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap()
+        u32::try_from(self.words.len()).unwrap()
     }
     fn tokenize(&self, _: &str, _: SpecialTokens) -> Vec<Token> {
         unreachable!("grammars tokenize nothing")
     }
     fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {
-        bytes.extend(&self.0[token.0 as usize]);
+        bytes.extend(&self.words[token.0 as usize]);
     }
     fn find_control_token(&self, _: &str) -> Option<(Range<usize>, Token)> {
         None
@@ -48,7 +56,7 @@ impl Vocabulary for Words {
         None
     }
     fn ends_generation(&self, token: Token) -> bool {
-        token == END
+        self.has_end && token == END
     }
 }
 

@@ -76,17 +76,16 @@ impl From<&ChatError> for Failure {
             ChatError::Format(GrammarError::Busy) | ChatError::PromptFormat(GrammarError::Busy) => {
                 later("overloaded", limits::RETRY_AFTER_BUSY)
             }
-            ChatError::Format(GrammarError::Unavailable(_)) => base("internal_error"),
-            ChatError::Format(_) | ChatError::PromptFormat(_) | ChatError::TwoFormats { .. } => {
-                base("invalid_output_format")
-            }
             ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
             ChatError::Pipeline(error) => pipeline(error),
             ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
             ChatError::Engine(EngineFault::NoToken) => at("logit_bias", "no_token_left"),
             ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
-            ChatError::Internal { .. } => base("internal_error"),
+            ChatError::Internal { .. } | ChatError::Format(GrammarError::Unavailable(_)) => base("internal_error"),
+            ChatError::Format(_) | ChatError::PromptFormat(_) | ChatError::TwoFormats { .. } => {
+                base("invalid_output_format")
+            }
         }
     }
 }

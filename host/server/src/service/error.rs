@@ -107,9 +107,11 @@ impl ChatError {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::ModelNotFound { .. } | Self::UnknownToken { .. } | Self::LogprobsWithheld { .. } => Blame::Client,
-            Self::Engine(EngineFault::NoToken) => Blame::Client,
-            Self::TwoFormats { .. } => Blame::Client,
+            Self::ModelNotFound { .. }
+            | Self::UnknownToken { .. }
+            | Self::LogprobsWithheld { .. }
+            | Self::TwoFormats { .. }
+            | Self::Engine(EngineFault::NoToken) => Blame::Client,
             Self::Format(error) => error.blame(),
             Self::PromptFormat(error) => {
                 if error.blame() == Blame::Client {

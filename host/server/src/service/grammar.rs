@@ -32,9 +32,9 @@ impl Grammars {
         if let Some(grammar) = compiler.cached(&format) {
             return Ok(Some(grammar));
         }
-        let compiled = tokio::task::spawn_blocking(move || compiler.compile(&format)).await;
-        let compiled = compiled.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?;
-        compiled.map(Some).map_err(if is_clients { ChatError::Format } else { ChatError::PromptFormat })
+        let work = tokio::task::spawn_blocking(move || compiler.compile(&format)).await;
+        let grammar = work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?;
+        grammar.map(Some).map_err(if is_clients { ChatError::Format } else { ChatError::PromptFormat })
     }
 
     fn compiler(&self, vocabulary: &Arc<dyn Vocabulary>) -> Arc<Compiler> {

@@ -1,7 +1,7 @@
 //! One stream beside processes that keep every processor busy: what a sidecar's life is like.
 
 use super::Bench;
-use crate::chat;
+use crate::chat::{self, Question, Sampling};
 use crate::hog::Hogs;
 use crate::limits;
 use crate::prompt::Prompts;
@@ -21,7 +21,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let mut cpu_bounded = row("CPU per token", Unit::CpuMillisecondsPerToken, Contender::LlamaServerBounded);
     let mut prompts = Prompts::new(5);
     for round in bench.rounds(5, 2) {
-        let question = prompts.question(32, 256);
+        // Sampled text: a piece is a token, also where the server speculates. The client leaves before anybody counts.
+        let question = Question { sampling: Sampling::Chain, ..prompts.question(32, 256) };
         let mut servers = [&plain, &bounded, &ours];
         servers.rotate_left(round % 3);
         let hogs = Hogs::start(busy)?;
