@@ -78,7 +78,11 @@ impl<D: Decoder> DecodeLoop<D> {
         Self {
             decoder,
             vocabulary,
-            scheduler: Scheduler::new(slots, config.prefill_tokens_per_step.get()),
+            scheduler: Scheduler::new(
+                slots,
+                config.prefill_tokens_per_step.get(),
+                config.prefill_tokens_beside_answers.get(),
+            ),
             prefixes: Prefixes::new(slots, config.prefix_cache_bytes, config.prefix_tokens_min),
             prefix_tokens_min: config.prefix_tokens_min,
             queue: VecDeque::new(),
@@ -366,6 +370,7 @@ mod tests {
             let config = Config {
                 slots: count(slots),
                 prefill_tokens_per_step: count(6),
+                prefill_tokens_beside_answers: count(6),
                 prefix_cache_bytes,
                 prefix_tokens_min: 4,
                 ..Config::default()

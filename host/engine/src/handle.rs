@@ -12,8 +12,9 @@ use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, V
 use crate::decode_loop::{DecodeLoop, Outlook, Shared};
 use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
-    EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT,
-    PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
+    EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT,
+    PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT, PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT,
+    SLOTS_DEFAULT,
 };
 use crate::sequence::Submission;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub slots: NonZeroUsize,
     /// Prompt tokens per step.
     pub prefill_tokens_per_step: NonZeroUsize,
+    /// The same, where an answer is under way that has to wait for each of them; at most as many.
+    pub prefill_tokens_beside_answers: NonZeroUsize,
     /// Requests that may wait for a slot. A request that finds a free slot waits too, for the end of the step.
     pub queue_length: NonZeroUsize,
     /// Events that a generation may be ahead of its reader.
@@ -41,6 +44,7 @@ impl Default for Config {
         Self {
             slots: SLOTS_DEFAULT,
             prefill_tokens_per_step: PREFILL_TOKENS_PER_STEP_DEFAULT,
+            prefill_tokens_beside_answers: PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT,
             queue_length: QUEUE_LENGTH_DEFAULT,
             events_ahead: EVENTS_AHEAD_DEFAULT,
             prefix_cache_bytes: PREFIX_CACHE_BYTES_DEFAULT,
@@ -82,10 +86,8 @@ where
         slots: config.slots.get(),
         context_length: card.context_length,
         rows_max: config.slots.saturating_add(config.prefill_tokens_per_step.get()).get(),
-        // Guesses get what prompts leave of a step.
-        samples_max: config.slots.get().saturating_add(
-            config.guesses_max.saturating_mul(config.slots.get()).min(config.prefill_tokens_per_step.get()),
-        ),
+        // Guesses are made for one answer at a time.
+        samples_max: config.slots.get().saturating_add(config.guesses_max.min(config.prefill_tokens_per_step.get())),
     };
     let shared = Arc::new(Shared::default());
     let (submissions, inbox) = mpsc::channel();

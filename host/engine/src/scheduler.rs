@@ -12,6 +12,8 @@ use crate::decoder::{Row, Slot};
 pub(crate) struct Scheduler {
     slots: Vec<Option<Progress>>,
     prefill_tokens_per_step: usize,
+    /// The same, where somebody waits for the next token of an answer.
+    prefill_tokens_beside_answers: usize,
     /// The slot whose prompt is served first in the next step.
     turn: usize,
 }
@@ -54,8 +56,9 @@ impl Batch {
 }
 
 impl Scheduler {
-    pub(crate) fn new(slots: usize, prefill_tokens_per_step: usize) -> Self {
-        Self { slots: (0..slots).map(|_| None).collect(), prefill_tokens_per_step, turn: 0 }
+    pub(crate) fn new(slots: usize, prefill_tokens_per_step: usize, prefill_tokens_beside_answers: usize) -> Self {
+        let slots = (0..slots).map(|_| None).collect();
+        Self { slots, prefill_tokens_per_step, prefill_tokens_beside_answers, turn: 0 }
     }
 
     /// How many slots are free.
@@ -89,18 +92,22 @@ impl Scheduler {
     pub(crate) fn plan(&self, batch: &mut Batch) {
         batch.rows.clear();
         batch.prefilling.clear();
+        let answering = self.runnable().filter(|(_, progress)| progress.sampled.is_some()).count();
         let mut budget = self.prefill_tokens_per_step;
-        // Guesses get what prompts leave: somebody waits for those.
-        let prompts: usize = self.runnable().map(|(_, progress)| progress.left()).sum();
-        let mut guesses_left = budget.saturating_sub(prompts);
+        if answering > 0 {
+            budget = budget.min(self.prefill_tokens_beside_answers);
+        }
+        // Guesses are for an answer that is alone: llama.cpp computes sequences together that have as many rows, and what
+        // one of them has more is a computation of its own, for which all wait.
+        let is_prefilling = self.runnable().any(|(_, progress)| progress.left() > 0);
+        let guesses_max = if answering == 1 && !is_prefilling { budget } else { 0 };
         for (slot, progress) in self.runnable() {
             if let Some(token) = progress.sampled {
                 batch.rows.push(progress.row(slot, progress.computed, token, true));
-                let guesses = &progress.guesses[..progress.guesses.len().min(guesses_left)];
+                let guesses = &progress.guesses[..progress.guesses.len().min(guesses_max)];
                 for (place, &guess) in (progress.computed + 1..).zip(guesses) {
                     batch.rows.push(progress.row(slot, place, guess, true));
                 }
-                guesses_left -= guesses.len();
             }
         }
         let (before, after): (Vec<_>, Vec<_>) = self.runnable().partition(|(slot, _)| slot.0 < self.turn);
@@ -208,30 +215,43 @@ mod tests {
     }
 
     #[test]
-    fn guesses_are_computed_behind_their_token_where_prompts_leave_room() {
-        let mut scheduler = Scheduler::new(2, 4);
+    fn guesses_are_computed_behind_their_token_for_an_answer_that_is_alone() {
+        let mut scheduler = Scheduler::new(2, 4, 4);
         scheduler.admit(Slot(0), prompt(1), 0);
         step(&mut scheduler, &["0:0..1!"]);
-        scheduler.admit(Slot(1), prompt(3), 0);
-        scheduler.go_on(Slot(0), Token(7), &[Token(1), Token(2), Token(3)]);
+        scheduler.go_on(Slot(0), Token(7), &[Token(1)]);
         let mut batch = Batch::default();
-        assert_eq!(shown(&scheduler, &mut batch), ["0:1..3!", "1:0..3!"]);
-        assert_eq!(batch.rows.iter().filter(|row| row.wants_logits).count(), 3);
+        assert_eq!(shown(&scheduler, &mut batch), ["0:1..3!"]);
+        assert_eq!(batch.rows.iter().filter(|row| row.wants_logits).count(), 2);
         scheduler.apply(&batch);
         // The guess was right.
         scheduler.guessed(Slot(0));
         scheduler.go_on(Slot(0), Token(9), &[Token(1); 8]);
         step(&mut scheduler, &["0:3..8!"]);
         step(&mut scheduler, &["0:4..5!"]);
-        scheduler.release(Slot(1));
-        scheduler.admit(Slot(1), prompt(9), 0);
+        scheduler.admit(Slot(1), prompt(5), 0);
         scheduler.go_on(Slot(0), Token(7), &[Token(1)]);
         step(&mut scheduler, &["0:5..6!", "1:0..4"]);
+        scheduler.go_on(Slot(0), Token(7), &[Token(1)]);
+        step(&mut scheduler, &["0:6..7!", "1:4..5!"]);
+        scheduler.go_on(Slot(0), Token(7), &[Token(1)]);
+        step(&mut scheduler, &["0:7..8!", "1:5..6!"]);
+    }
+
+    #[test]
+    fn beside_an_answer_prompts_are_computed_in_smaller_chunks() {
+        let mut scheduler = Scheduler::new(2, 4, 2);
+        scheduler.admit(Slot(0), prompt(6), 0);
+        step(&mut scheduler, &["0:0..4"]);
+        step(&mut scheduler, &["0:4..6!"]);
+        scheduler.admit(Slot(1), prompt(3), 0);
+        step(&mut scheduler, &["0:6..7!", "1:0..2"]);
+        step(&mut scheduler, &["0:7..8!", "1:2..3!"]);
     }
 
     #[test]
     fn a_prompt_is_computed_in_chunks_and_then_goes_on_token_by_token() {
-        let mut scheduler = Scheduler::new(1, 4);
+        let mut scheduler = Scheduler::new(1, 4, 4);
         scheduler.admit(Slot(0), prompt(9), 0);
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["0:4..8"]);
@@ -242,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_computed_already_is_not_computed_again() {
-        let mut scheduler = Scheduler::new(1, 4);
+        let mut scheduler = Scheduler::new(1, 4, 4);
         scheduler.admit(Slot(0), prompt(9), 6);
         step(&mut scheduler, &["0:6..9!"]);
         step(&mut scheduler, &["0:9..10!"]);
@@ -250,7 +270,7 @@ mod tests {
 
     #[test]
     fn prompts_take_turns_and_share_what_is_left() {
-        let mut scheduler = Scheduler::new(3, 4);
+        let mut scheduler = Scheduler::new(3, 4, 4);
         for slot in 0..3 {
             scheduler.admit(Slot(slot), prompt(6), 0);
         }
@@ -263,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_long_prompt_stops_no_answer() {
-        let mut scheduler = Scheduler::new(2, 4);
+        let mut scheduler = Scheduler::new(2, 4, 4);
         scheduler.admit(Slot(1), prompt(1), 0);
         step(&mut scheduler, &["1:0..1!"]);
         scheduler.admit(Slot(0), prompt(8), 0);
@@ -273,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_paused_sequence_keeps_its_place() {
-        let mut scheduler = Scheduler::new(2, 4);
+        let mut scheduler = Scheduler::new(2, 4, 4);
         scheduler.admit(Slot(0), prompt(1), 0);
         step(&mut scheduler, &["0:0..1!"]);
         scheduler.set_paused(Slot(0), true);
@@ -284,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_was_not_applied_comes_again() {
-        let mut scheduler = Scheduler::new(1, 4);
+        let mut scheduler = Scheduler::new(1, 4, 4);
         scheduler.admit(Slot(0), prompt(6), 0);
         let mut batch = Batch::default();
         assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);

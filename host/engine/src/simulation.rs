@@ -118,7 +118,7 @@ impl Day {
 
         let random = Rc::new(RefCell::new(random));
         let clients = Clients::default();
-        let samples_max = slots + (slots * guesses_max).min(prefill);
+        let samples_max = slots + guesses_max.min(prefill);
         let shape = DecoderShape { slots, context_length: CONTEXT_LENGTH, rows_max: slots + prefill, samples_max };
         let decoder = {
             let (random, clients) = (Rc::clone(&random), Rc::clone(&clients));
@@ -142,6 +142,7 @@ impl Day {
         let config = Config {
             slots: count(slots),
             prefill_tokens_per_step: count(prefill),
+            prefill_tokens_beside_answers: count(prefill.div_ceil(2)),
             prefix_cache_bytes,
             prefix_tokens_min,
             guesses_max,

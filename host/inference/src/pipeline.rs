@@ -12,8 +12,8 @@ pub trait Pipeline: Send + Sync {
     /// Begins one request's pass. Cheap: instances are made when a stage first needs them.
     fn begin(&self, call: Call) -> Box<dyn PipelineRun>;
 
-    /// The first plugin that stands between the model's text and the client, and the stage in which it does. `None`: the
-    /// text goes out as the model wrote it, so that showing its tokens shows nothing else.
+    /// The first plugin that decides what the client sees of the model's text, and the stage in which it does. `None`: what
+    /// the model wrote goes out, sorted at most (`parse`), so that showing its tokens shows nothing else.
     fn changes_text(&self) -> Option<(&str, Stage)>;
 }
 

@@ -107,9 +107,8 @@ impl Pipeline for Plugins {
     }
 
     fn changes_text(&self) -> Option<(&str, Stage)> {
-        let parse = self.set.parse.map(|index| (index, Stage::Parse));
-        let mut filters = self.set.filters.iter().map(|&index| (index, Stage::Postprocess));
-        parse.or_else(|| filters.next()).map(|(index, stage)| (self.set.plugins[index].owner.name.as_str(), stage))
+        let first = self.set.filters.first()?;
+        Some((self.set.plugins[*first].owner.name.as_str(), Stage::Postprocess))
     }
 }
 

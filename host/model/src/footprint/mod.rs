@@ -47,7 +47,7 @@ pub struct Workload {
     pub sequences: u32,
     /// Tokens of prompts that are computed at once.
     pub batch_tokens: u32,
-    /// Tokens of each sequence that are guessed in a step, in the place of prompts: their logits are kept too.
+    /// Tokens that are guessed in a step for a sequence that is alone: their logits are kept too.
     pub guesses: u32,
     /// What keys are stored as.
     pub keys: TensorType,
@@ -167,8 +167,7 @@ fn kv_bytes(shape: &Shape, workload: &Workload) -> u64 {
 
 /// Rows of a batch whose logits are kept.
 fn sampled_rows(workload: &Workload) -> u64 {
-    let guesses = u64::from(workload.sequences) * u64::from(workload.guesses);
-    u64::from(workload.sequences) + guesses.min(workload.batch_tokens.into())
+    u64::from(workload.sequences) + u64::from(workload.guesses.min(workload.batch_tokens))
 }
 
 fn compute_bytes(shape: &Shape, workload: &Workload) -> u64 {

@@ -170,8 +170,9 @@ mod tests {
         Ok(members.finish())
     }
 
-    fn check(json: &str, expected: Option<OutputFormat>) {
-        assert_eq!(parse(json).unwrap_or_else(|refusal| panic!("{json}: {}", refusal.message)), expected, "{json}");
+    fn check(json: &str, expected: &OutputFormat) {
+        let found = parse(json).unwrap_or_else(|refusal| panic!("{json}: {}", refusal.message));
+        assert_eq!(found.as_ref(), Some(expected), "{json}");
     }
 
     fn refused(json: &str, param: &str, expected: &str) {
@@ -180,43 +181,37 @@ mod tests {
         assert_eq!(refusal.param.as_deref(), Some(param), "{json}");
     }
 
-    fn schema(text: &str) -> Option<OutputFormat> {
-        Some(OutputFormat::JsonSchema(text.to_owned()))
+    fn schema(text: &str) -> OutputFormat {
+        OutputFormat::JsonSchema(text.to_owned())
     }
 
     #[test]
     fn every_spelling_of_a_schema_is_one() {
         check(
             r#"{"response_format":{"type":"json_schema","json_schema":{"name":"a","strict":false,"schema":{"x":1}}}}"#,
-            schema(r#"{"x":1}"#),
+            &schema(r#"{"x":1}"#),
         );
-        check(r#"{"response_format":{"type":"json_object","schema":{"x":1}}}"#, schema(r#"{"x":1}"#));
-        check(r#"{"response_format":{"type":"json_schema","schema":true}}"#, schema("true"));
-        check(r#"{"json_schema":{"x":1}}"#, schema(r#"{"x":1}"#));
-        check(r#"{"structured_outputs":{"json":{"x":1}}}"#, schema(r#"{"x":1}"#));
-        check(r#"{"structured_outputs":{"json":"{\"x\":1}","regex":null}}"#, schema(r#"{"x":1}"#));
+        check(r#"{"response_format":{"type":"json_object","schema":{"x":1}}}"#, &schema(r#"{"x":1}"#));
+        check(r#"{"response_format":{"type":"json_schema","schema":true}}"#, &schema("true"));
+        check(r#"{"json_schema":{"x":1}}"#, &schema(r#"{"x":1}"#));
+        check(r#"{"structured_outputs":{"json":{"x":1}}}"#, &schema(r#"{"x":1}"#));
+        check(r#"{"structured_outputs":{"json":"{\"x\":1}","regex":null}}"#, &schema(r#"{"x":1}"#));
     }
 
     #[test]
     fn the_other_forms_are_read() {
-        check(r#"{"response_format":{"type":"text"}}"#, None);
-        check(r#"{"response_format":{"type":"json_object"}}"#, Some(OutputFormat::JsonObject));
-        check(r#"{"grammar":"root ::= \"a\""}"#, Some(OutputFormat::Gbnf("root ::= \"a\"".to_owned())));
-        check(
-            r#"{"structured_outputs":{"grammar":"start: \"a\""}}"#,
-            Some(OutputFormat::Lark("start: \"a\"".to_owned())),
-        );
-        check(
-            r#"{"structured_outputs":{"regex":"a+","json_object":false}}"#,
-            Some(OutputFormat::Regex("a+".to_owned())),
-        );
+        assert_eq!(parse(r#"{"response_format":{"type":"text"}}"#).expect("any text"), None);
+        check(r#"{"response_format":{"type":"json_object"}}"#, &OutputFormat::JsonObject);
+        check(r#"{"grammar":"root ::= \"a\""}"#, &OutputFormat::Gbnf("root ::= \"a\"".to_owned()));
+        check(r#"{"structured_outputs":{"grammar":"start: \"a\""}}"#, &OutputFormat::Lark("start: \"a\"".to_owned()));
+        check(r#"{"structured_outputs":{"regex":"a+","json_object":false}}"#, &OutputFormat::Regex("a+".to_owned()));
         check(
             r#"{"structured_outputs":{"choice":["yes","n/o.","é"]}}"#,
-            Some(OutputFormat::Regex(r"yes|n\x{2f}o\x{2e}|é".to_owned())),
+            &OutputFormat::Regex(r"yes|n\x{2f}o\x{2e}|é".to_owned()),
         );
         check(
             r#"{"response_format":{"type":"text"},"grammar":"root ::= \"a\""}"#,
-            Some(OutputFormat::Gbnf("root ::= \"a\"".to_owned())),
+            &OutputFormat::Gbnf("root ::= \"a\"".to_owned()),
         );
     }
 

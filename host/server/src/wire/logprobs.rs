@@ -24,7 +24,8 @@ struct Sampled {
 
 #[derive(Serialize)]
 struct Token {
-    token: String,
+    #[serde(rename = "token")]
+    text: String,
     logprob: f32,
     bytes: Vec<u8>,
 }
@@ -41,7 +42,7 @@ impl Logprobs {
 
 impl From<TokenLogprob> for Token {
     fn from(TokenLogprob { bytes, logprob }: TokenLogprob) -> Self {
-        Self { token: spell(&bytes), logprob: logprob.max(LOGPROB_MIN), bytes }
+        Self { text: spell(&bytes), logprob: logprob.max(LOGPROB_MIN), bytes }
     }
 }
 
