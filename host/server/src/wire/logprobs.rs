@@ -18,12 +18,12 @@ pub(super) struct Logprobs {
 #[derive(Serialize)]
 struct Sampled {
     #[serde(flatten)]
-    token: Token,
-    top_logprobs: Vec<Token>,
+    token: Member,
+    top_logprobs: Vec<Member>,
 }
 
 #[derive(Serialize)]
-struct Token {
+struct Member {
     token: String,
     logprob: f32,
     bytes: Vec<u8>,
@@ -33,13 +33,13 @@ impl Logprobs {
     pub(super) fn new(tokens: Vec<TokenLogprobs>) -> Self {
         let sampled = |TokenLogprobs { sampled, top }: TokenLogprobs| Sampled {
             token: sampled.into(),
-            top_logprobs: top.into_iter().map(Token::from).collect(),
+            top_logprobs: top.into_iter().map(Member::from).collect(),
         };
         Self { content: tokens.into_iter().map(sampled).collect(), refusal: None }
     }
 }
 
-impl From<TokenLogprob> for Token {
+impl From<TokenLogprob> for Member {
     fn from(TokenLogprob { bytes, logprob }: TokenLogprob) -> Self {
         Self { token: spell(&bytes), logprob: logprob.max(LOGPROB_MIN), bytes }
     }
