@@ -149,7 +149,7 @@ fn bodies() -> Vec<Row> {
         fault(
             "consistent but short, for ever",
             |hub| hub.fault(on_weights().shortened(1000)),
-            Refused("was answered with `206, bytes 0-20998999/21000000`"),
+            Refused("is answered with 20999000 bytes where 21000000 bytes are due"),
         ),
         fault("longer than the file, once", |hub| hub.fault(on_weights().times(1).lengthened(1000)), Ok),
         fault(
@@ -160,11 +160,8 @@ fn bodies() -> Vec<Row> {
         fault("more bytes than announced, twice", |hub| hub.fault(on_weights().times(2).extra_bytes(1000)), Ok),
         fault("200 to a range", |hub| hub.fault(on_weights().ignoring_range()), Ok),
         fault("another part than asked, once", |hub| hub.fault(on_weights().times(1).shifted(10)), Ok),
-        fault(
-            "wrong total in Content-Range",
-            |hub| hub.fault(on_weights().wrong_total()),
-            Refused("was answered with `206, bytes 0-20999999/21000001`"),
-        ),
+        // Asked for the whole file it gives the whole file.
+        fault("wrong total in Content-Range", |hub| hub.fault(on_weights().wrong_total()), Ok),
         fault("gzip, once", |hub| hub.fault(on_weights().times(1).gzip()), Ok),
         fault("gzip, for ever", |hub| hub.fault(on_weights().gzip()), Refused("gzip")),
         fault("another ETag each time", |hub| hub.fault(on_weights().changing_etag()), Ok),
@@ -371,7 +368,7 @@ fn facts() -> Vec<Row> {
         listing(
             "listed smaller than it is",
             |repo, _| repo.listed_as(WEIGHTS, json!({"size": 5, "lfs": {"size": 5}})),
-            Refused("was answered with `206, bytes 0-4/21000000`"),
+            Refused("is answered with 21000000 bytes where 5 bytes are due"),
         ),
         listing(
             "sha256 of another file",
