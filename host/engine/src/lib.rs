@@ -13,6 +13,7 @@ mod detokenizer;
 mod draft;
 mod handle;
 pub mod limits;
+mod pace;
 mod prefix;
 mod scheduler;
 mod sequence;
