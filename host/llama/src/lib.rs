@@ -16,6 +16,7 @@ mod context;
 mod decoder;
 mod dry;
 mod error;
+mod likeliest;
 mod limits;
 mod log;
 mod logprobs;
