@@ -82,6 +82,7 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
         queue_length: settings.max_concurrency.saturating_add(1),
         prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
+        guesses_max: settings.draft_max,
         ..engine::Config::default()
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
@@ -127,7 +128,9 @@ fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<Option<u
     let context_length = context_length(settings.context_length, header)?;
     let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
     let budgets = memory::available();
-    let footprint = memory::check(header, &Workload::new(context_length, slots), &budgets)?;
+    let guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
+    let workload = Workload { guesses, ..Workload::new(context_length, slots) };
+    let footprint = memory::check(header, &workload, &budgets)?;
     tracing::info!(
         weights_bytes = footprint.weights_bytes,
         kv_bytes = footprint.kv_bytes,
