@@ -259,6 +259,30 @@ fn tiny_with_room() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
+/// A model's file is mapped: what is not in it any more cannot be computed with. The process says so and ends, rather than
+/// dying of a signal.
+#[test]
+fn a_model_that_is_cut_short_while_it_is_served() {
+    let (_folder, path) = tiny_with_room();
+    let mut host = Host::serve(&path, &[]);
+    let body = json!({"model": "tiny", "messages": [{"role": "user", "content": "go"}], "max_tokens": 2});
+    assert_eq!(host.chat(&body).content(), "tick tock ");
+    std::fs::OpenOptions::new().write(true).open(&path).expect("the file").set_len(4096).expect("a shorter file");
+    let mut socket = host.connect();
+    let text = body.to_string();
+    write!(
+        socket,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{text}",
+        text.len()
+    )
+    .expect("a sent request");
+    let status = host.wait();
+    assert_eq!(status.code(), Some(1), "{}", host.log());
+    let log = host.log();
+    assert!(log.contains("was cut short while it was served") && log.contains("by renaming"), "{log}");
+}
+
 /// Whatever a flipped byte does to a model, the process ends with an error or serves; it never dies by a signal.
 #[test]
 fn damaged_headers_never_kill_the_process_by_surprise() {

@@ -20,6 +20,8 @@ mod likeliest;
 mod limits;
 mod log;
 mod logprobs;
+#[cfg(target_os = "linux")]
+mod mapping;
 mod model;
 mod penalties;
 mod precheck;
