@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use inference::{Call, ChatRequest, Delta, Message, Part, RequestId, Role, Sampling};
 use server::{AnswerEvent, Finished, Service};
 
@@ -12,7 +12,7 @@ use crate::cli::Run;
 use crate::config::Settings;
 use crate::console::{self, Stderr};
 use crate::source::Source;
-use crate::wiring;
+use crate::wiring::{self, Loaded};
 
 /// Bytes of a prompt from standard input: what a request body may hold.
 const PROMPT_BYTES_MAX: usize = server::limits::BODY_BYTES_MAX_DEFAULT;
@@ -48,7 +48,10 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(settings), metrics.clone());
     let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    service.ready(wiring::load(settings, &located, &metrics.plugins)?);
+    let Loaded::Chat(serving) = wiring::load(settings, &located, &metrics.plugins)? else {
+        bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id);
+    };
+    service.ready(serving);
 
     let call = Call {
         request_id: RequestId::new("run"),
