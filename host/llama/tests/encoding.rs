@@ -195,6 +195,27 @@ fn a_client_that_leaves_takes_its_other_inputs_along() {
 }
 
 #[test]
+fn leaving_reaches_into_an_input() {
+    let served = Served::new(&Bert::new(Pooling::Mean).context_length(4096).to_bytes());
+    // Unless configured, the context of a model that encodes is shorter than what it was trained for.
+    let input = vec![Token(10); served.engine.card().context_length as usize];
+    assert_eq!(input.len(), 2048);
+    let start = Instant::now();
+    served.encode(vec![input.clone()]);
+    let whole = start.elapsed();
+    // The best of some: a busy machine makes each look slow. llama.cpp asks between two operations, of which this model has few.
+    let waited = (0..5).map(|_| {
+        let gone = served.submit(vec![input.clone()]);
+        std::thread::sleep(whole / 5);
+        drop(gone);
+        served.wait_until_idle()
+    });
+    let waited = waited.min().unwrap();
+    println!("{waited:?} of {whole:?}");
+    assert!(waited < whole / 2, "it was idle after {waited:?}; the whole input takes {whole:?}");
+}
+
+#[test]
 fn a_request_with_many_inputs_holds_up_nobody() {
     let config = EncodingConfig { requests: NonZeroUsize::new(2).unwrap(), ..EncodingConfig::default() };
     let served = serve(&Bert::new(Pooling::Mean).context_length(128).to_bytes(), config);
