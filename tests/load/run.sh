@@ -5,7 +5,7 @@
 #   tests/load/run.sh                     everything; builds the peer the first time (some minutes)
 #   tests/load/run.sh --quick             fewer rounds and shorter answers
 #   tests/load/run.sh --bounded           the peer's libgomp spins as little as ours: for a machine that is not quiet
-#   tests/load/run.sh decode gap          only these: decode, aggregate, leave, gap, neighbours, prefix, structured, start
+#   tests/load/run.sh decode gap          only these: decode, aggregate, leave, gap, neighbours, prefix, structured, extraction, start
 #
 # LOAD_JOBS bounds the jobs of the peer's build. The machine should be quiet; the table says how quiet it was.
 set -euo pipefail

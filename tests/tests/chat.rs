@@ -171,6 +171,66 @@ fn the_real_model_knows_the_capital_of_germany() {
     assert_eq!(streamed, buffered.content());
 }
 
+/// Greedy answers in which each token is far ahead of the next likely one (0.8 and more in the logarithm): whatever the processor,
+/// the batches and what was computed before, they are these.
+#[test]
+fn the_real_model_says_what_it_always_said() {
+    let host = Host::serve(&demo_model(), &["--max-concurrency=4", "--context-length=1024"]);
+    let ask = |question: &str, members: &Value| {
+        let mut body = json!({
+            "model": model_id(&demo_model()),
+            "messages": [{"role": "user", "content": question}],
+            "temperature": 0,
+            "max_tokens": 24,
+        });
+        body.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+        body
+    };
+    let golden = [
+        ("What is the capital of France? Answer with one word.", "The capital of France is Paris."),
+        ("What is the capital of Germany?", "The capital of Germany is Berlin."),
+        ("Count from one to ten, in digits, separated by commas.", "123456789"),
+    ];
+    for round in 0..2 {
+        for (question, answer) in golden {
+            let reply = host.chat(&ask(question, &json!({})));
+            assert!(reply.content().starts_with(answer), "round {round}, {question}: {}", reply.content());
+        }
+    }
+    // Side by side, and each of several answers to one request.
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            golden.iter().map(|(question, _)| scope.spawn(|| host.chat(&ask(question, &json!({}))))).collect();
+        asked.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+    });
+    for (reply, (question, answer)) in replies.iter().zip(golden) {
+        assert!(reply.content().starts_with(answer), "side by side, {question}: {}", reply.content());
+    }
+    let (question, answer) = golden[0];
+    let reply = host.chat(&ask(question, &json!({"n": 6})));
+    let choices = reply.json()["choices"].as_array().expect("choices").clone();
+    assert_eq!(choices.len(), 6);
+    for choice in &choices {
+        let content = choice["message"]["content"].as_str().expect("content");
+        assert!(content.starts_with(answer), "{choice}");
+    }
+    // The prompt was there, and counts once.
+    let usage = &reply.json()["usage"];
+    assert!(usage["prompt_tokens"].as_u64() < Some(60), "{usage}");
+    assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64() > Some(20), "{usage}");
+
+    // A seed repeats what was drawn, and the answers to one request have different ones.
+    let drawn = json!({"temperature": 1.5, "seed": 7, "n": 3});
+    let texts = || -> Vec<String> {
+        let reply = host.chat(&ask("Tell me something.", &drawn));
+        let choices = reply.json()["choices"].as_array().expect("choices").clone();
+        choices.iter().map(|choice| choice["message"]["content"].to_string()).collect()
+    };
+    let mut first = texts();
+    first.dedup();
+    assert_eq!(first.len(), 3, "{first:?}");
+}
+
 fn model_id(path: &Path) -> String {
     path.file_stem().expect("a name").to_string_lossy().into_owned()
 }

@@ -20,6 +20,7 @@ fn help_teaches() {
     insta::assert_snapshot!("help-run", help("run"));
     insta::assert_snapshot!("help-pull", help("pull"));
     insta::assert_snapshot!("help-inspect", help("inspect"));
+    insta::assert_snapshot!("help-bench", help("bench"));
 }
 
 #[test]
@@ -36,6 +37,38 @@ fn run_prints_one_answer() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(printed.starts_with("Hello ") && printed.ends_with('\n'), "{printed:?}");
     assert!(!printed.contains("joe@"), "{printed:?}");
+}
+
+#[test]
+fn bench_measures_every_length_and_number_of_streams() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.gguf");
+    Markov::default().context_length(1024).endless(&["tick ", "tock "]).write(&path).expect("a written model");
+    let bench = |arguments: &[&str]| {
+        let model = format!("--model=file:{}", path.display());
+        let output = command().args(["bench", &model, "--rounds=2"]).args(arguments).output();
+        let output = output.expect("the binary runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, printed, errors) = bench(&["--streams=1,3", "--prompt-tokens=100,2000", "--answer-tokens=8", "--json"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let report: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(report["prompt_tokens_left_out"], serde_json::json!([2000]), "the model's context has 1024");
+    let prompts = report["prompts"].as_array().expect("prompts");
+    assert_eq!(prompts.len(), 1);
+    assert!(prompts[0]["prompt_tokens"].as_u64() > Some(90), "{report}");
+    assert!(prompts[0]["decode_tokens_per_second"].as_f64() > Some(0.0), "{report}");
+    let streams: Vec<_> = report["streams"].as_array().expect("streams").iter().map(|it| &it["streams"]).collect();
+    assert_eq!(streams, [1, 3]);
+    assert!(report["streams"][1]["tokens_per_second"].as_f64() > Some(0.0), "{report}");
+
+    let (code, printed, errors) = bench(&["--streams=2", "--prompt-tokens=32", "--answer-tokens=8"]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(printed.contains("prefill tokens/s") && printed.contains("longest pause"), "{printed}");
+    let (code, _, errors) = bench(&["--answer-tokens=5000"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("does not fit a context of 1024"), "{errors}");
 }
 
 /// `outrigger run … | head -c 4`: a reader that has seen enough is no error, and the model stops.

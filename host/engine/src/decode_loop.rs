@@ -12,6 +12,7 @@ use inference::{EngineFault, Finish, Sampling, Token, Vocabulary};
 use crate::decoder::{DecodeError, Decoder, Row, Slot};
 use crate::draft::{Speculation, guess};
 use crate::handle::Config;
+use crate::pace::Pace;
 use crate::prefix::{Placement, Prefixes, Source, common_prefix};
 use crate::scheduler::{Batch, Scheduler};
 use crate::sequence::{Sequence, Submission};
@@ -21,6 +22,7 @@ pub(crate) struct DecodeLoop<D> {
     decoder: D,
     vocabulary: Arc<dyn Vocabulary>,
     scheduler: Scheduler,
+    pace: Pace,
     prefixes: Prefixes,
     /// Tokens that have to be saved for somebody to wait for them.
     prefix_tokens_min: usize,
@@ -78,10 +80,11 @@ impl<D: Decoder> DecodeLoop<D> {
         Self {
             decoder,
             vocabulary,
-            scheduler: Scheduler::new(
-                slots,
-                config.prefill_tokens_per_step.get(),
+            scheduler: Scheduler::new(slots, config.prefill_tokens_per_step.get()),
+            pace: Pace::new(
                 config.prefill_tokens_beside_answers.get(),
+                config.prefill_tokens_per_step.get(),
+                config.step_time_beside_answers,
             ),
             prefixes: Prefixes::new(slots, config.prefix_cache_bytes, config.prefix_tokens_min),
             prefix_tokens_min: config.prefix_tokens_min,
@@ -105,15 +108,18 @@ impl<D: Decoder> DecodeLoop<D> {
     /// Brings everything that can go on forward by one batch.
     pub(crate) fn step(&mut self, now: impl Fn() -> Instant) -> Outlook {
         self.reap();
-        self.admit(now());
+        let began = now();
+        self.admit(began);
         self.pause_those_behind();
-        self.scheduler.plan(&mut self.batch);
+        self.scheduler.plan(&mut self.batch, self.pace.tokens());
         if self.batch.rows.is_empty() {
             let is_idle = self.running.iter().all(Option::is_none);
             return if is_idle { Outlook::Idle } else { Outlook::Paused };
         }
         match self.decode() {
             Ok(()) => {
+                let ended = now();
+                self.pace.learn(self.batch.rows_beside_answers, ended.duration_since(began));
                 self.may_abort = true;
                 self.scheduler.apply(&self.batch);
                 for (_, rows) in self.batch.runs() {
@@ -123,7 +129,7 @@ impl<D: Decoder> DecodeLoop<D> {
                         self.prefixes.computed(row.slot, row.token);
                     }
                 }
-                self.emit(now());
+                self.emit(ended);
             }
             Err(DecodeError::Aborted) => {
                 self.may_abort = !self.batch.slots().any(|slot| is_wanted(&self.running, slot));
@@ -355,6 +361,7 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use inference::{Generation, GenerationEvent, GenerationRequest, RequestId};
 
@@ -371,6 +378,7 @@ mod tests {
                 slots: count(slots),
                 prefill_tokens_per_step: count(6),
                 prefill_tokens_beside_answers: count(6),
+                step_time_beside_answers: Duration::MAX,
                 prefix_cache_bytes,
                 prefix_tokens_min: 4,
                 ..Config::default()

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, Vocabulary};
 
@@ -13,7 +13,7 @@ use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
     EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT,
     PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT, PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT,
-    SLOTS_DEFAULT,
+    SLOTS_DEFAULT, STEP_TIME_BESIDE_ANSWERS_DEFAULT,
 };
 use crate::sequence::Submission;
 use crate::thread::{self, StartError};
@@ -25,8 +25,10 @@ pub struct Config {
     pub slots: NonZeroUsize,
     /// Prompt tokens per step.
     pub prefill_tokens_per_step: NonZeroUsize,
-    /// The same, where an answer is under way that has to wait for each of them; at most as many.
+    /// The same, where an answer is under way that has to wait for each of them, to begin with; at most as many.
     pub prefill_tokens_beside_answers: NonZeroUsize,
+    /// How long such a step may take: from the first on, its prompt tokens are counted accordingly.
+    pub step_time_beside_answers: Duration,
     /// Requests that may wait for a slot. A request that finds a free slot waits too, for the end of the step.
     pub queue_length: NonZeroUsize,
     /// Events that a generation may be ahead of its reader.
@@ -45,6 +47,7 @@ impl Default for Config {
             slots: SLOTS_DEFAULT,
             prefill_tokens_per_step: PREFILL_TOKENS_PER_STEP_DEFAULT,
             prefill_tokens_beside_answers: PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT,
+            step_time_beside_answers: STEP_TIME_BESIDE_ANSWERS_DEFAULT,
             queue_length: QUEUE_LENGTH_DEFAULT,
             events_ahead: EVENTS_AHEAD_DEFAULT,
             prefix_cache_bytes: PREFIX_CACHE_BYTES_DEFAULT,
@@ -200,11 +203,9 @@ fn run<D: Decoder>(mut decode_loop: DecodeLoop<D>, inbox: &mpsc::Receiver<Submis
 
 #[cfg(test)]
 mod tests {
+    use inference::{EngineFault, Finish, GenerationEvent, RequestId, Sampling, Token};
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
-    use std::time::Duration;
-
-    use inference::{EngineFault, Finish, GenerationEvent, RequestId, Sampling, Token};
 
     use super::*;
     use crate::fake::{FakeDecoder, FakeVocabulary, Fate, following};

@@ -19,6 +19,7 @@ mod encoder;
 mod encoding;
 mod handle;
 pub mod limits;
+mod pace;
 mod packer;
 mod prefix;
 mod scheduler;

@@ -11,8 +11,11 @@ pub const SLOTS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
 /// 3 % of prefill throughput against one of 2,048, and a client that leaves is noticed between two.
 pub const PREFILL_TOKENS_PER_STEP_DEFAULT: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
-/// The same, where an answer is under way: 7 % of prefill throughput, for half a second between two of its tokens.
+/// The same, where an answer is under way, until it is known how long such steps take.
 pub const PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
+
+/// How long a step may take that computes prompts beside answers: what readers see of it is a pause of a little more.
+pub const STEP_TIME_BESIDE_ANSWERS_DEFAULT: Duration = Duration::from_millis(400);
 
 /// Requests that wait for a slot. Admission bounds them long before; this bounds the memory if it does not.
 pub const QUEUE_LENGTH_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");

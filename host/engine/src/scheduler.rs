@@ -12,8 +12,6 @@ use crate::decoder::{Row, Slot};
 pub(crate) struct Scheduler {
     slots: Vec<Option<Progress>>,
     prefill_tokens_per_step: usize,
-    /// The same, where somebody waits for the next token of an answer.
-    prefill_tokens_beside_answers: usize,
     /// The slot whose prompt is served first in the next step.
     turn: usize,
 }
@@ -37,6 +35,8 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<Row>,
     /// Slots of which part of the prompt is in the batch.
     pub(crate) prefilling: Vec<Slot>,
+    /// How many rows these have together, where answers have to wait for them.
+    pub(crate) rows_beside_answers: usize,
 }
 
 impl Batch {
@@ -56,9 +56,8 @@ impl Batch {
 }
 
 impl Scheduler {
-    pub(crate) fn new(slots: usize, prefill_tokens_per_step: usize, prefill_tokens_beside_answers: usize) -> Self {
-        let slots = (0..slots).map(|_| None).collect();
-        Self { slots, prefill_tokens_per_step, prefill_tokens_beside_answers, turn: 0 }
+    pub(crate) fn new(slots: usize, prefill_tokens_per_step: usize) -> Self {
+        Self { slots: (0..slots).map(|_| None).collect(), prefill_tokens_per_step, turn: 0 }
     }
 
     /// How many slots are free.
@@ -88,14 +87,16 @@ impl Scheduler {
         }
     }
 
-    /// Fills `batch` with the next step's rows. The same plan comes again until it is applied.
-    pub(crate) fn plan(&self, batch: &mut Batch) {
+    /// Fills `batch` with the next step's rows, of which at most `beside_answers` are of prompts where somebody waits for the
+    /// next token of an answer. The same plan comes again until it is applied.
+    pub(crate) fn plan(&self, batch: &mut Batch, beside_answers: usize) {
         batch.rows.clear();
         batch.prefilling.clear();
+        batch.rows_beside_answers = 0;
         let answering = self.runnable().filter(|(_, progress)| progress.sampled.is_some()).count();
         let mut budget = self.prefill_tokens_per_step;
         if answering > 0 {
-            budget = budget.min(self.prefill_tokens_beside_answers);
+            budget = budget.min(beside_answers);
         }
         // Guesses are for an answer that is alone: llama.cpp computes sequences together that have as many rows, and what
         // one of them has more is a computation of its own, for which all wait.
@@ -122,6 +123,9 @@ impl Scheduler {
             }
             batch.prefilling.push(slot);
             budget -= chunk;
+            if answering > 0 {
+                batch.rows_beside_answers += chunk;
+            }
         }
     }
 
@@ -191,7 +195,11 @@ mod tests {
 
     /// The plan as `slot:first position..end position`, `!` where logits are wanted.
     fn shown(scheduler: &Scheduler, batch: &mut Batch) -> Vec<String> {
-        scheduler.plan(batch);
+        shown_beside(scheduler, batch, 4)
+    }
+
+    fn shown_beside(scheduler: &Scheduler, batch: &mut Batch, beside_answers: usize) -> Vec<String> {
+        scheduler.plan(batch, beside_answers);
         batch
             .rows
             .chunk_by(|a, b| a.slot == b.slot)
@@ -216,7 +224,7 @@ mod tests {
 
     #[test]
     fn guesses_are_computed_behind_their_token_for_an_answer_that_is_alone() {
-        let mut scheduler = Scheduler::new(2, 4, 4);
+        let mut scheduler = Scheduler::new(2, 4);
         scheduler.admit(Slot(0), prompt(1), 0);
         step(&mut scheduler, &["0:0..1!"]);
         scheduler.go_on(Slot(0), Token(7), &[Token(1)]);
@@ -240,18 +248,21 @@ mod tests {
 
     #[test]
     fn beside_an_answer_prompts_are_computed_in_smaller_chunks() {
-        let mut scheduler = Scheduler::new(2, 4, 2);
+        let mut scheduler = Scheduler::new(2, 4);
+        let mut batch = Batch::default();
         scheduler.admit(Slot(0), prompt(6), 0);
+        assert_eq!(shown_beside(&scheduler, &mut batch, 2), ["0:0..4"]);
+        assert_eq!(batch.rows_beside_answers, 0);
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["0:4..6!"]);
         scheduler.admit(Slot(1), prompt(3), 0);
-        step(&mut scheduler, &["0:6..7!", "1:0..2"]);
-        step(&mut scheduler, &["0:7..8!", "1:2..3!"]);
+        assert_eq!(shown_beside(&scheduler, &mut batch, 2), ["0:6..7!", "1:0..2"]);
+        assert_eq!(batch.rows_beside_answers, 2);
     }
 
     #[test]
     fn a_prompt_is_computed_in_chunks_and_then_goes_on_token_by_token() {
-        let mut scheduler = Scheduler::new(1, 4, 4);
+        let mut scheduler = Scheduler::new(1, 4);
         scheduler.admit(Slot(0), prompt(9), 0);
         step(&mut scheduler, &["0:0..4"]);
         step(&mut scheduler, &["0:4..8"]);
@@ -262,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_computed_already_is_not_computed_again() {
-        let mut scheduler = Scheduler::new(1, 4, 4);
+        let mut scheduler = Scheduler::new(1, 4);
         scheduler.admit(Slot(0), prompt(9), 6);
         step(&mut scheduler, &["0:6..9!"]);
         step(&mut scheduler, &["0:9..10!"]);
@@ -270,7 +281,7 @@ mod tests {
 
     #[test]
     fn prompts_take_turns_and_share_what_is_left() {
-        let mut scheduler = Scheduler::new(3, 4, 4);
+        let mut scheduler = Scheduler::new(3, 4);
         for slot in 0..3 {
             scheduler.admit(Slot(slot), prompt(6), 0);
         }
@@ -283,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_long_prompt_stops_no_answer() {
-        let mut scheduler = Scheduler::new(2, 4, 4);
+        let mut scheduler = Scheduler::new(2, 4);
         scheduler.admit(Slot(1), prompt(1), 0);
         step(&mut scheduler, &["1:0..1!"]);
         scheduler.admit(Slot(0), prompt(8), 0);
@@ -293,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_paused_sequence_keeps_its_place() {
-        let mut scheduler = Scheduler::new(2, 4, 4);
+        let mut scheduler = Scheduler::new(2, 4);
         scheduler.admit(Slot(0), prompt(1), 0);
         step(&mut scheduler, &["0:0..1!"]);
         scheduler.set_paused(Slot(0), true);
@@ -304,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_was_not_applied_comes_again() {
-        let mut scheduler = Scheduler::new(1, 4, 4);
+        let mut scheduler = Scheduler::new(1, 4);
         scheduler.admit(Slot(0), prompt(6), 0);
         let mut batch = Batch::default();
         assert_eq!(shown(&scheduler, &mut batch), ["0:0..4"]);

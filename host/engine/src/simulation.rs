@@ -143,6 +143,7 @@ impl Day {
             slots: count(slots),
             prefill_tokens_per_step: count(prefill),
             prefill_tokens_beside_answers: count(prefill.div_ceil(2)),
+            step_time_beside_answers: Duration::from_millis(5),
             prefix_cache_bytes,
             prefix_tokens_min,
             guesses_max,
@@ -201,8 +202,10 @@ impl Day {
 
     fn step(&mut self) -> Outlook {
         let batches = self.seen.borrow().batches;
+        // Some steps take longer than the engine aims at, so that prompts are computed in chunks of all lengths.
+        let pause = self.random.borrow_mut().between(1, 12);
         let outlook = self.decode_loop.step(|| {
-            self.clock.set(self.clock.get() + Duration::from_millis(1));
+            self.clock.set(self.clock.get() + Duration::from_millis(pause as u64));
             self.clock.get()
         });
         self.tally.paused_steps += usize::from(outlook == Outlook::Paused);

@@ -18,9 +18,12 @@ mod dry;
 mod encoder;
 mod encoding;
 mod error;
+mod likeliest;
 mod limits;
 mod log;
 mod logprobs;
+#[cfg(target_os = "linux")]
+mod mapping;
 mod model;
 mod penalties;
 mod precheck;

@@ -20,6 +20,8 @@ use crate::encoding::{Encodes, Refusal};
 use crate::error::LoadError;
 use crate::limits::{CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT_ENCODING, METADATA_BYTES_MAX, SLOTS_MAX};
 use crate::log;
+#[cfg(target_os = "linux")]
+use crate::mapping;
 use crate::precheck;
 use crate::threads;
 use crate::vocabulary::LlamaVocabulary;
@@ -72,6 +74,10 @@ impl Model {
         backend::start();
         let (size_on_disk, created) = inspect(&options.path)?;
         let weights = Arc::new(Weights::load(options)?);
+        #[cfg(target_os = "linux")]
+        if let Some(path) = options.path.to_str().and_then(|path| CString::new(path).ok()) {
+            mapping::watch(path, size_on_disk);
+        }
         let architecture = weights.metadata(c"general.architecture").unwrap_or_default();
         if let Some(why) = weights.why_unsupported() {
             return Err(LoadError::Unsupported { path: options.path.clone(), architecture, why });

@@ -24,6 +24,7 @@ use llama_cpp_sys_2 as sys;
 
 use crate::context::Context;
 use crate::dry::Dry;
+use crate::likeliest::likeliest;
 use crate::limits::{BIAS_BANS, TEMPERATURE_MIN};
 use crate::logprobs::logprobs;
 use crate::penalties::Penalties;
@@ -48,6 +49,7 @@ pub(crate) struct Sampler {
 pub(crate) struct Room {
     logits: Vec<f32>,
     candidates: Vec<sys::llama_token_data>,
+    maxima: Vec<f32>,
 }
 
 impl Sampler {
@@ -78,9 +80,9 @@ impl Sampler {
         let Some(raw) = logits(context, row) else {
             return Err(EngineFault::Decode(format!("llama.cpp has no logits for row {row}")));
         };
-        let Room { logits, candidates } = room;
+        let Room { logits, candidates, maxima } = room;
         let logits = self.adjusted(raw, logits);
-        let token = match self.choose(logits, choice.allowed, candidates) {
+        let token = match self.choose(logits, choice.allowed, candidates, maxima) {
             Some(token) => token,
             None if raw.iter().any(|logit| logit.is_finite()) => return Err(EngineFault::NoToken),
             None => return Err(EngineFault::Decode("none of the logits is a number".to_owned())),
@@ -122,30 +124,35 @@ impl Sampler {
         logits: &[f32],
         allowed: Option<&TokenMask>,
         candidates: &mut Vec<sys::llama_token_data>,
+        maxima: &mut Vec<f32>,
     ) -> Option<Token> {
-        let first = self.choose_among(all(logits), candidates)?;
+        match self.kept() {
+            0 => gather(all(logits), candidates),
+            count => likeliest(logits, count, maxima, candidates),
+        }
+        let is_sorted = self.kept() > 0;
+        let first = self.choose_among(candidates, is_sorted)?;
         match allowed {
-            Some(mask) if !mask.contains(first) => self.choose_among(held(logits, mask), candidates),
+            Some(mask) if !mask.contains(first) => {
+                gather(held(logits, mask), candidates);
+                self.choose_among(candidates, false)
+            }
             _ => Some(first),
         }
     }
 
-    fn choose_among(
-        &mut self,
-        tokens: impl Iterator<Item = (Token, f32)>,
-        candidates: &mut Vec<sys::llama_token_data>,
-    ) -> Option<Token> {
-        let tokens = tokens.filter(|(_, logit)| logit.is_finite());
-        match &mut self.chain {
-            // Of equal ones the first, as in llama.cpp.
-            None => tokens.reduce(|best, token| if token.1 > best.1 { token } else { best }).map(|(token, _)| token),
-            Some(chain) => {
-                candidates.clear();
-                let candidate = |(token, logit): (Token, f32)| (token.0.cast_signed(), logit);
-                candidates.extend(tokens.map(candidate).map(|(id, logit)| sys::llama_token_data { id, logit, p: 0.0 }));
-                chain.choose(candidates)
-            }
+    /// How many of the likeliest tokens are looked at; 0: all of them.
+    fn kept(&self) -> usize {
+        self.chain.as_ref().map_or(1, |chain| chain.top_k)
+    }
+
+    fn choose_among(&mut self, candidates: &mut [sys::llama_token_data], is_sorted: bool) -> Option<Token> {
+        if let Some(chain) = &mut self.chain {
+            return chain.choose(candidates, is_sorted);
         }
+        // Of equal ones the first, as in llama.cpp.
+        let best = candidates.iter().reduce(|best, token| if token.logit > best.logit { token } else { best })?;
+        Some(Token(best.id.unsigned_abs()))
     }
 
     /// Takes note of the choice, once.
@@ -160,6 +167,13 @@ impl Sampler {
             chain.accept(token);
         }
     }
+}
+
+/// Makes candidates of tokens whose logits are numbers.
+fn gather(tokens: impl Iterator<Item = (Token, f32)>, candidates: &mut Vec<sys::llama_token_data>) {
+    candidates.clear();
+    let tokens = tokens.filter(|(_, logit)| logit.is_finite());
+    candidates.extend(tokens.map(|(token, logit)| sys::llama_token_data { id: token.0.cast_signed(), logit, p: 0.0 }));
 }
 
 /// Every token with its logit.
@@ -195,7 +209,10 @@ fn logits(context: &mut Context, row: i32) -> Option<&[f32]> {
 }
 
 /// llama.cpp's chain of samplers, from `top_k` on.
-struct Chain(NonNull<sys::llama_sampler>);
+struct Chain {
+    raw: NonNull<sys::llama_sampler>,
+    top_k: usize,
+}
 
 impl Chain {
     /// Likely tokens that a cut leaves at least.
@@ -205,7 +222,8 @@ impl Chain {
         // SAFETY: plain constructors. Each result is handed to the chain, which frees it.
         unsafe {
             let chain = sys::llama_sampler_chain_init(sys::llama_sampler_chain_params { no_perf: true });
-            let this = Self(NonNull::new(chain).expect("llama.cpp allocates or ends the process"));
+            let raw = NonNull::new(chain).expect("llama.cpp allocates or ends the process");
+            let this = Self { raw, top_k: sampling.top_k as usize };
             let add = |sampler| sys::llama_sampler_chain_add(chain, sampler);
             if sampling.top_k > 0 {
                 add(sys::llama_sampler_init_top_k(i32::try_from(sampling.top_k).unwrap_or(i32::MAX)));
@@ -226,7 +244,7 @@ impl Chain {
     }
 
     /// One of the candidates, whose order changes; `None` where there are none. The generator moves on.
-    fn choose(&mut self, candidates: &mut [sys::llama_token_data]) -> Option<Token> {
+    fn choose(&mut self, candidates: &mut [sys::llama_token_data], is_sorted: bool) -> Option<Token> {
         if candidates.is_empty() {
             return None;
         }
@@ -234,24 +252,24 @@ impl Chain {
             data: candidates.as_mut_ptr(),
             size: candidates.len(),
             selected: -1,
-            sorted: false,
+            sorted: is_sorted,
         };
         // SAFETY: the chain is alive, and the array as long as it says; the samplers only shorten it.
-        unsafe { sys::llama_sampler_apply(self.0.as_ptr(), &raw mut array) };
+        unsafe { sys::llama_sampler_apply(self.raw.as_ptr(), &raw mut array) };
         let chosen = candidates.get(usize::try_from(array.selected).ok()?)?;
         Some(Token(chosen.id.unsigned_abs()))
     }
 
     fn accept(&mut self, token: Token) {
         // SAFETY: the chain is alive.
-        unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token.0.cast_signed()) };
+        unsafe { sys::llama_sampler_accept(self.raw.as_ptr(), token.0.cast_signed()) };
     }
 }
 
 impl Drop for Chain {
     fn drop(&mut self) {
         // SAFETY: the chain is ours.
-        unsafe { sys::llama_sampler_free(self.0.as_ptr()) };
+        unsafe { sys::llama_sampler_free(self.raw.as_ptr()) };
     }
 }
 

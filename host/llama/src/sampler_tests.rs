@@ -42,7 +42,7 @@ impl Sampler {
     fn next(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Option<u32> {
         let mut room = Room::default();
         let logits = self.adjusted(logits, &mut room.logits);
-        let token = self.choose(logits, allowed, &mut room.candidates)?;
+        let token = self.choose(logits, allowed, &mut room.candidates, &mut room.maxima)?;
         self.accept(token);
         Some(token.0)
     }

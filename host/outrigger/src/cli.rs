@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show what a model's file says of itself, and the memory that it needs
     Inspect(Inspect),
+    /// Measure how fast this machine answers with a model
+    Bench(Bench),
 }
 
 const PRECEDENCE: &str = "\
@@ -95,6 +97,37 @@ pub(crate) struct Run {
     /// Makes the answer repeatable
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) settings: SettingsArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Requests take the path that they take in `serve`, plugins included; only HTTP is left out. Nothing else should run on
+the machine. The first text of a prompt is what its reader waits for; prefill and decode are the engine's own times.")]
+pub(crate) struct Bench {
+    /// Lengths of prompts to answer one at a time, in tokens
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "32,512,2048")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) prompt_tokens: Vec<u32>,
+
+    /// Numbers of streams to answer side by side; the largest is the concurrency that the model is loaded for
+    #[arg(long, value_name = "COUNT", value_delimiter = ',', default_value = "1,4,8")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) streams: Vec<u32>,
+
+    /// Tokens of each answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) answer_tokens: u32,
+
+    /// How often each figure is taken; the median is shown
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+
+    /// One JSON object, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 
     #[command(flatten)]
     pub(crate) settings: SettingsArguments,

@@ -1,5 +1,6 @@
 //! The `outrigger` command: what the user said, made into rooms wired together.
 
+mod bench;
 mod bundle;
 mod cli;
 mod config;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         cli::Command::Verify(arguments) => models::verify(arguments),
         cli::Command::Remove(arguments) => models::remove(arguments),
         cli::Command::Prune(arguments) => models::prune(arguments),
+        cli::Command::Bench(arguments) => bench::bench(arguments),
         cli::Command::Inspect(arguments) => inspect::inspect(arguments),
     };
     match result {

@@ -1,9 +1,10 @@
 //! `outrigger run`: one answer on the terminal, by the same path that a request over HTTP takes.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::num::NonZeroU32;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use inference::{Call, ChatRequest, Delta, Message, Part, RequestId, Role, Sampling};
 use server::{AnswerEvent, Finished, Service};
 
@@ -12,7 +13,7 @@ use crate::cli::Run;
 use crate::config::Settings;
 use crate::console::{self, Stderr};
 use crate::source::Source;
-use crate::wiring::{self, Loaded};
+use crate::wiring;
 
 /// Bytes of a prompt from standard input: what a request body may hold.
 const PROMPT_BYTES_MAX: usize = server::limits::BODY_BYTES_MAX_DEFAULT;
@@ -48,10 +49,7 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(settings), metrics.clone());
     let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    let Loaded::Chat(serving) = wiring::load(settings, &located, &metrics.plugins)? else {
-        bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id);
-    };
-    service.ready(serving);
+    service.ready(wiring::load_chat(settings, &located, &metrics.plugins)?);
 
     let call = Call {
         request_id: RequestId::new("run"),
@@ -60,18 +58,18 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
         headers: Vec::new(),
     };
     let started = Instant::now();
-    let mut answer = service.chat(request, call, telemetry::Endpoint::Run).await?;
+    let mut answer = service.chat(request, call, telemetry::Endpoint::Run, NonZeroU32::MIN).await?;
     while let Some(event) = answer.next().await {
         match event {
-            Ok(AnswerEvent::Delta(Delta::Content(text), _)) => {
+            Ok(AnswerEvent::Delta { delta: Delta::Content(text), .. }) => {
                 // A reader that has seen enough wants no more of it; going away cancels the rest.
                 if !console::write(&text)? {
                     return Ok(());
                 }
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
-            Ok(AnswerEvent::Delta(Delta::Reasoning(text), _)) => Stderr.write_all(text.as_bytes())?,
-            Ok(AnswerEvent::Delta(Delta::ToolCallStart { .. } | Delta::ToolArguments { .. }, _)) => {}
+            Ok(AnswerEvent::Delta { delta: Delta::Reasoning(text), .. }) => Stderr.write_all(text.as_bytes())?,
+            Ok(AnswerEvent::Delta { delta: Delta::ToolCallStart { .. } | Delta::ToolArguments { .. }, .. }) => {}
             Ok(AnswerEvent::Finished(finished)) => {
                 console::write("\n")?;
                 report(&finished, started);
@@ -90,7 +88,8 @@ fn report(finished: &Finished, started: Instant) {
     if !std::io::stderr().is_terminal() {
         return;
     }
-    let Finished { finish, usage, timings, .. } = finished;
+    let Finished { finish, timings, .. } = finished;
+    let usage = finished.usage.unwrap_or_default();
     let rate = timings
         .filter(|timings| !timings.decode.is_zero() && usage.completion_tokens > 1)
         .map(|timings| f64::from(usage.completion_tokens - 1) / timings.decode.as_secs_f64());

@@ -74,6 +74,16 @@ pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetri
     Ok(Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }))
 }
 
+/// [`load`] for what only makes sense with a model that answers chats.
+pub(crate) fn load_chat(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
+    match load(settings, located, metrics)? {
+        Loaded::Chat(serving) => Ok(serving),
+        Loaded::Encoder(_) => {
+            bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id)
+        }
+    }
+}
+
 /// The model, and what memory is left beside it.
 fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<(llama::Model, Option<u64>)> {
     check_processor()?;
@@ -117,6 +127,7 @@ fn start(settings: &Settings, model: llama::Model, left_bytes: Option<u64>) -> a
         // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
         queue_length: settings.max_concurrency.saturating_add(1),
         prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
+        guesses_max: settings.draft_max,
         ..engine::Config::default()
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
@@ -152,7 +163,11 @@ fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<Option<u
     let context_length = context_length(settings.context_length, header)?;
     let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
     let budgets = memory::available();
-    let footprint = memory::check(header, &encoder::workload(header, context_length, slots), &budgets)?;
+    let mut workload = encoder::workload(header, context_length, slots);
+    if workload.encodes.is_none() {
+        workload.guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
+    }
+    let footprint = memory::check(header, &workload, &budgets)?;
     tracing::info!(
         weights_bytes = footprint.weights_bytes,
         kv_bytes = footprint.kv_bytes,

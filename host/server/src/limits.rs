@@ -49,6 +49,8 @@ pub const TEMPLATE_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 pub const FORMAT_TEXT_BYTES_MAX: usize = 128 * 1024;
 /// Texts in `structured_outputs.choice`.
 pub const CHOICES_MAX: usize = 1000;
+/// `n`: answers to one request. They share the prompt and cost an answer each; more than a machine has slots take turns.
+pub const N_MAX: u64 = 16;
 /// Pairs of `metadata`, as with OpenAI.
 pub const METADATA_PAIRS_MAX: usize = 16;
 /// Tokens in `stop_token_ids`, as many as texts in `stop`.

@@ -18,6 +18,8 @@ use crate::scenario::Bench;
 pub(crate) enum Contender {
     /// Ours, as it comes: it bounds libgomp's spin itself, and renders prompts in its sandbox.
     Outrigger,
+    /// Ours, with nothing guessed ahead.
+    OutriggerWithoutDrafts,
     /// llama-server as it comes.
     LlamaServer,
     /// llama-server in an environment that bounds libgomp's spin as ours does.
@@ -45,6 +47,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Outrigger => "outrigger",
+            Self::OutriggerWithoutDrafts => "outrigger, draft_max = 0",
             Self::LlamaServer => "llama-server",
             Self::LlamaServerBounded => "llama-server, GOMP_SPINCOUNT=1000",
         })
@@ -118,7 +121,7 @@ impl Drop for Server {
 fn command(bench: &Bench, contender: Contender, shape: Shape, port: u16) -> Command {
     let Shape { slots, context_length } = shape;
     let threads = bench.threads.to_string();
-    if contender == Contender::Outrigger {
+    if matches!(contender, Contender::Outrigger | Contender::OutriggerWithoutDrafts) {
         let mut command = Command::new(&bench.outrigger);
         command
             .arg("serve")
@@ -129,6 +132,9 @@ fn command(bench: &Bench, contender: Contender, shape: Shape, port: u16) -> Comm
             .arg(format!("--threads={threads}"))
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg("--log-format=json");
+        if contender == Contender::OutriggerWithoutDrafts {
+            command.arg("--draft-max=0");
+        }
         return command;
     }
     let mut command = Command::new(&bench.llama_server);

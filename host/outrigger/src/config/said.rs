@@ -93,6 +93,11 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_PREFIX_CACHE_SIZE", value_name = "SIZE", help_heading = "Capacity")]
     pub(crate) prefix_cache_size: Option<ByteSize>,
 
+    /// Tokens guessed ahead where an answer repeats its prompt or itself, and checked in one step; they never change what
+    /// is answered; 0: none [default: 16]
+    #[arg(long, env = "OUTRIGGER_DRAFT_MAX", value_name = "TOKENS", help_heading = "Capacity")]
+    pub(crate) draft_max: Option<u32>,
+
     /// System prompts that conversations begin with: computed at the start, so that no request waits for that. Only a file
     /// can say them.
     #[arg(skip)]
@@ -205,6 +210,7 @@ impl Said {
             huggingface_token: file.huggingface_token,
             max_concurrency: self.max_concurrency.or(file.max_concurrency),
             prefix_cache_size: self.prefix_cache_size.or(file.prefix_cache_size),
+            draft_max: self.draft_max.or(file.draft_max),
             warm_prompts: file.warm_prompts,
             queue_max: self.queue_max.or(file.queue_max),
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),

@@ -19,6 +19,10 @@ const MAX_CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
 const MAX_CONCURRENCY_MAX: u32 = 256;
 /// More threads than any machine has cores.
 const THREADS_MAX: u32 = 1024;
+/// Each is a row of the batch and a row of logits, and a chunk of prompt has as many rows.
+const DRAFT_MAX_MAX: u32 = 128;
+/// The engine's own, reason there.
+const DRAFT_MAX_DEFAULT: usize = engine::limits::GUESSES_MAX_DEFAULT;
 /// A host serves an application or two, each with a system prompt for each of its tasks.
 const WARM_PROMPTS_MAX: usize = 16;
 /// Plugins run for microseconds; more threads than this only wait for each other.
@@ -42,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) max_concurrency: NonZeroUsize,
     /// `None`: as much as is left, up to the default.
     pub(crate) prefix_cache_bytes: Option<u64>,
+    pub(crate) draft_max: usize,
     pub(crate) warm_prompts: Vec<String>,
     pub(crate) queue_max: usize,
     pub(crate) queue_wait: Duration,
@@ -79,6 +84,7 @@ impl Settings {
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
                 .map_or(MAX_CONCURRENCY_DEFAULT, size),
             prefix_cache_bytes: said.prefix_cache_size.map(|size| size.as_u64()),
+            draft_max: at_most("draft_max", said.draft_max, DRAFT_MAX_MAX)?.unwrap_or(DRAFT_MAX_DEFAULT),
             warm_prompts: warm_prompts(said.warm_prompts)?,
             queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
             queue_wait: seconds("queue_wait_seconds", said.queue_wait_seconds)?.unwrap_or(QUEUE_WAIT_DEFAULT),
@@ -122,6 +128,13 @@ fn at_least_one(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Opti
     }
     let value = NonZeroU32::new(value).with_context(|| format!("`{key}` is 0; it must be at least 1"))?;
     Ok(Some(value))
+}
+
+fn at_most(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<usize>> {
+    if let Some(value) = value.filter(|&value| value > most) {
+        bail!("`{key}` is {value}; {most} is the most that is accepted");
+    }
+    Ok(value.map(|value| value as usize))
 }
 
 fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {

@@ -35,9 +35,13 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
         model: String::new(),
         headers: readable(&head.headers),
     };
-    let answer =
-        app.service.chat(request, call, Endpoint::ChatCompletions).await.map_err(|error| Failure::from(&error))?;
-    drop(share);
+    let answer = app
+        .service
+        .chat(request, call, Endpoint::ChatCompletions, options.choices)
+        .await
+        .map_err(|error| Failure::from(&error))?;
+    // Only choices that have not begun still need the text.
+    let share = share.filter(|_| options.choices.get() > 1);
 
     let writer = ChunkWriter {
         id: format!("chatcmpl-{}", answer.id()),
@@ -46,9 +50,10 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
         fingerprint: answer.fingerprint().to_owned(),
         include_usage: options.include_usage,
         has_logprobs,
+        choices: options.choices.get(),
     };
     if is_streamed {
-        let events = EventStream::new(answer, writer, app.config.ping_interval);
+        let events = EventStream::new(answer, writer, app.config.ping_interval, share);
         let headers = [
             (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
             (CACHE_CONTROL, "no-cache"),
@@ -63,13 +68,19 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
 
 /// The same answer, collected.
 async fn whole(mut answer: Answer, writer: &ChunkWriter) -> Result<Response, Failure> {
-    let mut collected = Collected::default();
+    let mut collected = vec![Collected::default(); writer.choices as usize];
+    let mut choices = Vec::with_capacity(collected.len());
     while let Some(event) = answer.next().await {
         match event.map_err(|error| Failure::from(&error))? {
-            AnswerEvent::Delta(delta, logprobs) => collected.add(delta, logprobs),
+            AnswerEvent::Delta { choice, delta, logprobs } => collected[choice as usize].add(delta, logprobs),
             AnswerEvent::Finished(finished) => {
-                let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
-                return Ok((headers, writer.whole(collected, &finished)).into_response());
+                let usage = finished.usage;
+                choices.push((std::mem::take(&mut collected[finished.choice as usize]), finished));
+                if let Some(usage) = usage {
+                    choices.sort_by_key(|(_, finished)| finished.choice);
+                    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+                    return Ok((headers, writer.whole(choices, usage)).into_response());
+                }
             }
         }
     }

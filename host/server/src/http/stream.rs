@@ -6,47 +6,54 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::status::Failure;
 use crate::service::{Answer, AnswerEvent, ChatError};
-use crate::wire::{ChunkWriter, event};
+use crate::wire::{ChunkWriter, event as event_of};
 
 /// The events of an answer: who speaks, its deltas, how it ended, `[DONE]`. In silence a comment now and then. After
 /// an error event the stream ends without `[DONE]`.
 pub(super) struct EventStream {
-    state: State,
+    /// `None` when nothing follows any more.
+    answer: Option<Answer>,
+    has_begun: bool,
     writer: ChunkWriter,
     ping: Pin<Box<Sleep>>,
     ping_interval: Duration,
+    /// The request's share of what bodies may take, while its text is kept for choices that have not begun.
+    _share: Option<OwnedSemaphorePermit>,
 }
-
-enum State {
-    Begun(Box<Answer>),
-    Waiting(Step),
-    Over,
-}
-
-/// The answer's next event, and the answer again. It owns the answer, since `Answer::next` must not be dropped half
-/// way, and a borrowed future could not outlive one poll.
-type Step = Pin<Box<dyn Future<Output = (Box<Answer>, Option<Result<AnswerEvent, ChatError>>)> + Send>>;
 
 impl EventStream {
-    pub(super) fn new(answer: Answer, writer: ChunkWriter, ping_interval: Duration) -> Self {
+    pub(super) fn new(
+        answer: Answer,
+        writer: ChunkWriter,
+        ping_interval: Duration,
+        share: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let ping = Box::pin(tokio::time::sleep(ping_interval));
-        Self { state: State::Begun(Box::new(answer)), writer, ping, ping_interval }
+        Self { answer: Some(answer), has_begun: false, writer, ping, ping_interval, _share: share }
     }
 
-    fn text_of(&mut self, answer: Box<Answer>, next: Option<Result<AnswerEvent, ChatError>>) -> Option<String> {
-        match next? {
-            Ok(AnswerEvent::Delta(delta, logprobs)) => {
-                self.state = State::Waiting(step(answer));
-                Some(self.writer.delta(&delta, logprobs))
+    fn text_of(&mut self, event: Result<AnswerEvent, ChatError>) -> String {
+        match event {
+            Ok(AnswerEvent::Delta { choice, delta, logprobs }) => self.writer.delta(choice, &delta, logprobs),
+            Ok(AnswerEvent::Finished(finished)) => {
+                let mut text = self.writer.finish(&finished);
+                if finished.usage.is_some() {
+                    // The answer's slots are free before the client has read the end.
+                    self.answer = None;
+                    text += &event_of("[DONE]");
+                }
+                text
             }
-            // From here on the answer is dropped, and its slot is free before the client has read the end.
-            Ok(AnswerEvent::Finished(finished)) => Some(self.writer.finish(&finished) + &event("[DONE]")),
-            Err(error) => Some(event(&Failure::from(&error).body.json())),
+            Err(error) => {
+                self.answer = None;
+                event_of(&Failure::from(&error).body.json())
+            }
         }
     }
 }
@@ -55,36 +62,32 @@ impl Stream for EventStream {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let text = match std::mem::replace(&mut self.state, State::Over) {
-            State::Over => None,
-            State::Begun(answer) => {
-                self.state = State::Waiting(step(answer));
-                Some(self.writer.role())
-            }
-            State::Waiting(mut step) => match step.as_mut().poll(cx) {
-                Poll::Ready((answer, next)) => self.text_of(answer, next),
-                Poll::Pending => {
-                    self.state = State::Waiting(step);
-                    std::task::ready!(self.ping.as_mut().poll(cx));
-                    Some(": ping\n\n".to_owned())
+        let this = &mut *self;
+        let Some(answer) = &mut this.answer else { return Poll::Ready(None) };
+        let text = if this.has_begun {
+            match answer.poll_next_unpin(cx) {
+                Poll::Ready(Some(event)) => this.text_of(event),
+                Poll::Ready(None) => {
+                    this.answer = None;
+                    return Poll::Ready(None);
                 }
-            },
+                Poll::Pending => {
+                    std::task::ready!(this.ping.as_mut().poll(cx));
+                    ": ping\n\n".to_owned()
+                }
+            }
+        } else {
+            this.has_begun = true;
+            this.writer.roles()
         };
-        let next_ping = Instant::now() + self.ping_interval;
-        self.ping.as_mut().reset(next_ping);
-        Poll::Ready(text.map(|text| Ok(Bytes::from(text))))
+        this.ping.as_mut().reset(Instant::now() + this.ping_interval);
+        Poll::Ready(Some(Ok(Bytes::from(text))))
     }
-}
-
-fn step(mut answer: Box<Answer>) -> Step {
-    Box::pin(async move {
-        let next = answer.next().await;
-        (answer, next)
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::sync::Arc;
 
     use futures::StreamExt as _;
@@ -116,7 +119,7 @@ mod tests {
         };
         let request_id = RequestId::new("r1");
         let call = Call { request_id, traceparent: None, model: String::new(), headers: Vec::new() };
-        service.chat(request, call, Endpoint::ChatCompletions).await.expect("an answer")
+        service.chat(request, call, Endpoint::ChatCompletions, NonZeroU32::MIN).await.expect("an answer")
     }
 
     #[tokio::test(start_paused = true)]
@@ -129,9 +132,10 @@ mod tests {
             fingerprint: String::new(),
             include_usage: false,
             has_logprobs: false,
+            choices: 1,
         };
         let started = Instant::now();
-        let mut events = EventStream::new(answer(script).await, writer, limits::PING_INTERVAL);
+        let mut events = EventStream::new(answer(script).await, writer, limits::PING_INTERVAL, None);
         let mut heard = Vec::new();
         while let Some(Ok(bytes)) = events.next().await {
             let is_ping = bytes.starts_with(b": ping");

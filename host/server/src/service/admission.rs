@@ -62,6 +62,12 @@ impl Admission {
         admitted
     }
 
+    /// Takes up to `count` slots more that are free and that nobody waits for.
+    pub(super) fn more(&self, count: usize) -> impl Iterator<Item = Permit> {
+        let free = std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok());
+        free.take(count).map(|slot| self.permit(slot))
+    }
+
     /// A place in the line, for whoever waits for something else than a slot.
     pub(super) fn line(&self) -> Result<Place, ChatError> {
         Place::take(&self.line, self.queue_max)

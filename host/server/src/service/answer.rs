@@ -1,89 +1,97 @@
-//! An answer under way: what the engine completes, as the plugins let it through.
+//! What a request is answered with: one choice or several, side by side where slots are free.
 
-use std::collections::VecDeque;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use inference::{
-    Annotations, Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, RequestId, Timings,
-    TokenLogprobs, Usage,
-};
+use futures::stream::{FuturesUnordered, Stream, StreamExt as _};
+use inference::{Annotations, Delta, Finish, RequestId, Timings, TokenLogprobs, Usage};
 use tokio::sync::watch;
 
 use super::ChatError;
 use super::admission::Permit;
+use super::choice::{Choice, Step, Stepped};
+use super::pass::{Begun, Pass};
 use super::record::Record;
 
-/// An answer under way. It owns all that the request holds: the generation, the plugins' run, the slot and the
-/// account. Dropping it gives them back, at any point; that is how a client that leaves cancels its request.
+/// An answer under way: a stream of events that ends after the last choice's [`AnswerEvent::Finished`], or after an error.
+///
+/// It owns all that the request holds: the generations, the plugins' runs, the slots and the account. Dropping it gives
+/// them back, at any point; that is how a client that leaves cancels its request.
 pub struct Answer {
     id: RequestId,
     model: String,
     fingerprint: String,
-    /// Deltas that the plugins released and nobody took yet.
-    released: VecDeque<(Delta, Vec<TokenLogprobs>)>,
-    /// Of tokens whose text the plugins have not released yet.
-    logprobs: Vec<TokenLogprobs>,
-    phase: Phase,
-    run: Box<dyn PipelineRun>,
-    has_tool_calls: bool,
+    /// One for each slot that the request holds and still needs.
+    lanes: FuturesUnordered<Pin<Box<dyn Future<Output = Stepped> + Send>>>,
+    permits: Vec<Permit>,
+    waiting: Option<Waiting>,
     cancelled: watch::Receiver<bool>,
     record: Record,
-    _permit: Permit,
 }
 
-enum Phase {
-    Running(Generation),
-    Ended(Finished),
-    Over,
+/// Choices that no slot was free for yet.
+struct Waiting {
+    indexes: Range<u32>,
+    pass: Arc<Pass>,
 }
 
-/// What happens in an answer, in order.
+/// What happens in an answer. The events of a choice come in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerEvent {
-    /// More of the answer, and the log probabilities of its tokens where the request wants them.
-    Delta(Delta, Vec<TokenLogprobs>),
-    /// The answer is whole. Nothing follows.
+    /// More of a choice.
+    Delta {
+        /// Which one, from 0.
+        choice: u32,
+        /// What it goes on with.
+        delta: Delta,
+        /// The log probabilities of its tokens where the request wants them.
+        logprobs: Vec<TokenLogprobs>,
+    },
+    /// A choice is whole. Nothing follows of it.
     Finished(Finished),
 }
 
-/// How an answer ended.
+/// How a choice ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
+    /// Which one, from 0.
+    pub choice: u32,
     /// Why.
     pub finish: Finish,
-    /// Tokens in and out.
-    pub usage: Usage,
     /// Where the engine's time went; `None` where a plugin ended the answer before the engine could say.
     pub timings: Option<Timings>,
     /// What the plugins noted.
     pub annotations: Annotations,
+    /// With the last choice: what all of them cost together. The prompt, which they share, counts once.
+    pub usage: Option<Usage>,
 }
 
 pub(super) struct Parts {
     pub(super) id: RequestId,
     pub(super) model: String,
     pub(super) fingerprint: String,
-    pub(super) generation: Generation,
-    pub(super) run: Box<dyn PipelineRun>,
+    pub(super) first: Begun,
+    pub(super) permits: Vec<Permit>,
+    /// How many choices there will be, and what the others begin with.
+    pub(super) others: Option<(u32, Arc<Pass>)>,
     pub(super) cancelled: watch::Receiver<bool>,
     pub(super) record: Record,
-    pub(super) permit: Permit,
 }
 
 impl Answer {
     pub(super) fn new(parts: Parts) -> Self {
-        Self {
-            id: parts.id,
-            model: parts.model,
-            fingerprint: parts.fingerprint,
-            released: VecDeque::new(),
-            logprobs: Vec::new(),
-            phase: Phase::Running(parts.generation),
-            run: parts.run,
-            has_tool_calls: false,
-            cancelled: parts.cancelled,
-            record: parts.record,
-            _permit: parts.permit,
+        let Parts { id, model, fingerprint, first, permits, others, cancelled, record } = parts;
+        let first = Choice::new(0, first, Arc::clone(record.tally()), cancelled.clone());
+        let waiting = others.map(|(count, pass)| Waiting { indexes: 1..count, pass });
+        let mut this =
+            Self { id, model, fingerprint, lanes: FuturesUnordered::new(), permits, waiting, cancelled, record };
+        this.lanes.push(Box::pin(first.step()));
+        for _ in 1..this.permits.len() {
+            this.begin_another();
         }
+        this
     }
 
     /// Names the request.
@@ -104,110 +112,68 @@ impl Answer {
         &self.fingerprint
     }
 
-    /// The next event; `None` after [`AnswerEvent::Finished`] or an error.
-    ///
-    /// Not cancel safe: a future dropped half way may take a piece of the answer with it. Keep polling it, or drop the
-    /// answer too.
+    /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<AnswerEvent, ChatError>> {
-        loop {
-            if let Some((delta, logprobs)) = self.released.pop_front() {
-                return Some(Ok(AnswerEvent::Delta(delta, logprobs)));
-            }
-            let event = match &mut self.phase {
-                Phase::Over => return None,
-                Phase::Ended(_) => return self.take_end(),
-                Phase::Running(generation) => tokio::select! {
-                    biased;
-                    () = told_to_stop(&mut self.cancelled) => Err(ChatError::Draining),
-                    event = generation.next() => Ok(event),
-                },
-            };
-            let advanced = match event {
-                Ok(event) => self.advance(event).await,
-                Err(error) => Err(self.break_off(error).await),
-            };
-            if let Err(error) = advanced {
-                // What was released but not taken yet stays unsent: after an error nothing is half right.
-                self.released.clear();
-                self.phase = Phase::Over;
-                self.record.failed(&error);
-                return Some(Err(error));
-            }
+        futures::StreamExt::next(self).await
+    }
+
+    /// Lets the next choice have a slot that the request holds; where there is none, gives the slot back.
+    fn begin_another(&mut self) {
+        let Some(mut waiting) = self.waiting.take() else {
+            self.permits.pop();
+            return;
+        };
+        let index = waiting.indexes.next();
+        let pass = Arc::clone(&waiting.pass);
+        // Before the last one begins: it is the one that may take the request instead of a copy.
+        if waiting.indexes.is_empty() {
+            drop(waiting);
+        } else {
+            self.waiting = Some(waiting);
+        }
+        if let Some(index) = index {
+            let (tally, cancelled) = (Arc::clone(self.record.tally()), self.cancelled.clone());
+            self.lanes.push(Box::pin(Choice::begin(pass, index, tally, cancelled)));
         }
     }
 
-    async fn advance(&mut self, event: GenerationEvent) -> Result<(), ChatError> {
-        match event {
-            GenerationEvent::Piece { text, completion_tokens, logprobs } => {
-                self.record.piece(completion_tokens);
-                self.logprobs.extend(logprobs);
-                let output = self.run.push(text, false).await?;
-                if let Some(finish) = self.release(output) {
-                    // The generation goes first: the slot's work ends now, whatever the plugins still note.
-                    self.phase = Phase::Over;
-                    self.end(finish, None).await?;
+    fn account(&mut self, stepped: Stepped) -> Result<AnswerEvent, ChatError> {
+        match stepped {
+            Ok(Step::On(event, choice)) => {
+                self.lanes.push(Box::pin(choice.step()));
+                Ok(event)
+            }
+            Ok(Step::Ended(mut finished)) => {
+                self.begin_another();
+                if self.lanes.is_empty() {
+                    finished.usage = Some(self.record.tally().usage());
+                    self.record.finished(finished.finish, finished.timings, &finished.annotations);
                 }
-                Ok(())
+                Ok(AnswerEvent::Finished(finished))
             }
-            GenerationEvent::Finished(Completion { finish, usage, timings }) => {
-                self.phase = Phase::Over;
-                self.record.usage = usage;
-                let output = self.run.push(String::new(), true).await?;
-                let finish = self.release(output).unwrap_or(finish);
-                self.end(finish, Some(timings)).await
+            Err(error) => {
+                // What the others have is not sent: after an error nothing is half right.
+                self.lanes.clear();
+                self.waiting = None;
+                self.permits.clear();
+                self.record.failed(&error);
+                Err(error)
             }
-            GenerationEvent::Failed(fault) => Err(self.break_off(fault).await),
         }
     }
+}
 
-    /// Keeps what a push released, and says whether a plugin ends the answer.
-    fn release(&mut self, output: Output) -> Option<Finish> {
-        self.has_tool_calls |= output.deltas.iter().any(|delta| matches!(delta, Delta::ToolCallStart { .. }));
-        for delta in output.deltas {
-            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens.
-            let logprobs =
-                if matches!(delta, Delta::Content(_)) { std::mem::take(&mut self.logprobs) } else { Vec::new() };
-            self.released.push_back((delta, logprobs));
-        }
-        output.stop
-    }
+impl Stream for Answer {
+    type Item = Result<AnswerEvent, ChatError>;
 
-    async fn end(&mut self, finish: Finish, timings: Option<Timings>) -> Result<(), ChatError> {
-        // The engine cannot know that what it completed were calls.
-        let finish = if finish == Finish::Stop && self.has_tool_calls { Finish::ToolCalls } else { finish };
-        let usage = self.record.usage;
-        let annotations = self.run.finish(finish, usage).await?;
-        self.phase = Phase::Ended(Finished { finish, usage, timings, annotations });
-        Ok(())
-    }
-
-    /// Tells the plugins that the answer broke off. What they reply changes nothing any more.
-    async fn break_off(&mut self, error: impl Into<ChatError>) -> ChatError {
-        self.phase = Phase::Over;
-        let _ignored = self.run.finish(Finish::Failed, self.record.usage).await;
-        error.into()
-    }
-
-    fn take_end(&mut self) -> Option<Result<AnswerEvent, ChatError>> {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Ended(finished) => {
-                self.record.finished(finished.finish, finished.timings, &finished.annotations);
-                Some(Ok(AnswerEvent::Finished(finished)))
-            }
-            Phase::Running(_) | Phase::Over => None,
-        }
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let stepped = ready!(self.lanes.poll_next_unpin(cx));
+        Poll::Ready(stepped.map(|stepped| self.account(stepped)))
     }
 }
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer").field("id", &self.id).field("model", &self.model).finish_non_exhaustive()
-    }
-}
-
-pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
-    if cancelled.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
-        // The service is gone, and with it everybody who could say so.
-        std::future::pending::<()>().await;
     }
 }

@@ -9,7 +9,7 @@ use inference::{Annotations, EncodingEngine, EncodingRequest, EncodingTask, Fini
 use telemetry::Endpoint;
 
 use super::admission::Permit;
-use super::answer::told_to_stop;
+use super::choice::told_to_stop;
 use super::record::Record;
 use super::{ChatError, Service};
 use crate::limits;
@@ -108,7 +108,7 @@ impl Service {
             record.admitted(waited);
             let inputs = tokenize(Arc::clone(&engine), bytes, tokens).await?;
             let prompt_tokens = inputs.iter().map(|input| u32::try_from(input.len()).unwrap_or(u32::MAX));
-            record.usage.prompt_tokens = prompt_tokens.fold(0, u32::saturating_add);
+            record.tally().prompt(prompt_tokens.fold(0, u32::saturating_add));
             let encoding = engine.submit(EncodingRequest { id, inputs })?;
             let mut cancelled = self.cancelled.subscribe();
             let encoded = tokio::select! {
@@ -124,7 +124,7 @@ impl Service {
                 Ok(Outputs {
                     model: engine.card().id.clone(),
                     outputs: encoded.outputs,
-                    prompt_tokens: record.usage.prompt_tokens,
+                    prompt_tokens: record.tally().prompt_tokens(),
                     _permit: permit,
                 })
             }

@@ -3,22 +3,21 @@
 
 mod admission;
 mod answer;
+mod choice;
 mod encode;
 mod error;
 mod grammar;
 mod loaded;
+mod pass;
 mod record;
 mod warm;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use inference::{
-    Call, ChatRequest, EncodingEngine, Engine, GenerationRequest, ModelCard, Pipeline, Prepared, Prompt, Sampling,
-    Segment, SubmitError, Token, Vocabulary,
-};
+use inference::{Call, ChatRequest, EncodingEngine, Engine, ModelCard, Pipeline, Sampling};
 use telemetry::{Endpoint, Metrics};
 use tokio::sync::{Notify, watch};
 
@@ -27,9 +26,10 @@ pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
 pub use loaded::Capability;
 
-use admission::Admission;
+use admission::{Admission, Permit};
 use grammar::Grammars;
 use loaded::Loaded;
+use pass::{Begun, Pass};
 use record::Record;
 
 use crate::limits;
@@ -99,7 +99,7 @@ pub struct Service {
     defaults: Defaults,
     metrics: Metrics,
     admission: Admission,
-    grammars: Grammars,
+    grammars: Arc<Grammars>,
     model_id: Option<String>,
     state: watch::Sender<State>,
     /// Whether requests for a model that is not there wait for it, rather than being sent away.
@@ -125,7 +125,7 @@ impl Service {
         Self {
             defaults,
             admission: Admission::new(max_concurrency, queue_max, queue_wait_max, metrics.inference.clone()),
-            grammars: Grammars::default(),
+            grammars: Arc::default(),
             metrics,
             model_id,
             state: watch::Sender::new(State::Loading("starting".to_owned())),
@@ -136,27 +136,30 @@ impl Service {
         }
     }
 
-    /// Answers one chat. The future may be dropped at any point; so may the answer.
+    /// Answers one chat with `choices` answers. The future may be dropped at any point; so may the answer.
     ///
-    /// The model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
-    pub async fn chat(&self, request: ChatRequest, call: Call, endpoint: Endpoint) -> Result<Answer, ChatError> {
+    /// The choices run side by side in slots that nobody waits for, and one after the other where there are fewer. The
+    /// model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
+    pub async fn chat(
+        &self,
+        request: ChatRequest,
+        call: Call,
+        endpoint: Endpoint,
+        choices: NonZeroU32,
+    ) -> Result<Answer, ChatError> {
         let (loaded, fingerprint) = self.loaded(&request.model).await?;
         let serving = loaded.chat()?;
-        let card = serving.engine.card();
+        let model = serving.engine.card().id.clone();
         let inference = self.metrics.inference.clone();
-        let mut record = Record::new(inference, call.request_id.clone(), &card.id, request.streaming, endpoint);
-        let begun = self.begin(request, call, &serving, &mut record).await;
-        match begun {
-            Ok((generation, run, permit)) => Ok(Answer::new(answer::Parts {
-                id: record.id().clone(),
-                model: card.id.clone(),
-                fingerprint,
-                generation,
-                run,
-                cancelled: self.cancelled.subscribe(),
-                record,
-                permit,
-            })),
+        let mut record = Record::new(inference, call.request_id.clone(), &model, request.streaming, endpoint);
+        let id = call.request_id.clone();
+        let (grammars, max_tokens_default) = (Arc::clone(&self.grammars), self.defaults.max_tokens);
+        let pass = Arc::new(Pass { serving, grammars, max_tokens_default, request, call });
+        match self.begin(pass, choices.get(), &mut record).await {
+            Ok((first, permits, others)) => {
+                let cancelled = self.cancelled.subscribe();
+                Ok(Answer::new(answer::Parts { id, model, fingerprint, first, permits, others, cancelled, record }))
+            }
             Err(error) => {
                 record.failed(&error);
                 Err(error)
@@ -164,51 +167,20 @@ impl Service {
         }
     }
 
+    /// Begins the first choice, so that what is wrong with the request is known before anything is sent.
     async fn begin(
         &self,
-        request: ChatRequest,
-        call: Call,
-        serving: &Serving,
+        pass: Arc<Pass>,
+        choices: u32,
         record: &mut Record,
-    ) -> Result<(inference::Generation, Box<dyn inference::PipelineRun>, admission::Permit), ChatError> {
+    ) -> Result<(Begun, Vec<Permit>, Option<(u32, Arc<Pass>)>), ChatError> {
         // The slot comes before the plugins: what waits in line costs neither guest memory nor CPU.
         let (permit, waited) = self.admission.enter().await?;
         record.admitted(waited);
-
-        let card = serving.engine.card();
-        let id = call.request_id.clone();
-        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), ..call });
-        let Prepared { request, prompt } = run.prepare(request).await?;
-        // Here, where the policies have had their say: they may take such a wish away.
-        check_tokens(&request, serving.engine.vocabulary().size())?;
-        if request.logprobs.is_some()
-            && let Some((plugin, stage)) = serving.pipeline.changes_text()
-        {
-            return Err(ChatError::LogprobsWithheld { plugin: plugin.to_owned(), stage });
-        }
-
-        let (tokens, prompt) = tokenize(prompt, Arc::clone(serving.engine.vocabulary())).await?;
-        let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        record.usage.prompt_tokens = prompt_tokens;
-        let room = card.context_length.saturating_sub(prompt_tokens);
-        if room == 0 {
-            return Err(SubmitError::PromptTooLong { prompt_tokens, context_length: card.context_length }.into());
-        }
-
-        let grammar = self.grammars.compile(serving.engine.vocabulary(), request.format, prompt.format).await?;
-        let generation = serving.engine.submit(GenerationRequest {
-            id,
-            prompt: tokens,
-            sampling: request.sampling,
-            // More than fits is no error: the answer then ends with `length`, as it would have anyway.
-            max_tokens: request.max_tokens.or(self.defaults.max_tokens).unwrap_or(room).clamp(1, room),
-            stop: request.stop.into_iter().chain(prompt.stop).collect(),
-            stop_tokens: request.stop_tokens,
-            grammar,
-            logprobs: request.logprobs,
-            ignore_end: request.ignore_end,
-        })?;
-        Ok((generation, run, permit))
+        let others = (choices > 1).then(|| (choices, Arc::clone(&pass)));
+        let first = Pass::begin(pass, 0, record.tally()).await?;
+        let more = self.admission.more(choices as usize - 1);
+        Ok((first, std::iter::once(permit).chain(more).collect(), others))
     }
 
     /// The model is to be loaded when it is [`wanted`](Self::wanted); requests wait for it as long as they may wait for a
@@ -379,39 +351,6 @@ impl std::fmt::Debug for Service {
             .field("readiness", &self.readiness())
             .field("active", &self.active())
             .finish_non_exhaustive()
-    }
-}
-
-/// Tokens that a request names have to be tokens of this model.
-fn check_tokens(request: &ChatRequest, vocabulary_size: u32) -> Result<(), ChatError> {
-    let is_unknown = |token: &Token| token.0 >= vocabulary_size;
-    let bias = request.sampling.logit_bias.iter().map(|&(token, _)| token).find(is_unknown);
-    let stop = request.stop_tokens.iter().copied().position(|token| is_unknown(&token));
-    let member = match (bias, stop) {
-        (Some(token), _) => Some((format!("logit_bias.{}", token.0), token)),
-        (None, Some(place)) => Some((format!("stop_token_ids[{place}]"), request.stop_tokens[place])),
-        (None, None) => None,
-    };
-    match member {
-        Some((member, token)) => Err(ChatError::UnknownToken { member, token: token.0, vocabulary_size }),
-        None => Ok(()),
-    }
-}
-
-/// The prompt's tokens. A long prompt is tokenized off the async threads, where nobody's stream waits for it.
-async fn tokenize(prompt: Prompt, vocabulary: Arc<dyn Vocabulary>) -> Result<(Vec<Token>, Prompt), ChatError> {
-    let bytes: usize = prompt.segments.iter().map(segment_bytes).sum();
-    let work = move || (prompt.tokenize(&*vocabulary), prompt);
-    if bytes <= limits::TOKENIZE_INLINE_BYTES_MAX {
-        return Ok(work());
-    }
-    tokio::task::spawn_blocking(work).await.map_err(|_| ChatError::Internal { attempted: "tokenize the prompt" })
-}
-
-fn segment_bytes(segment: &Segment) -> usize {
-    match segment {
-        Segment::Template(text) | Segment::Content(text) => text.len(),
-        Segment::Tokens(_) => 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The one account of a request: metrics and a log line, written when it ends, whichever way.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use inference::{Annotations, Blame, Finish, RequestId, Timings, Usage};
@@ -15,11 +17,61 @@ pub(super) struct Record {
     metrics: InferenceMetrics,
     id: RequestId,
     labels: RequestLabels,
-    started: Instant,
     waited: Duration,
-    first_piece: Option<Duration>,
-    pub(super) usage: Usage,
+    tally: Arc<Tally>,
     end: Option<End>,
+}
+
+/// What a request has cost so far. Its choices add to it while they run.
+pub(super) struct Tally {
+    started: Instant,
+    first_piece: OnceLock<Duration>,
+    prompt_tokens: AtomicU32,
+    /// `u32::MAX` until the engine has said.
+    cached_tokens: AtomicU32,
+    completion_tokens: AtomicU32,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            first_piece: OnceLock::new(),
+            prompt_tokens: AtomicU32::new(0),
+            cached_tokens: AtomicU32::new(u32::MAX),
+            completion_tokens: AtomicU32::new(0),
+        }
+    }
+
+    /// The prompt has so many tokens.
+    pub(super) fn prompt(&self, tokens: u32) {
+        self.prompt_tokens.store(tokens, Relaxed);
+    }
+
+    pub(super) fn prompt_tokens(&self) -> u32 {
+        self.prompt_tokens.load(Relaxed)
+    }
+
+    /// A choice has a piece more, of so many tokens.
+    pub(super) fn piece(&self, tokens: u32) {
+        self.first_piece.get_or_init(|| self.started.elapsed());
+        self.completion_tokens.fetch_add(tokens, Relaxed);
+    }
+
+    /// The engine is done with a choice, after so many tokens more. The choice that found the least of the prompt says what
+    /// the request was spared: the others found what that one had computed.
+    pub(super) fn finished(&self, tokens: u32, cached_tokens: u32) {
+        self.completion_tokens.fetch_add(tokens, Relaxed);
+        self.cached_tokens.fetch_min(cached_tokens, Relaxed);
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens(),
+            completion_tokens: self.completion_tokens.load(Relaxed),
+            cached_tokens: Some(self.cached_tokens.load(Relaxed)).filter(|&tokens| tokens != u32::MAX).unwrap_or(0),
+        }
+    }
 }
 
 enum End {
@@ -39,16 +91,10 @@ impl Record {
             metrics,
             id,
             labels: RequestLabels { model: model.to_owned(), is_streamed, endpoint },
-            started: Instant::now(),
             waited: Duration::ZERO,
-            first_piece: None,
-            usage: Usage::default(),
+            tally: Arc::new(Tally::new()),
             end: None,
         }
-    }
-
-    pub(super) fn id(&self) -> &RequestId {
-        &self.id
     }
 
     pub(super) fn admitted(&mut self, waited: Duration) {
@@ -56,9 +102,8 @@ impl Record {
         self.metrics.queue_wait(&self.labels.model, waited);
     }
 
-    pub(super) fn piece(&mut self, completion_tokens: u32) {
-        self.first_piece.get_or_insert_with(|| self.started.elapsed());
-        self.usage.completion_tokens = completion_tokens;
+    pub(super) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     pub(super) fn finished(&mut self, finish: Finish, timings: Option<Timings>, annotations: &Annotations) {
@@ -79,17 +124,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let elapsed = self.started.elapsed();
-        let Usage { prompt_tokens, completion_tokens, cached_tokens } = self.usage;
+        let elapsed = self.tally.started.elapsed();
+        let first_token = self.tally.first_piece.get().copied();
+        let Usage { prompt_tokens, completion_tokens, cached_tokens } = self.tally.usage();
         self.metrics.record(
             &self.labels,
-            &InferenceEnd {
-                elapsed,
-                first_token: self.first_piece,
-                prompt_tokens,
-                completion_tokens,
-                blame: self.blame(),
-            },
+            &InferenceEnd { elapsed, first_token, prompt_tokens, completion_tokens, blame: self.blame() },
         );
 
         // One event per request, for every outcome: what was asked for and answered never is in it.
@@ -106,7 +146,7 @@ impl Drop for Record {
                     cached_tokens,
                     duration_ms = milliseconds(elapsed),
                     queue_ms = milliseconds(self.waited),
-                    first_token_ms = self.first_piece.map(milliseconds),
+                    first_token_ms = first_token.map(milliseconds),
                     $($extra)*
                 )
             };

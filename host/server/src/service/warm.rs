@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use inference::{Call, ChatRequest, GenerationEvent, GenerationRequest, Message, RequestId, Role, Token};
 
-use super::{ChatError, Serving, tokenize};
+use super::pass::tokenize;
+use super::{ChatError, Serving};
 
 /// What a user might say, twice: what two prompts with the same system text have in common is what every prompt with it
 /// begins with, whatever the chat template puts around the text.

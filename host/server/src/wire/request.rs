@@ -3,6 +3,8 @@
 //! Every member of OpenAI's request is decided here, by name: taken, accepted because ignoring it cannot change the
 //! answer, or refused. What is not listed is refused as unknown. Nothing is ignored silently.
 
+use std::num::NonZeroU32;
+
 use inference::{ChatRequest, Message};
 
 use super::Refusal;
@@ -16,6 +18,8 @@ use crate::service::Defaults;
 /// How the client wants its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChatOptions {
+    /// `n`: how many answers.
+    pub(crate) choices: NonZeroU32,
     /// `stream_options.include_usage`.
     pub(crate) include_usage: bool,
 }
@@ -37,6 +41,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
     let mut stream_options: Option<(Member<'_>, bool)> = None;
     let mut format = FormatMembers::default();
     let mut template_arguments = "{}".to_owned();
+    let mut choices = NonZeroU32::MIN;
 
     for (name, value) in body.object()? {
         match name.as_str() {
@@ -62,6 +67,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
                 let count = value.count(0..=limits::TOP_LOGPROBS_MAX)?;
                 top_logprobs = Some((value, count));
             }
+            "n" => choices = NonZeroU32::new(value.count(1..=limits::N_MAX)?).unwrap_or(NonZeroU32::MIN),
             "chat_template_kwargs" => template_arguments = parse_template_arguments(&value)?,
             _ if sampling.take(&name, &value)? => {}
             _ if format.take(&name, &value)? => {}
@@ -95,7 +101,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         format: format.finish(),
         template_arguments,
     };
-    Ok((request, ChatOptions { include_usage }))
+    Ok((request, ChatOptions { choices, include_usage }))
 }
 
 /// Members that change nothing here: accepted where they ask for what happens anyway, refused where they do not.
@@ -107,8 +113,7 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
         // Nothing is stored for later retrieval, and there is one tier.
         "store" => !value.flag()?,
         "service_tier" => matches!(value.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str(), "auto" | "default"),
-        // One answer, in text.
-        "n" => value.integer(1..=u64::MAX)? == 1,
+        // In text.
         "modalities" => value.json().split_whitespace().collect::<String>() == r#"["text"]"#,
         // No tools are offered, so none is called, whichever way.
         "tools" | "functions" => value.is_empty(),
@@ -128,7 +133,6 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
 
 fn remedy(name: &str) -> &'static str {
     match name {
-        "n" => "is not supported above 1; send the request as often as you need answers",
         "store" => "is not supported: nothing is stored; leave it out or send false",
         "service_tier" => "is not supported; leave it out or send `auto`",
         "modalities" => "is not supported beyond [\"text\"]",

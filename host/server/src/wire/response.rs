@@ -16,16 +16,21 @@ pub(crate) struct ChunkWriter {
     pub(crate) include_usage: bool,
     /// The client asked for log probabilities.
     pub(crate) has_logprobs: bool,
+    /// How many choices the answer has.
+    pub(crate) choices: u32,
 }
 
 impl ChunkWriter {
-    /// The first chunk: who speaks.
-    pub(crate) fn role(&self) -> String {
-        let delta = ChunkDelta { role: Some("assistant"), content: Some(""), ..ChunkDelta::default() };
-        self.choice(delta, None, None, None)
+    /// The first chunks: who speaks.
+    pub(crate) fn roles(&self) -> String {
+        let role = |index| {
+            let delta = ChunkDelta { role: Some("assistant"), content: Some(""), ..ChunkDelta::default() };
+            self.choice(ChunkChoice { index, delta, logprobs: None, finish_reason: None }, None)
+        };
+        (0..self.choices).map(role).collect()
     }
 
-    pub(crate) fn delta(&self, delta: &Delta, logprobs: Vec<TokenLogprobs>) -> String {
+    pub(crate) fn delta(&self, index: u32, delta: &Delta, logprobs: Vec<TokenLogprobs>) -> String {
         let delta = match delta {
             Delta::Content(text) => ChunkDelta { content: Some(text), ..ChunkDelta::default() },
             Delta::Reasoning(text) => ChunkDelta { reasoning_content: Some(text), ..ChunkDelta::default() },
@@ -49,28 +54,29 @@ impl ChunkWriter {
             },
         };
         let logprobs = (self.has_logprobs && !logprobs.is_empty()).then(|| Logprobs::new(logprobs));
-        self.choice(delta, logprobs, None, None)
+        self.choice(ChunkChoice { index, delta, logprobs, finish_reason: None }, None)
     }
 
-    /// The last chunk of the choice, and the usage where the client asked for it.
+    /// The last chunk of a choice and, behind the last of them, the usage where the client asked for it.
     pub(crate) fn finish(&self, finished: &Finished) -> String {
-        let notes = Notes::of(finished);
-        let mut text = self.choice(ChunkDelta::default(), None, Some(finish_reason(finished.finish)), notes);
-        if self.include_usage {
-            text.push_str(&self.chunk(&[], ChunkUsage::Counted(finished.usage.into()), None));
+        let choice = ChunkChoice {
+            index: finished.choice,
+            delta: ChunkDelta::default(),
+            logprobs: None,
+            finish_reason: Some(finish_reason(finished.finish)),
+        };
+        let mut text = self.choice(choice, self.notes([finished]));
+        if let Some(usage) = finished.usage
+            && self.include_usage
+        {
+            text.push_str(&self.chunk(&[], ChunkUsage::Counted(usage.into()), None));
         }
         text
     }
 
-    fn choice(
-        &self,
-        delta: ChunkDelta<'_>,
-        logprobs: Option<Logprobs>,
-        finish_reason: Option<&'static str>,
-        notes: Option<Notes>,
-    ) -> String {
+    fn choice(&self, choice: ChunkChoice<'_>, notes: Option<Notes>) -> String {
         let usage = if self.include_usage { ChunkUsage::Later } else { ChunkUsage::Unwanted };
-        self.chunk(&[ChunkChoice { index: 0, delta, logprobs, finish_reason }], usage, notes)
+        self.chunk(&[choice], usage, notes)
     }
 
     fn chunk(&self, choices: &[ChunkChoice<'_>], usage: ChunkUsage, notes: Option<Notes>) -> String {
@@ -87,32 +93,51 @@ impl ChunkWriter {
         event(&serde_json::to_string(&chunk).expect("strings and numbers serialise"))
     }
 
-    /// The whole answer in one object.
-    pub(crate) fn whole(&self, collected: Collected, finished: &Finished) -> String {
-        let Collected { content, reasoning, calls, logprobs } = collected;
+    /// The whole answer in one object: what each choice came to and how it ended, by index.
+    pub(crate) fn whole(&self, choices: Vec<(Collected, Finished)>, usage: Usage) -> String {
+        let notes = self.notes(choices.iter().map(|(_, finished)| finished));
         let whole = Whole {
             id: &self.id,
             object: "chat.completion",
             created: self.created,
             model: &self.model,
             system_fingerprint: &self.fingerprint,
-            choices: [WholeChoice {
-                index: 0,
-                message: WholeMessage {
-                    role: "assistant",
-                    // As with OpenAI: an answer that is only calls has no content.
-                    content: (!content.is_empty() || calls.is_empty()).then_some(content),
-                    refusal: None,
-                    reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
-                    tool_calls: (!calls.is_empty()).then_some(calls),
-                },
-                logprobs: self.has_logprobs.then(|| Logprobs::new(logprobs)),
-                finish_reason: finish_reason(finished.finish),
-            }],
-            usage: finished.usage.into(),
-            outrigger: Notes::of(finished),
+            choices: choices.into_iter().map(|(collected, finished)| self.whole_choice(collected, &finished)).collect(),
+            usage: usage.into(),
+            outrigger: notes,
         };
         serde_json::to_string(&whole).expect("strings and numbers serialise")
+    }
+
+    fn whole_choice(&self, collected: Collected, finished: &Finished) -> WholeChoice {
+        let Collected { content, reasoning, calls, logprobs } = collected;
+        WholeChoice {
+            index: finished.choice,
+            message: WholeMessage {
+                role: "assistant",
+                // As with OpenAI: an answer that is only calls has no content.
+                content: (!content.is_empty() || calls.is_empty()).then_some(content),
+                refusal: None,
+                reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
+                tool_calls: (!calls.is_empty()).then_some(calls),
+            },
+            logprobs: self.has_logprobs.then(|| Logprobs::new(logprobs)),
+            finish_reason: finish_reason(finished.finish),
+        }
+    }
+
+    fn notes<'a>(&self, finished: impl IntoIterator<Item = &'a Finished>) -> Option<Notes> {
+        let is_one_of_several = self.choices > 1;
+        let annotations: Vec<Note> = finished
+            .into_iter()
+            .flat_map(|finished| finished.annotations.iter().map(move |note| (finished.choice, note)))
+            .map(|(choice, (name, value))| Note {
+                name: name.clone(),
+                value: value.clone(),
+                choice: is_one_of_several.then_some(choice),
+            })
+            .collect();
+        (!annotations.is_empty()).then_some(Notes { annotations })
     }
 }
 
@@ -234,7 +259,7 @@ struct Whole<'a> {
     created: u64,
     model: &'a str,
     system_fingerprint: &'a str,
-    choices: [WholeChoice; 1],
+    choices: Vec<WholeChoice>,
     usage: UsageMembers,
     #[serde(skip_serializing_if = "Option::is_none")]
     outrigger: Option<Notes>,
@@ -308,14 +333,9 @@ struct Notes {
 struct Note {
     name: String,
     value: String,
-}
-
-impl Notes {
-    fn of(finished: &Finished) -> Option<Self> {
-        let note = |(name, value): &(String, String)| Note { name: name.clone(), value: value.clone() };
-        let annotations: Vec<Note> = finished.annotations.iter().map(note).collect();
-        (!annotations.is_empty()).then_some(Self { annotations })
-    }
+    /// On which choice, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choice: Option<u32>,
 }
 
 /// `GET /v1/models`.

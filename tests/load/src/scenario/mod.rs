@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod decode;
+mod extraction;
 mod gap;
 mod leave;
 mod neighbours;
@@ -47,6 +48,8 @@ pub(crate) enum Scenario {
     Prefix,
     /// Tokens per second under a JSON schema
     Structured,
+    /// Tokens per second of an answer that quotes its prompt
+    Extraction,
     /// Start to ready, and memory
     Start,
 }
@@ -66,6 +69,7 @@ impl Scenario {
             Self::Neighbours => neighbours::run(bench).await,
             Self::Prefix => prefix::run(bench).await,
             Self::Structured => structured::run(bench).await,
+            Self::Extraction => extraction::run(bench).await,
             Self::Start => start::run(bench).await,
         }
     }

@@ -76,6 +76,15 @@ fn what_is_absent_or_null_takes_the_default() {
 }
 
 #[test]
+fn as_many_answers_as_are_asked_for() {
+    for (members, choices) in [(r#""seed":1"#, 1), (r#""n":1"#, 1), (r#""n":16"#, 16)] {
+        let (_, options) = parse_chat(with(members).as_bytes(), &Defaults::default()).expect("accepted");
+        assert_eq!(options.choices.get(), choices, "{members}");
+    }
+    assert_eq!(refused(&with(r#""n":17"#)).message, "`n` must be an integer from 1 to 16, it is 17");
+}
+
+#[test]
 fn messages_in_every_role() {
     let request = accepted(
         r#"{"model":"m","messages":[
@@ -124,7 +133,6 @@ fn members_that_would_change_it_are_refused_by_name() {
         (r#""functions":[{"name":"f"}]"#, "functions"),
         (r#""function_call":{"name":"f"}"#, "function_call"),
         (r#""guided_json":{}"#, "guided_json"),
-        (r#""n":2"#, "n"),
         (r#""store":true"#, "store"),
         (r#""service_tier":"priority""#, "service_tier"),
         (r#""modalities":["text","audio"]"#, "modalities"),
@@ -162,6 +170,8 @@ fn numbers_have_bounds() {
         ("max_completion_tokens", "-1", "4294967296"),
         ("seed", "-1", "18446744073709551616"),
         ("n", "0", "1.5"),
+        ("n", "-1", "17"),
+        ("n", "1000000", "1e6"),
     ] {
         check_refused(&format!(r#""{name}":{low}"#), "invalid_value", name);
         check_refused(&format!(r#""{name}":{high}"#), "invalid_value", name);

@@ -1,0 +1,152 @@
+//! One answer of a request on its way: what the engine completes, as the plugins let it through.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use inference::{Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, TokenLogprobs, Usage};
+use tokio::sync::watch;
+
+use super::ChatError;
+use super::answer::{AnswerEvent, Finished};
+use super::pass::{Begun, Pass};
+use super::record::Tally;
+
+/// An answer under way. It owns what the answer holds: the generation and the plugins' run.
+pub(super) struct Choice {
+    index: u32,
+    /// Deltas that the plugins released and nobody took yet.
+    released: VecDeque<(Delta, Vec<TokenLogprobs>)>,
+    /// Of tokens whose text the plugins have not released yet.
+    logprobs: Vec<TokenLogprobs>,
+    phase: Phase,
+    run: Box<dyn PipelineRun>,
+    has_tool_calls: bool,
+    usage: Usage,
+    tally: Arc<Tally>,
+    cancelled: watch::Receiver<bool>,
+}
+
+enum Phase {
+    Running(Generation),
+    Ended(Finished),
+    Over,
+}
+
+/// What a step came to.
+pub(super) enum Step {
+    /// An event, and the choice again: there is more.
+    On(AnswerEvent, Box<Choice>),
+    /// The choice is whole.
+    Ended(Finished),
+}
+
+pub(super) type Stepped = Result<Step, ChatError>;
+
+impl Choice {
+    pub(super) fn new(index: u32, begun: Begun, tally: Arc<Tally>, cancelled: watch::Receiver<bool>) -> Box<Self> {
+        Box::new(Self {
+            index,
+            released: VecDeque::new(),
+            logprobs: Vec::new(),
+            phase: Phase::Running(begun.generation),
+            run: begun.run,
+            has_tool_calls: false,
+            usage: Usage { prompt_tokens: tally.prompt_tokens(), ..Usage::default() },
+            tally,
+            cancelled,
+        })
+    }
+
+    /// Begins a choice and takes its first step.
+    pub(super) async fn begin(
+        pass: Arc<Pass>,
+        index: u32,
+        tally: Arc<Tally>,
+        cancelled: watch::Receiver<bool>,
+    ) -> Stepped {
+        let begun = Pass::begin(pass, index, &tally).await?;
+        Self::new(index, begun, tally, cancelled).step().await
+    }
+
+    /// Goes on to the next event. Owns itself, as a step must not be dropped half way while the choice lives on.
+    pub(super) async fn step(mut self: Box<Self>) -> Stepped {
+        loop {
+            if let Some((delta, logprobs)) = self.released.pop_front() {
+                return Ok(Step::On(AnswerEvent::Delta { choice: self.index, delta, logprobs }, self));
+            }
+            let event = match &mut self.phase {
+                Phase::Running(generation) => tokio::select! {
+                    biased;
+                    () = told_to_stop(&mut self.cancelled) => Err(ChatError::Draining),
+                    event = generation.next() => Ok(event),
+                },
+                Phase::Ended(finished) => return Ok(Step::Ended(finished.clone())),
+                Phase::Over => return Err(ChatError::Internal { attempted: "finish the answer" }),
+            };
+            match event {
+                Ok(event) => self.advance(event).await?,
+                Err(error) => return Err(self.break_off(error).await),
+            }
+        }
+    }
+
+    async fn advance(&mut self, event: GenerationEvent) -> Result<(), ChatError> {
+        match event {
+            GenerationEvent::Piece { text, completion_tokens, logprobs } => {
+                self.tally.piece(completion_tokens - self.usage.completion_tokens);
+                self.usage.completion_tokens = completion_tokens;
+                self.logprobs.extend(logprobs);
+                let output = self.run.push(text, false).await?;
+                if let Some(finish) = self.release(output) {
+                    // The generation goes first: the slot's work ends now, whatever the plugins still note.
+                    self.phase = Phase::Over;
+                    self.end(finish, None).await?;
+                }
+                Ok(())
+            }
+            GenerationEvent::Finished(Completion { finish, usage, timings }) => {
+                self.phase = Phase::Over;
+                self.tally.finished(usage.completion_tokens - self.usage.completion_tokens, usage.cached_tokens);
+                self.usage = usage;
+                let output = self.run.push(String::new(), true).await?;
+                let finish = self.release(output).unwrap_or(finish);
+                self.end(finish, Some(timings)).await
+            }
+            GenerationEvent::Failed(fault) => Err(self.break_off(fault).await),
+        }
+    }
+
+    /// Keeps what a push released, and says whether a plugin ends the answer.
+    fn release(&mut self, output: Output) -> Option<Finish> {
+        self.has_tool_calls |= output.deltas.iter().any(|delta| matches!(delta, Delta::ToolCallStart { .. }));
+        for delta in output.deltas {
+            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens.
+            let logprobs =
+                if matches!(delta, Delta::Content(_)) { std::mem::take(&mut self.logprobs) } else { Vec::new() };
+            self.released.push_back((delta, logprobs));
+        }
+        output.stop
+    }
+
+    async fn end(&mut self, finish: Finish, timings: Option<inference::Timings>) -> Result<(), ChatError> {
+        // The engine cannot know that what it completed were calls.
+        let finish = if finish == Finish::Stop && self.has_tool_calls { Finish::ToolCalls } else { finish };
+        let annotations = self.run.finish(finish, self.usage).await?;
+        self.phase = Phase::Ended(Finished { choice: self.index, finish, timings, annotations, usage: None });
+        Ok(())
+    }
+
+    /// Tells the plugins that the answer broke off. What they reply changes nothing any more.
+    async fn break_off(&mut self, error: impl Into<ChatError>) -> ChatError {
+        self.phase = Phase::Over;
+        let _ignored = self.run.finish(Finish::Failed, self.usage).await;
+        error.into()
+    }
+}
+
+pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
+    if cancelled.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
+        // The service is gone, and with it everybody who could say so.
+        std::future::pending::<()>().await;
+    }
+}

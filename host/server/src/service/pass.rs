@@ -1,0 +1,108 @@
+//! One pass through the plugins and into the engine: what each of a request's answers begins with.
+
+use std::sync::Arc;
+
+use inference::{
+    Call, ChatRequest, Generation, GenerationRequest, PipelineRun, Prepared, Prompt, Segment, SubmitError, Token,
+    Vocabulary,
+};
+
+use super::grammar::Grammars;
+use super::record::Tally;
+use super::{ChatError, Serving};
+use crate::limits;
+
+/// What is asked, and of whom. Every answer is a pass of its own, so that each sees the plugins as if it were alone.
+#[derive(Clone)]
+pub(super) struct Pass {
+    pub(super) serving: Serving,
+    pub(super) grammars: Arc<Grammars>,
+    pub(super) max_tokens_default: Option<u32>,
+    pub(super) request: ChatRequest,
+    pub(super) call: Call,
+}
+
+/// An answer that has begun.
+pub(super) struct Begun {
+    pub(super) generation: Generation,
+    pub(super) run: Box<dyn PipelineRun>,
+}
+
+impl Pass {
+    /// Begins the answer number `index`. Whoever begins the last one gives the request away.
+    pub(super) async fn begin(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Begun, ChatError> {
+        let Self { serving, grammars, max_tokens_default, mut request, call } = Arc::unwrap_or_clone(this);
+        let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
+        // The same seed would give the same answer again.
+        request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(index.into()));
+        let id = call.request_id.clone();
+        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), ..call });
+        let Prepared { request, prompt } = run.prepare(request).await?;
+        // Here, where the policies have had their say: they may take such a wish away.
+        check_tokens(&request, vocabulary.size())?;
+        if request.logprobs.is_some()
+            && let Some((plugin, stage)) = serving.pipeline.changes_text()
+        {
+            return Err(ChatError::LogprobsWithheld { plugin: plugin.to_owned(), stage });
+        }
+
+        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary)).await?;
+        let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        tally.prompt(prompt_tokens);
+        let room = card.context_length.saturating_sub(prompt_tokens);
+        if room == 0 {
+            return Err(SubmitError::PromptTooLong { prompt_tokens, context_length: card.context_length }.into());
+        }
+
+        let grammar = grammars.compile(vocabulary, request.format, prompt.format).await?;
+        let generation = serving.engine.submit(GenerationRequest {
+            id,
+            prompt: tokens,
+            sampling: request.sampling,
+            // More than fits is no error: the answer then ends with `length`, as it would have anyway.
+            max_tokens: request.max_tokens.or(max_tokens_default).unwrap_or(room).clamp(1, room),
+            stop: request.stop.into_iter().chain(prompt.stop).collect(),
+            stop_tokens: request.stop_tokens,
+            grammar,
+            logprobs: request.logprobs,
+            ignore_end: request.ignore_end,
+        })?;
+        Ok(Begun { generation, run })
+    }
+}
+
+/// Tokens that a request names have to be tokens of this model.
+fn check_tokens(request: &ChatRequest, vocabulary_size: u32) -> Result<(), ChatError> {
+    let is_unknown = |token: &Token| token.0 >= vocabulary_size;
+    let bias = request.sampling.logit_bias.iter().map(|&(token, _)| token).find(is_unknown);
+    let stop = request.stop_tokens.iter().copied().position(|token| is_unknown(&token));
+    let member = match (bias, stop) {
+        (Some(token), _) => Some((format!("logit_bias.{}", token.0), token)),
+        (None, Some(place)) => Some((format!("stop_token_ids[{place}]"), request.stop_tokens[place])),
+        (None, None) => None,
+    };
+    match member {
+        Some((member, token)) => Err(ChatError::UnknownToken { member, token: token.0, vocabulary_size }),
+        None => Ok(()),
+    }
+}
+
+/// The prompt's tokens. A long prompt is tokenized off the async threads, where nobody's stream waits for it.
+pub(super) async fn tokenize(
+    prompt: Prompt,
+    vocabulary: Arc<dyn Vocabulary>,
+) -> Result<(Vec<Token>, Prompt), ChatError> {
+    let bytes: usize = prompt.segments.iter().map(segment_bytes).sum();
+    let work = move || (prompt.tokenize(&*vocabulary), prompt);
+    if bytes <= limits::TOKENIZE_INLINE_BYTES_MAX {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| ChatError::Internal { attempted: "tokenize the prompt" })
+}
+
+fn segment_bytes(segment: &Segment) -> usize {
+    match segment {
+        Segment::Template(text) | Segment::Content(text) => text.len(),
+        Segment::Tokens(_) => 0,
+    }
+}
