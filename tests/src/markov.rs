@@ -51,6 +51,7 @@ pub struct Markov {
     chat_template: Option<String>,
     chains: Vec<Chain>,
     forks: Vec<(String, Vec<String>)>,
+    pooling: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -62,7 +63,13 @@ struct Chain {
 
 impl Default for Markov {
     fn default() -> Self {
-        Self { context_length: 2048, chat_template: Some(CHATML.to_owned()), chains: Vec::new(), forks: Vec::new() }
+        Self {
+            context_length: 2048,
+            chat_template: Some(CHATML.to_owned()),
+            chains: Vec::new(),
+            forks: Vec::new(),
+            pooling: None,
+        }
     }
 }
 
@@ -85,6 +92,14 @@ impl Markov {
     #[must_use]
     pub fn without_chat_template(mut self) -> Self {
         self.chat_template = None;
+        self
+    }
+
+    /// Makes it a model that encodes, like Qwen3-Embedding: the vector of an input pools those of its tokens in this way
+    /// (llama.cpp's `llama_pooling_type`).
+    #[must_use]
+    pub fn pooling(mut self, kind: u32) -> Self {
+        self.pooling = Some(kind);
         self
     }
 
@@ -186,6 +201,9 @@ impl Markov {
             ("tokenizer.ggml.add_space_prefix", Value::Bool(false)),
         ] {
             gguf.value(key, value);
+        }
+        if let Some(pooling) = self.pooling {
+            gguf.value("llama.pooling_type", Value::U32(pooling));
         }
         if let Some(template) = &self.chat_template {
             gguf.value("tokenizer.chat_template", Value::Text(template.clone()));
@@ -358,15 +376,15 @@ fn is_clear(embeddings: &[f32], output: &[f32], next: &Followers) -> bool {
 }
 
 /// splitmix64: small, and the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Uniform in -1..1.
-    fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

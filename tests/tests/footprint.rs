@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use model::gguf::{Header, Model};
-use model::{Footprint, Workload};
+use model::{Encodes, Footprint, Workload};
 use serde_json::json;
-use tests::host::{Host, demo_model, python};
+use tests::host::{Host, demo_model, embedding_model, python};
 use tests::markov::Markov;
 
 /// Private and file-backed pages of a process, in bytes: what it holds, whoever else does.
@@ -33,11 +33,15 @@ fn check(path: &Path, context_length: u32, sequences: u32) {
     let reply = host.chat(&body);
     assert_eq!(reply.status, 200, "{}", reply.text);
 
+    compare(&host, &footprint, &format!("{context_length} x {sequences}"));
+}
+
+fn compare(host: &Host, footprint: &Footprint, what: &str) {
     let found = resident_bytes(host.pid());
     // What llama.cpp copied into another order is resident twice until memory is wanted.
     let expected = footprint.total_bytes() + footprint.rearranged_bytes;
     let off = (expected as f64 / found as f64 - 1.0) * 100.0;
-    println!("{context_length} x {sequences}: {found} bytes resident, {expected} expected, {off:+.1} %: {footprint:?}");
+    println!("{what}: {found} bytes resident, {expected} expected, {off:+.1} %: {footprint:?}");
     assert!(off.abs() <= 10.0, "{expected} bytes were expected and {found} are resident, {off:+.1} %: {footprint:?}");
 }
 
@@ -55,6 +59,19 @@ fn a_footprint_is_what_the_process_takes_with_windows_and_k_quants() {
     let gemma = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/models/gemma-3-270m-q4_k_m.gguf");
     check(&gemma, 2048, 1);
     check(&gemma, 8192, 4);
+}
+
+// R18
+#[test]
+fn a_footprint_is_what_an_embedding_model_takes() {
+    let header = Header::read(&embedding_model()).expect("a sound header");
+    let encodes = Encodes::of(&header).expect("a model that encodes");
+    let footprint = Footprint::of(&header, &Workload::encoding(512, encodes));
+    let host = Host::serve(&embedding_model(), &["--model-id=m"]);
+    // The longest input, so that every buffer is touched.
+    let reply = host.post("/v1/embeddings", &json!({"model": "m", "input": vec![7; 512]}));
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    compare(&host, &footprint, "512 tokens encoded");
 }
 
 /// The model, split by `gguf`'s own writer in files of six tensors.

@@ -1,6 +1,5 @@
 //! The engine as everybody else sees it, and the thread behind it.
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -17,6 +16,7 @@ use crate::limits::{
     SLOTS_DEFAULT, STEP_TIME_BESIDE_ANSWERS_DEFAULT,
 };
 use crate::sequence::Submission;
+use crate::thread::{self, StartError};
 
 /// How much the engine takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,20 +57,6 @@ impl Default for Config {
     }
 }
 
-/// Why the engine did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError<E: std::error::Error + 'static> {
-    /// The operating system gave no thread.
-    #[error("failed to start the decode thread")]
-    Thread(#[source] io::Error),
-    /// The decoder could not be built.
-    #[error(transparent)]
-    Decoder(E),
-    /// Building the decoder panicked; the panic is on standard error.
-    #[error("building the decoder panicked")]
-    Panicked,
-}
-
 /// Starts the decode thread and builds the decoder on it. Returns when it is ready to compute, or why it is not.
 ///
 /// `card.context_length` is what every slot holds; `build_decoder` is told, and builds nothing smaller.
@@ -94,31 +80,14 @@ where
     };
     let shared = Arc::new(Shared::default());
     let (submissions, inbox) = mpsc::channel();
-    let (ready, is_ready) = mpsc::sync_channel(1);
-    let thread = {
+    let build = {
         let (shared, vocabulary) = (Arc::clone(&shared), Arc::clone(&vocabulary));
-        std::thread::Builder::new().name("decode".to_owned()).spawn(move || {
-            let _mark = MarkStopped(Arc::clone(&shared));
-            match build_decoder(shape) {
-                Ok(decoder) => {
-                    let decode_loop = DecodeLoop::new(decoder, vocabulary, &config, Arc::clone(&shared));
-                    if ready.send(Ok(())).is_ok() {
-                        run(decode_loop, &inbox, &shared);
-                    }
-                }
-                // Whoever waits for the answer has gone only if the process is going.
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        })
+        move || Ok((DecodeLoop::new(build_decoder(shape)?, vocabulary, &config, Arc::clone(&shared)), shared))
     };
-    let thread = thread.map_err(StartError::Thread)?;
-    match is_ready.recv() {
-        Ok(Ok(())) => {
-            Ok(EngineHandle { card, vocabulary, config, shared, submissions: Some(submissions), thread: Some(thread) })
-        }
-        Ok(Err(error)) => Err(StartError::Decoder(error)),
-        Err(mpsc::RecvError) => Err(StartError::Panicked),
-    }
+    let thread = thread::start("decode", Arc::clone(&shared), build, move |(decode_loop, shared)| {
+        run(decode_loop, &inbox, &shared);
+    })?;
+    Ok(EngineHandle { card, vocabulary, config, shared, submissions: Some(submissions), thread: Some(thread) })
 }
 
 /// A running engine. Dropping it ends the thread, and what was being generated with
@@ -230,16 +199,6 @@ fn run<D: Decoder>(mut decode_loop: DecodeLoop<D>, inbox: &mpsc::Receiver<Submis
         decode_loop.enqueue(submission);
     }
     decode_loop.stop();
-}
-
-/// Tells the handle that the thread has ended, however it ended. When it panics, the sequences are dropped while it
-/// unwinds, their channels close, and no client waits for ever.
-struct MarkStopped(Arc<Shared>);
-
-impl Drop for MarkStopped {
-    fn drop(&mut self) {
-        self.0.has_stopped.store(true, Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -5,24 +5,37 @@
 //! step, beside those of other sequences → sampled tokens become text in its `Sequence` (`Detokenizer`,
 //! `StopMatcher`) → events go into a bounded channel. A client that reads slowly pauses its own sequence and nobody
 //! else's; a client that leaves drops the receiving end, and the slot is free at the next step.
+//!
+//! A model that encodes is driven beside that by [`start_encoding`]: a queue, a thread and a pure plan (`Packer`) of its own
+//! over an [`Encoder`], as whole inputs in batches have neither slots nor steps.
 
 mod attribution;
 mod decode_loop;
 mod decoder;
 mod detokenizer;
 mod draft;
+mod encode_loop;
+mod encoder;
+mod encoding;
 mod handle;
 pub mod limits;
 mod pace;
+mod packer;
 mod prefix;
 mod scheduler;
 mod sequence;
 mod stop;
+mod thread;
 
+#[cfg(test)]
+mod encode_simulation;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod simulation;
 
 pub use decoder::{Choice, DecodeError, Decoder, DecoderShape, RawLogprobs, Row, Sampled, Slot};
-pub use handle::{Config, EngineHandle, StartError, start};
+pub use encoder::{Encoder, EncoderShape};
+pub use encoding::{EncodingConfig, EncodingHandle, start_encoding};
+pub use handle::{Config, EngineHandle, start};
+pub use thread::StartError;

@@ -183,6 +183,14 @@ pub enum SubmitError {
         /// Tokens that the context holds.
         context_length: u32,
     },
+    /// An input to encode is longer than the context. It is computed in one piece or not at all.
+    #[error("an input has {tokens} tokens and the model takes {context_length}; shorten or split it")]
+    InputTooLong {
+        /// Tokens of the longest one.
+        tokens: u32,
+        /// Tokens that the context holds.
+        context_length: u32,
+    },
     /// The prompt rendered to no token at all.
     #[error("the prompt is empty: the chat template rendered nothing")]
     PromptEmpty,
@@ -202,7 +210,7 @@ impl SubmitError {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::PromptTooLong { .. } | Self::PromptEmpty => Blame::Client,
+            Self::PromptTooLong { .. } | Self::InputTooLong { .. } | Self::PromptEmpty => Blame::Client,
             Self::QueueFull { .. } => Blame::Capacity,
             Self::Stopped => Blame::Internal,
         }

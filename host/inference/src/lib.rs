@@ -9,11 +9,13 @@
 //! | socket | filled by | used by |
 //! |---|---|---|
 //! | [`Engine`] | `engine` | `server` |
+//! | [`EncodingEngine`] | `engine` | `server` |
 //! | [`Vocabulary`] | `llama` | `server` (tokens of a prompt), `plugin` (the `model` import), `engine` (pieces) |
 //! | [`CompiledGrammar`], [`Constraint`] | `grammar` | `server` (compiles), `engine` (follows) |
 //! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
 
 mod blame;
+mod encoding;
 mod format;
 mod generation;
 mod grammar;
@@ -23,6 +25,7 @@ mod prompt;
 mod request;
 
 pub use blame::Blame;
+pub use encoding::{Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, Frame};
 pub use format::OutputFormat;
 pub use generation::{
     Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,

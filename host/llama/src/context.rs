@@ -215,7 +215,7 @@ impl Drop for Context {
 
 /// Asks what [`Context::decode`] was given. llama.cpp calls it between two operations of the graph, on the thread
 /// that called `llama_decode`.
-unsafe extern "C" fn should_abort(data: *mut c_void) -> bool {
+pub(crate) unsafe extern "C" fn should_abort(data: *mut c_void) -> bool {
     // SAFETY: `data` is the boxed cell of the context that is computing.
     let abort = unsafe { &*data.cast::<Cell<*const c_void>>() }.get();
     // SAFETY: not null only during `decode`, which put the address of a reference there that it still holds.
@@ -238,7 +238,7 @@ fn suppressed_tokens(weights: &Weights) -> Vec<sys::llama_logit_bias> {
 }
 
 /// The arrays of a `llama_batch`, reused from step to step.
-struct Batch {
+pub(crate) struct Batch {
     tokens: Vec<sys::llama_token>,
     positions: Vec<sys::llama_pos>,
     sequence_counts: Vec<i32>,
@@ -249,7 +249,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             tokens: Vec::new(),
             positions: Vec::new(),
@@ -260,7 +260,7 @@ impl Batch {
         }
     }
 
-    fn fill(&mut self, rows: &[Row]) {
+    pub(crate) fn fill(&mut self, rows: &[Row]) {
         self.tokens.clear();
         self.positions.clear();
         self.sequence_counts.clear();
@@ -275,7 +275,7 @@ impl Batch {
         }
     }
 
-    fn as_raw(&mut self) -> sys::llama_batch {
+    pub(crate) fn as_raw(&mut self) -> sys::llama_batch {
         sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).expect("a batch is at most as long as its u32 limit"),
             token: self.tokens.as_mut_ptr(),

@@ -42,9 +42,9 @@ pub enum LoadError {
         /// Its last words.
         reason: String,
     },
-    /// The model does not complete text.
+    /// The model neither completes nor encodes text in a way that is served.
     #[error(
-        "{path} holds a model of architecture `{architecture}`, which {why}; serve a model that completes text",
+        "{path} holds a model of architecture `{architecture}`, which {why}; serve a model that completes text or embeds it",
         path = .path.display()
     )]
     Unsupported {
@@ -79,6 +79,14 @@ pub enum LoadError {
         context_length: u32,
         /// Sequences.
         slots: usize,
+        /// llama.cpp's last words.
+        reason: String,
+    },
+    /// The same, for a model that encodes.
+    #[error("failed to make a context for inputs of {context_length} tokens: {reason}; try a smaller context length")]
+    EncodingContext {
+        /// Tokens of an input.
+        context_length: u32,
         /// llama.cpp's last words.
         reason: String,
     },

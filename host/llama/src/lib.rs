@@ -1,9 +1,9 @@
-//! llama.cpp behind the engine's [`engine::Decoder`].
+//! llama.cpp behind the engine's [`engine::Decoder`] and [`engine::Encoder`].
 //!
 //! [`Model::load`] maps a GGUF file and gives its [`inference::ModelCard`] and vocabulary at once; [`Model::decoder`]
-//! makes the context that computes, on the thread that will drive it. All `unsafe` of the house that is due to C++ is
+//! makes the context that computes, on the thread that will drive it; [`Model::encoder`] does for a model that encodes. All `unsafe` of the house that is due to C++ is
 //! in this crate, each kind of pointer in one file: the model in `model`, the vocabulary in `vocabulary`, the context
-//! in `context`, the sampler in `sampler`, the file's header in
+//! in `context` and `encoder`, the sampler in `sampler`, the file's header in
 //! `precheck`, the callbacks in `log` and `context`.
 //!
 //! llama.cpp ends the process where one of its own assertions fails. `precheck` looks for what a file could provoke
@@ -15,6 +15,8 @@ mod backend;
 mod context;
 mod decoder;
 mod dry;
+mod encoder;
+mod encoding;
 mod error;
 mod likeliest;
 mod limits;
@@ -30,6 +32,7 @@ mod threads;
 mod vocabulary;
 
 pub use decoder::LlamaDecoder;
+pub use encoder::LlamaEncoder;
 pub use error::LoadError;
-pub use limits::{CONTEXT_LENGTH_DEFAULT, SLOTS_MAX};
+pub use limits::{CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT_ENCODING, SLOTS_MAX};
 pub use model::{LoadOptions, Model};

@@ -4,6 +4,14 @@
 /// for 128k does not claim gigabytes of memory for conversations that nobody has.
 pub const CONTEXT_LENGTH_DEFAULT: u32 = 8192;
 
+/// Tokens of an input to encode unless configured, as [`CONTEXT_LENGTH_DEFAULT`]: an input is computed in one piece, and
+/// llama.cpp keeps the logits of all its tokens, 0.5 GB at this length for a vocabulary of 65,000.
+pub const CONTEXT_LENGTH_DEFAULT_ENCODING: u32 = 2048;
+
+/// Rows of one call for models that can encode an input in parts: their logits take 0.6 MB each for a vocabulary of
+/// 152,000, twice.
+pub(crate) const CAUSAL_ROWS: usize = 128;
+
 /// Sequences in one context: llama.cpp's `LLAMA_MAX_SEQ`.
 pub const SLOTS_MAX: usize = 256;
 

@@ -8,15 +8,17 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
-use engine::DecoderShape;
-use inference::{ModelCard, Vocabulary};
+use engine::{DecoderShape, EncoderShape};
+use inference::{EncodingFacts, ModelCard, Vocabulary};
 use llama_cpp_sys_2 as sys;
 
 use crate::backend;
 use crate::context::Context;
 use crate::decoder::LlamaDecoder;
+use crate::encoder::LlamaEncoder;
+use crate::encoding::{Encodes, Refusal};
 use crate::error::LoadError;
-use crate::limits::{CONTEXT_LENGTH_DEFAULT, METADATA_BYTES_MAX, SLOTS_MAX};
+use crate::limits::{CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT_ENCODING, METADATA_BYTES_MAX, SLOTS_MAX};
 use crate::log;
 #[cfg(target_os = "linux")]
 use crate::mapping;
@@ -61,6 +63,8 @@ pub struct Model {
     weights: Arc<Weights>,
     vocabulary: Arc<LlamaVocabulary>,
     card: ModelCard,
+    /// `None`: it completes.
+    encodes: Option<Encodes>,
     threads: i32,
 }
 
@@ -78,12 +82,26 @@ impl Model {
         if let Some(why) = weights.why_unsupported() {
             return Err(LoadError::Unsupported { path: options.path.clone(), architecture, why });
         }
+        let encodes = Encodes::of(&weights, &architecture).map_err(|refusal| match refusal {
+            Refusal::Broken(reason) => LoadError::Broken { path: options.path.clone(), reason },
+            Refusal::Unsupported(why) => {
+                LoadError::Unsupported { path: options.path.clone(), architecture: architecture.clone(), why }
+            }
+        })?;
+        if encodes.is_none() && weights.is_without_memory() {
+            let why = "encodes text, and its file does not say how (`pooling_type`): convert it again to embed with it";
+            return Err(LoadError::Unsupported { path: options.path.clone(), architecture, why });
+        }
         let vocabulary =
             LlamaVocabulary::of(&weights).map_err(|reason| LoadError::Broken { path: options.path.clone(), reason })?;
 
         let context_length_trained = weights.context_length_trained();
-        let context_length =
-            options.context_length.unwrap_or_else(|| context_length_trained.min(CONTEXT_LENGTH_DEFAULT)).max(1);
+        let default = if encodes.is_some() { CONTEXT_LENGTH_DEFAULT_ENCODING } else { CONTEXT_LENGTH_DEFAULT };
+        let mut context_length = options.context_length.unwrap_or_else(|| context_length_trained.min(default)).max(1);
+        if encodes.is_some() {
+            // Beyond that some have no positions, and llama.cpp ends the process.
+            context_length = context_length.min(context_length_trained).max(1);
+        }
         if context_length > context_length_trained {
             tracing::warn!(
                 context_length,
@@ -108,7 +126,7 @@ impl Model {
             .and_then(|threads| i32::try_from(threads).ok())
             .filter(|&threads| threads > 0)
             .unwrap_or_else(threads::available);
-        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, threads })
+        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads })
     }
 
     /// The model's facts.
@@ -127,6 +145,22 @@ impl Model {
     #[must_use]
     pub fn threads(&self) -> u32 {
         self.threads.unsigned_abs()
+    }
+
+    /// What it makes of texts, where it is a model that encodes; `None` where it completes them.
+    #[must_use]
+    pub fn encoding(&self) -> Option<&EncodingFacts> {
+        self.encodes.as_ref().map(|encodes| &encodes.facts)
+    }
+
+    /// Makes what encodes, and lets it encode once. Call it on the thread that will drive it.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Model::encoding`] is `None`.
+    pub fn encoder(&self, shape: EncoderShape) -> Result<LlamaEncoder, LoadError> {
+        let encodes = self.encodes.as_ref().expect("only models that encode are asked for an encoder");
+        LlamaEncoder::new(&self.weights, encodes, shape, self.threads)
     }
 
     /// Makes what computes, and lets it compute once. Call it on the thread that will drive it.
@@ -206,6 +240,46 @@ impl Weights {
         unsafe { sys::llama_model_n_swa(self.as_ptr()) }.unsigned_abs()
     }
 
+    /// Whether it remembers nothing of what it read: `create_memory` gives these none (`llama-model.cpp`).
+    pub(crate) fn is_without_memory(&self) -> bool {
+        const WITHOUT_MEMORY: [&str; 11] = [
+            "bert",
+            "jina-bert-v2",
+            "jina-bert-v3",
+            "nomic-bert",
+            "nomic-bert-moe",
+            "neo-bert",
+            "eurobert",
+            "modern-bert",
+            "gemma-embedding",
+            "clef",
+            "wavtokenizer-dec",
+        ];
+        let architecture = self.metadata(c"general.architecture").unwrap_or_default();
+        WITHOUT_MEMORY.contains(&architecture.as_str())
+    }
+
+    /// Numbers of a vector that it makes.
+    pub(crate) fn width_out(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }.unsigned_abs()
+    }
+
+    /// Classes that its classifier knows.
+    pub(crate) fn classes(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_cls_out(self.as_ptr()) }
+    }
+
+    /// What a class is called.
+    pub(crate) fn label(&self, class: u32) -> String {
+        // SAFETY: the model is alive; the text is NUL-terminated, lives as long as it, and is null where there is none.
+        unsafe {
+            let label = sys::llama_model_cls_label(self.as_ptr(), class);
+            if label.is_null() { String::new() } else { CStr::from_ptr(label).to_string_lossy().into_owned() }
+        }
+    }
+
     fn why_unsupported(&self) -> Option<&'static str> {
         let model = self.as_ptr();
         // SAFETY: the model is alive.
@@ -233,7 +307,7 @@ impl Weights {
     }
 
     /// A metadata value as text, where the file has it.
-    fn metadata(&self, key: &CStr) -> Option<String> {
+    pub(crate) fn metadata(&self, key: &CStr) -> Option<String> {
         let mut buffer = vec![0u8; 256];
         loop {
             // SAFETY: the model is alive, the key NUL-terminated, and the buffer as long as said.

@@ -12,6 +12,9 @@ use llama_cpp_sys_2 as sys;
 /// llama.cpp's `LLAMA_MAX_LAYERS`.
 const LAYERS_MAX: u32 = 512;
 
+/// `LLAMA_POOLING_TYPE_RANK`.
+const RANK: u32 = 4;
+
 /// Looks for such values. `Ok` where there are none, or where llama.cpp's reader refuses the file.
 pub(crate) fn check(path: &CStr) -> Result<(), String> {
     let Some(header) = Header::open(path) else { return Ok(()) };
@@ -36,7 +39,8 @@ pub(crate) fn check(path: &CStr) -> Result<(), String> {
             }
         }
     }
-    header.check_attention()
+    header.check_attention()?;
+    header.check_classifier()
 }
 
 /// A GGUF header in memory.
@@ -68,6 +72,21 @@ impl Header {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A model that ranks has a classifier: without one llama.cpp hands out the vector's first numbers as its scores.
+    fn check_classifier(&self) -> Result<(), String> {
+        let pooling = self
+            .find("general.architecture")
+            .and_then(|key| self.text(key))
+            .and_then(|architecture| self.find(&format!("{architecture}.pooling_type")))
+            .and_then(|key| self.u32(key));
+        // SAFETY: the names are NUL-terminated.
+        let has = |name: &CStr| unsafe { sys::gguf_find_tensor(self.0.as_ptr(), name.as_ptr()) } >= 0;
+        if pooling == Some(RANK) && !has(c"cls.weight") && !has(c"cls.output.weight") {
+            return Err("it is said to rank texts, and has no classifier (`cls.output.weight`)".to_owned());
+        }
+        Ok(())
     }
 
     fn keys(&self) -> std::ops::Range<i64> {

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod allocation;
+mod encoding;
 mod facts;
 mod footprint;
 mod limits;
@@ -16,6 +17,7 @@ mod tokenizer;
 pub mod gguf;
 pub mod memory;
 
+pub use encoding::Encodes;
 pub use facts::{Facts, TemplateFacts, TypeShare};
 pub use footprint::{Basis, Footprint, Workload};
 pub use reference::{

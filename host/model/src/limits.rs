@@ -10,6 +10,10 @@ pub(crate) const LAYERS_MAX: usize = 512;
 pub(crate) const CELLS_PADDING: u64 = 256;
 /// Likewise for the part that layers with a window keep (`llama-kv-cache-iswa.cpp`).
 pub(crate) const WINDOW_CELLS_PADDING: u64 = 256;
+/// Tokens of a batch of inputs to encode: `engine`'s `ROWS_PER_BATCH_DEFAULT`.
+pub(crate) const ENCODING_BATCH_TOKENS: u32 = 512;
+/// Tokens of a part of an input that is encoded in parts: `llama`'s `CAUSAL_ROWS`.
+pub(crate) const ENCODING_PART_TOKENS: u32 = 128;
 /// Bytes of the process without a model: 20 MB of code and 8 MB of threads, plugins and allocator, measured.
 pub(crate) const PROCESS_BYTES: u64 = 28_000_000;
 /// Bytes that llama.cpp and the host keep for a token or a merge: two maps and two texts each, measured.

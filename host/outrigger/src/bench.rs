@@ -79,9 +79,9 @@ async fn measure(mut settings: Settings, mut plan: Plan) -> anyhow::Result<Repor
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(&settings), metrics.clone());
     let started = Instant::now();
-    service.ready(wiring::load(&settings, &located, &metrics.plugins)?);
+    service.ready(wiring::load_chat(&settings, &located, &metrics.plugins)?);
     let loading = started.elapsed();
-    let card = service.models().pop().context("the model is loaded and not there")?;
+    let (card, _) = service.models().pop().context("the model is loaded and not there")?;
     let mut subject = Subject { service: Arc::new(service), model_id: settings.model_id.clone(), asked: 0 };
 
     let steps = (plan.prompt_tokens.len() + plan.streams.len()) as u64 * u64::from(plan.rounds);

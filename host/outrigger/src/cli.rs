@@ -65,7 +65,8 @@ Bundled plugins:
   redact          masks e-mail addresses, phone and card numbers, IBANs and API keys in answers
 
 Routes:
-  POST /v1/chat/completions, GET /v1/models      the OpenAI API
+  POST /v1/chat/completions, /v1/embeddings,
+  POST /v1/rerank, GET /v1/models                the OpenAI API
   GET /livez, /readyz, /health, /v1/ready        is it alive, is it ready
   GET /metrics                                   Prometheus
 

@@ -15,7 +15,7 @@ use crate::cli::{Inspect, StoreArguments};
 use crate::console::{print, printable};
 use crate::models::{begin, existing};
 use crate::progress::size;
-use crate::wiring;
+use crate::{encoder, wiring};
 
 pub(crate) fn inspect(arguments: Inspect) -> Result<(), Failure> {
     let Inspect { model, context_length, max_concurrency, json, count, store } = arguments;
@@ -28,7 +28,7 @@ pub(crate) fn inspect(arguments: Inspect) -> Result<(), Failure> {
     }
     let opened = gguf::Model::open(&path).with_context(|| format!("cannot inspect {}", path.display()))?;
     let context_length = wiring::context_length(context_length, &opened.header).map_err(Failure::usage)?;
-    let workload = Workload::new(context_length, max_concurrency);
+    let workload = encoder::workload(&opened.header, context_length, max_concurrency);
     let budgets = memory::available();
     let report = Report {
         facts: Facts::of(&opened),

@@ -5,6 +5,7 @@ mod bundle;
 mod cli;
 mod config;
 mod console;
+mod encoder;
 mod inspect;
 mod models;
 mod probe;

@@ -49,7 +49,7 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(settings), metrics.clone());
     let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    service.ready(wiring::load(settings, &located, &metrics.plugins)?);
+    service.ready(wiring::load_chat(settings, &located, &metrics.plugins)?);
 
     let call = Call {
         request_id: RequestId::new("run"),

@@ -16,7 +16,7 @@ use crate::cli::Serve;
 use crate::config::Settings;
 use crate::console::Stderr;
 use crate::source::{Located, Source};
-use crate::wiring;
+use crate::wiring::{self, Loaded};
 
 /// After a model could not be had, before a request makes us try again: a hub that is down is not asked at every request.
 const RELOAD_PAUSE: Duration = Duration::from_secs(5);
@@ -125,10 +125,15 @@ async fn load(
     let located = source.locate(&metrics.downloads, |progress| service.loading(progress)).await?;
     service.loading(format!("{}: loading", settings.model_id));
     let (shared, plugins) = (Arc::clone(settings), metrics.plugins.clone());
-    let load = move || wiring::load(&shared, &located, &plugins).map(|serving| (serving, located));
-    let (serving, located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
-    warm(settings, service, &serving).await;
-    service.ready(serving);
+    let load = move || wiring::load(&shared, &located, &plugins).map(|loaded| (loaded, located));
+    let (loaded, located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
+    match loaded {
+        Loaded::Chat(serving) => {
+            warm(settings, service, &serving).await;
+            service.ready(serving);
+        }
+        Loaded::Encoder(engine) => service.ready_to_encode(engine),
+    }
     Ok(located)
 }
 

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
-use inference::{Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use inference::{EncodingEngine, Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
 use model::gguf::{self, Header};
-use model::{Tokenizer, Workload, memory};
+use model::{Tokenizer, memory};
 use plugin::{LoadedPlugin, ModelContext, Modify, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
 use server::{ServiceConfig, Serving};
 use telemetry::{Metrics, PluginMetrics};
 
-use crate::bundle;
 use crate::config::{PluginLimits, PluginTable, Settings};
 use crate::source::Located;
+use crate::{bundle, encoder};
 
 /// What the service is told of the settings.
 pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
@@ -34,29 +34,58 @@ pub(crate) fn metrics() -> Metrics {
     Metrics::new(&[("version", env!("CARGO_PKG_VERSION"))])
 }
 
-/// Loads the model and the plugins. Takes as long as reading the model does.
-pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
+/// What a loaded model is served as.
+pub(crate) enum Loaded {
+    /// It answers chats, with the plugins around it.
+    Chat(Serving),
+    /// It encodes inputs.
+    Encoder(Arc<dyn EncodingEngine>),
+}
+
+/// Loads the model and, where it answers chats, the plugins. Takes as long as reading the model does.
+pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Loaded> {
     let started = Instant::now();
-    let engine = load_model(settings, located)?;
-    let card = engine.card();
-    tracing::info!(
-        model = card.id,
-        architecture = card.architecture,
-        context_length = card.context_length,
-        size_bytes = card.size_bytes,
-        slots = settings.max_concurrency,
-        elapsed_ms = millis(started.elapsed()),
-        "model loaded"
-    );
+    let (model, left_bytes) = load_model(settings, located)?;
+    let card = model.card().clone();
+    let report = || {
+        tracing::info!(
+            model = card.id,
+            architecture = card.architecture,
+            context_length = card.context_length,
+            size_bytes = card.size_bytes,
+            slots = settings.max_concurrency,
+            elapsed_ms = millis(started.elapsed()),
+            "model loaded"
+        );
+    };
+    if let Some(facts) = model.encoding().cloned() {
+        let encoder = encoder::start(settings, model, facts)?;
+        report();
+        located.check_unchanged()?;
+        return Ok(Loaded::Encoder(encoder));
+    }
+    let engine = start(settings, model, left_bytes)?;
+    report();
     if card.chat_template.is_none() {
         tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
     }
     located.check_unchanged()?;
     let pipeline = load_plugins(settings, &engine, metrics)?;
-    Ok(Serving { engine: Arc::new(engine), pipeline })
+    Ok(Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }))
 }
 
-fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::EngineHandle> {
+/// [`load`] for what only makes sense with a model that answers chats.
+pub(crate) fn load_chat(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
+    match load(settings, located, metrics)? {
+        Loaded::Chat(serving) => Ok(serving),
+        Loaded::Encoder(_) => {
+            bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id)
+        }
+    }
+}
+
+/// The model, and what memory is left beside it.
+fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<(llama::Model, Option<u64>)> {
     check_processor()?;
     let path = &located.path;
     // Before llama.cpp sees the file: its answer to a damaged one may be to end the process.
@@ -77,15 +106,7 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         ..llama::LoadOptions::new(first, &settings.model_id)
     };
     let model = llama::Model::load(&options)?;
-    let config = engine::Config {
-        slots: settings.max_concurrency,
-        // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
-        queue_length: settings.max_concurrency.saturating_add(1),
-        prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
-        guesses_max: settings.draft_max,
-        ..engine::Config::default()
-    };
-    let (card, vocabulary) = (model.card().clone(), model.vocabulary());
+    let vocabulary = model.vocabulary();
     if let Some(tokenizer) = &located.tokenizer {
         match tokenizer_difference(tokenizer, first, &facts.header, &*vocabulary) {
             Ok(None) => tracing::debug!("the repository's tokenizer.json and the model have the same tokens"),
@@ -96,6 +117,20 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
             Err(error) => tracing::warn!("cannot compare the repository's tokenizer.json with the model: {error:#}"),
         }
     }
+    Ok((model, left_bytes))
+}
+
+/// Starts the engine of a model that completes.
+fn start(settings: &Settings, model: llama::Model, left_bytes: Option<u64>) -> anyhow::Result<engine::EngineHandle> {
+    let config = engine::Config {
+        slots: settings.max_concurrency,
+        // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
+        queue_length: settings.max_concurrency.saturating_add(1),
+        prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
+        guesses_max: settings.draft_max,
+        ..engine::Config::default()
+    };
+    let (card, vocabulary) = (model.card().clone(), model.vocabulary());
     Ok(engine::start(card, vocabulary, config, move |shape| model.decoder(shape))?)
 }
 
@@ -128,8 +163,10 @@ fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<Option<u
     let context_length = context_length(settings.context_length, header)?;
     let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
     let budgets = memory::available();
-    let guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
-    let workload = Workload { guesses, ..Workload::new(context_length, slots) };
+    let mut workload = encoder::workload(header, context_length, slots);
+    if workload.encodes.is_none() {
+        workload.guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
+    }
     let footprint = memory::check(header, &workload, &budgets)?;
     tracing::info!(
         weights_bytes = footprint.weights_bytes,
@@ -164,7 +201,7 @@ fn prefix_cache_bytes(asked: Option<u64>, left_bytes: Option<u64>) -> anyhow::Re
 pub(crate) fn context_length(asked: Option<u32>, header: &Header) -> anyhow::Result<u32> {
     let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
     match asked {
-        None => Ok(trained.min(llama::CONTEXT_LENGTH_DEFAULT)),
+        None => Ok(trained.min(encoder::context_length_default(header))),
         Some(asked) if asked > trained => {
             bail!("`context_length` is {asked}, and the model was trained for {trained} tokens; ask for no more")
         }

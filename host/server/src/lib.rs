@@ -9,7 +9,10 @@ mod service;
 mod wire;
 
 pub use http::{Drained, HttpConfig, serve};
-pub use service::{Answer, AnswerEvent, ChatError, Defaults, Finished, Readiness, Service, ServiceConfig, Serving};
+pub use service::{
+    Answer, AnswerEvent, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs, RankingRequest,
+    Readiness, Service, ServiceConfig, Serving,
+};
 
 #[cfg(test)]
 #[expect(dead_code, reason = "shared with the tests over real sockets, which use all of it")]

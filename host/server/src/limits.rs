@@ -20,7 +20,7 @@ pub const RETRY_AFTER_BUSY: Duration = Duration::from_secs(2);
 /// `Retry-After` while the model loads: mapping a warm file takes a second, a cold one tens.
 pub const RETRY_AFTER_LOADING: Duration = Duration::from_secs(5);
 
-// ---- the body of a chat request ----
+// ---- the body of a request ----
 
 /// Bytes of a request body. A 128k-token prompt is about half a megabyte; escapes and tool results may triple it.
 pub const BODY_BYTES_MAX_DEFAULT: usize = 4 * 1024 * 1024;
@@ -71,6 +71,14 @@ pub const DRY_LENGTH_MAX: u64 = 1_000_000;
 pub const DRY_BREAKERS_MAX: usize = 16;
 /// Bytes of one of them: what llama.cpp looks at.
 pub const DRY_BREAKER_BYTES_MAX: usize = 40;
+
+// ---- requests to encode ----
+
+/// Inputs of a request, as with OpenAI, and documents of one. What they become is held until it is sent: 2,048 vectors of
+/// 1,024 numbers are 8 MiB, and 25 MiB as text.
+pub const INPUTS_MAX: usize = 2048;
+/// Bytes of a query: it is computed again with every document.
+pub const QUERY_BYTES_MAX: usize = 16 * 1024;
 
 // ---- connections ----
 

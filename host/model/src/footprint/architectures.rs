@@ -23,7 +23,7 @@ pub(super) const WINDOWED: &[(&str, usize, bool, u64)] = &[
 ];
 
 /// Architectures that remember nothing of what they read: `create_memory` gives them none.
-pub(super) const WITHOUT_MEMORY: &[&str] = &[
+pub(crate) const WITHOUT_MEMORY: &[&str] = &[
     "bert",
     "modern-bert",
     "nomic-bert",

@@ -29,6 +29,13 @@ pub(super) struct Layer {
     pub(super) is_windowed: bool,
 }
 
+impl Layer {
+    /// Whether it keeps anything of what it read.
+    pub(super) fn remembers(&self) -> bool {
+        self.key_width > 0 || self.value_width > 0 || self.state_width > 0
+    }
+}
+
 /// What a footprint depends on beside the workload. Widths are in values per token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -269,7 +276,7 @@ fn layer_count(header: &Header, basis: &mut Basis) -> usize {
 
 fn feed_forward_width(header: &Header, embedding: u64, dense: u64) -> u64 {
     let used = header.fact("expert_used_count").unwrap_or(0);
-    let dense_width = dense.saturating_mul(3);
+    let dense_width = dense.saturating_mul(if is_gated(header, dense) { 3 } else { 1 });
     if used == 0 {
         return dense_width;
     }
@@ -279,6 +286,15 @@ fn feed_forward_width(header: &Header, embedding: u64, dense: u64) -> u64 {
     let experts = used.saturating_mul(of_one).saturating_add(shared);
     let has_dense_layers = header.fact("leading_dense_block_count").unwrap_or(0) > 0;
     if has_dense_layers { experts.max(dense_width) } else { experts }
+}
+
+/// Whether the feed-forward part multiplies two halves. Only models without memory are known to be without; of others it is
+/// taken for granted.
+fn is_gated(header: &Header, dense: u64) -> bool {
+    let is_gate = |tensor: &Tensor| {
+        tensor.name.contains("ffn_gate") || (tensor.name.ends_with("ffn_up.weight") && tensor.dimensions[1] > dense)
+    };
+    !WITHOUT_MEMORY.contains(&header.architecture().unwrap_or_default()) || header.tensors.iter().any(is_gate)
 }
 
 fn vocabulary(header: &Header) -> u64 {

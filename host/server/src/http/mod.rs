@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod connection;
+mod encode;
 mod guard;
 mod routes;
 mod status;

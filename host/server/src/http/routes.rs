@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::body::BodyReader;
 use super::status::Failure;
-use super::{HttpConfig, chat, guard};
+use super::{HttpConfig, chat, encode, guard};
 use crate::service::{ChatError, Readiness, Service};
 use crate::wire::{ModelList, ModelObject};
 
@@ -37,6 +37,8 @@ pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
     let app = Arc::new(App { service, config, bodies });
     Router::new()
         .route("/v1/chat/completions", post(chat::chat))
+        .route("/v1/embeddings", post(encode::embeddings))
+        .route("/v1/rerank", post(encode::rerank))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/livez", get(live))
@@ -83,12 +85,12 @@ async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Re
     if let Some(expected) = app.service.model_expected().filter(|expected| *expected == id) {
         return Ok(json(&ModelObject::expected(expected)));
     }
-    let cards = app.service.models();
-    let card = cards.iter().find(|card| card.id == id).ok_or_else(|| {
-        let served = cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join("`, `");
+    let models = app.service.models();
+    let model = models.iter().find(|(card, _)| card.id == id).ok_or_else(|| {
+        let served = models.iter().map(|(card, _)| card.id.as_str()).collect::<Vec<_>>().join("`, `");
         Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
     })?;
-    Ok(json(&ModelObject::new(card)))
+    Ok(json(&ModelObject::new(model)))
 }
 
 /// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is
@@ -125,7 +127,8 @@ async fn not_found(uri: Uri) -> Failure {
     match path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()) {
         Some(area) if OPENAI_AREAS.contains(&area) => Failure::unserved(&path),
         _ => {
-            let message = format!("{path} is not a path of this server; try /v1/chat/completions or /v1/models");
+            let message =
+                format!("{path} is not a path of this server; try /v1/chat/completions, /v1/embeddings or /v1/models");
             Failure::client(StatusCode::NOT_FOUND, "not_found", message)
         }
     }
@@ -161,6 +164,8 @@ const OPENAI_AREAS: [&str; 22] = [
 fn route_name(path: &str) -> &'static str {
     match path {
         "/v1/chat/completions" => "chat_completions",
+        "/v1/embeddings" => "embeddings",
+        "/v1/rerank" => "rerank",
         "/livez" => "livez",
         "/readyz" | "/health" | "/v1/ready" => "readyz",
         "/metrics" => "metrics",

@@ -41,7 +41,9 @@ impl Failure {
 
     /// R34: a part of OpenAI's API that is not served here.
     pub(super) fn unserved(path: &str) -> Self {
-        let message = format!("{path} is not served here; POST /v1/chat/completions and GET /v1/models are");
+        let message = format!(
+            "{path} is not served here; POST /v1/chat/completions, /v1/embeddings and /v1/rerank and GET /v1/models are"
+        );
         Self { status: StatusCode::NOT_IMPLEMENTED, ..Self::new(Blame::Client, "unsupported_endpoint", message) }
     }
 }
@@ -68,7 +70,11 @@ impl From<&ChatError> for Failure {
             ChatError::LoadFailed { .. } => later("model_failed", limits::RETRY_AFTER_LOADING),
             ChatError::Draining => later("shutting_down", limits::RETRY_AFTER_LOADING),
             ChatError::ModelNotFound { .. } => Self { status: StatusCode::NOT_FOUND, ..at("model", "model_not_found") },
-            ChatError::UnknownToken { member, .. } => at(member, "invalid_value"),
+            ChatError::OtherTask { .. } => at("model", "model_cannot"),
+            ChatError::InputTooLong { member, .. } => at(member, "context_length_exceeded"),
+            ChatError::TooManyDimensions { .. } => at("dimensions", "invalid_value"),
+            ChatError::Submit(SubmitError::InputTooLong { .. }) => base("context_length_exceeded"),
+            ChatError::UnknownToken { member, .. } | ChatError::InputEmpty { member } => at(member, "invalid_value"),
             ChatError::LogprobsWithheld { .. } => at("logprobs", "unsupported_parameter"),
             ChatError::QueueFull { .. } | ChatError::Submit(SubmitError::QueueFull { .. }) => {
                 later("queue_full", limits::RETRY_AFTER_BUSY)

@@ -144,7 +144,7 @@ impl Choice {
     }
 }
 
-async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
+pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
     if cancelled.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
         // The service is gone, and with it everybody who could say so.
         std::future::pending::<()>().await;

@@ -1,11 +1,11 @@
-//! Why a chat request got no answer, or only part of one.
+//! Why a request got no answer, or only part of one.
 
 use std::time::Duration;
 
 use grammar::GrammarError;
 use inference::{Blame, EngineFault, PipelineError, Stage, SubmitError};
 
-/// Why a chat request got no answer, or only part of one. Its texts are for clients: none repeats what a guest wrote
+/// Why a request got no answer, or only part of one. Its texts are for clients: none repeats what a guest wrote
 /// about its own failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
@@ -31,6 +31,43 @@ pub enum ChatError {
         model: String,
         /// What there is.
         served: String,
+    },
+    /// The model does something else than what it is asked for here.
+    #[error("the model `{model}` {does}; ask it with POST {path}")]
+    OtherTask {
+        /// The model.
+        model: String,
+        /// What it does.
+        does: &'static str,
+        /// Where it is asked for that.
+        path: &'static str,
+    },
+    /// An input does not fit the context.
+    #[error(
+        "`{member}` has {tokens} tokens and the model takes {context_length}; shorten or split it, or send `truncate`: true \
+         to have its end cut off"
+    )]
+    InputTooLong {
+        /// Where the request has it.
+        member: String,
+        /// Its tokens, with what stands around it.
+        tokens: usize,
+        /// Tokens that the context holds.
+        context_length: usize,
+    },
+    /// An input is nothing to the model.
+    #[error("`{member}` has no tokens; leave it out")]
+    InputEmpty {
+        /// Where the request has it.
+        member: String,
+    },
+    /// The model's vectors are shorter than what is asked for.
+    #[error("`dimensions` is {asked}, and the model's vectors have {most}; ask for 1 to {most}")]
+    TooManyDimensions {
+        /// What was asked for.
+        asked: u32,
+        /// What there is.
+        most: u32,
     },
     /// The request names a token that the model does not have.
     #[error(
@@ -108,6 +145,10 @@ impl ChatError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::ModelNotFound { .. }
+            | Self::OtherTask { .. }
+            | Self::InputTooLong { .. }
+            | Self::InputEmpty { .. }
+            | Self::TooManyDimensions { .. }
             | Self::UnknownToken { .. }
             | Self::LogprobsWithheld { .. }
             | Self::TwoFormats { .. }

@@ -1,10 +1,13 @@
-//! A chat answered, whatever transport it came over: admission, plugins, engine, plugins, account.
+//! A chat answered, whatever transport it came over: admission, plugins, engine, plugins, account. Beside it, inputs
+//! encoded (`encode`).
 
 mod admission;
 mod answer;
 mod choice;
+mod encode;
 mod error;
 mod grammar;
+mod loaded;
 mod pass;
 mod record;
 mod warm;
@@ -14,15 +17,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use inference::{Call, ChatRequest, Engine, ModelCard, Pipeline, Sampling};
+use inference::{Call, ChatRequest, EncodingEngine, Engine, ModelCard, Pipeline, Sampling};
 use telemetry::{Endpoint, Metrics};
 use tokio::sync::{Notify, watch};
 
 pub use answer::{Answer, AnswerEvent, Finished};
+pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
+pub use loaded::Capability;
 
 use admission::{Admission, Permit};
 use grammar::Grammars;
+use loaded::Loaded;
 use pass::{Begun, Pass};
 use record::Record;
 
@@ -108,7 +114,7 @@ enum State {
     OnFirstUse,
     Loading(String),
     Failed(String),
-    Ready { serving: Serving, fingerprint: String },
+    Ready { loaded: Loaded, fingerprint: String },
 }
 
 impl Service {
@@ -141,14 +147,9 @@ impl Service {
         endpoint: Endpoint,
         choices: NonZeroU32,
     ) -> Result<Answer, ChatError> {
-        if let Some(served) = self.model_id.as_ref().filter(|id| **id != request.model) {
-            return Err(ChatError::ModelNotFound { model: request.model, served: served.clone() });
-        }
-        let (serving, fingerprint) = self.serving().await?;
+        let (loaded, fingerprint) = self.loaded(&request.model).await?;
+        let serving = loaded.chat()?;
         let model = serving.engine.card().id.clone();
-        if request.model != model {
-            return Err(ChatError::ModelNotFound { model: request.model, served: model });
-        }
         let inference = self.metrics.inference.clone();
         let mut record = Record::new(inference, call.request_id.clone(), &model, request.streaming, endpoint);
         let id = call.request_id.clone();
@@ -209,10 +210,19 @@ impl Service {
 
     /// From now on chats are answered.
     pub fn ready(&self, serving: Serving) {
-        let card = serving.engine.card();
-        self.metrics.inference.model_ready(&card.id);
-        let fingerprint = fingerprint(card);
-        self.set(State::Ready { serving, fingerprint });
+        self.metrics.inference.model_ready(&serving.engine.card().id);
+        self.serve(Loaded::Chat(serving));
+    }
+
+    /// From now on inputs are encoded.
+    pub fn ready_to_encode(&self, engine: Arc<dyn EncodingEngine>) {
+        self.metrics.inference.encoder_ready(&engine.card().id, encode::endpoint_of(engine.facts().task));
+        self.serve(Loaded::Encoder(engine));
+    }
+
+    fn serve(&self, loaded: Loaded) {
+        let fingerprint = fingerprint(loaded.card());
+        self.set(State::Ready { loaded, fingerprint });
     }
 
     /// Whether requests are answered now.
@@ -229,11 +239,11 @@ impl Service {
         }
     }
 
-    /// The models that answer: one or, while it loads, none.
+    /// The models that answer, and what they can be asked for: one or, while it loads, none.
     #[must_use]
-    pub fn models(&self) -> Vec<ModelCard> {
+    pub fn models(&self) -> Vec<(ModelCard, Capability)> {
         match self.state() {
-            State::Ready { serving, .. } => vec![serving.engine.card().clone()],
+            State::Ready { loaded, .. } => vec![(loaded.card().clone(), loaded.capability())],
             State::OnFirstUse | State::Loading(_) | State::Failed(_) => Vec::new(),
         }
     }
@@ -280,10 +290,23 @@ impl Service {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// What answers. A model that is loaded on use is asked for here, and waited for in the same bounded line and as long
-    /// as a slot is.
-    async fn serving(&self) -> Result<(Serving, String), ChatError> {
-        let now = self.serving_now();
+    /// The model of this name.
+    async fn loaded(&self, model: &str) -> Result<(Loaded, String), ChatError> {
+        let not_found = |served: &str| ChatError::ModelNotFound { model: model.to_owned(), served: served.to_owned() };
+        if let Some(served) = self.model_id.as_ref().filter(|id| *id != model) {
+            return Err(not_found(served));
+        }
+        let (loaded, fingerprint) = self.loaded_any().await?;
+        if loaded.card().id != model {
+            return Err(not_found(&loaded.card().id));
+        }
+        Ok((loaded, fingerprint))
+    }
+
+    /// The model. One that is loaded on use is asked for here, and waited for in the same bounded line and as long as a slot
+    /// is.
+    async fn loaded_any(&self) -> Result<(Loaded, String), ChatError> {
+        let now = self.loaded_now();
         if !matches!(now, Err(ChatError::Loading { .. } | ChatError::LoadFailed { .. })) {
             return now;
         }
@@ -298,15 +321,15 @@ impl Service {
             _ = tokio::time::timeout(self.admission.wait_max(), state.wait_for(is_there)) => {}
             _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
         }
-        self.serving_now()
+        self.loaded_now()
     }
 
-    fn serving_now(&self) -> Result<(Serving, String), ChatError> {
+    fn loaded_now(&self) -> Result<(Loaded, String), ChatError> {
         if self.is_draining() {
             return Err(ChatError::Draining);
         }
         match self.state() {
-            State::Ready { serving, fingerprint } => Ok((serving, fingerprint)),
+            State::Ready { loaded, fingerprint } => Ok((loaded, fingerprint)),
             State::OnFirstUse => Err(ChatError::Loading { progress: "it is loaded at its first use".to_owned() }),
             State::Loading(progress) => Err(ChatError::Loading { progress }),
             State::Failed(reason) => Err(ChatError::LoadFailed { reason }),

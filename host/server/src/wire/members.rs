@@ -31,6 +31,13 @@ impl<'a> Member<'a> {
         Ok(Self { path: String::new(), raw })
     }
 
+    /// [`Member::body`] of a body as it came.
+    pub(super) fn body_of(body: &'a [u8], depth_max: usize) -> Result<Self, Refusal> {
+        let text = std::str::from_utf8(body)
+            .map_err(|error| Refusal::body(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
+        Self::body(text, depth_max)
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -89,6 +96,17 @@ impl<'a> Member<'a> {
     /// An integer of 32 bits.
     pub(super) fn count(&self, bounds: RangeInclusive<u64>) -> Result<u32, Refusal> {
         Ok(u32::try_from(self.integer(bounds)?).unwrap_or(u32::MAX))
+    }
+
+    /// An array of integers of 32 bits, read in one go: tokens come by the ten thousand.
+    pub(super) fn numbers(&self) -> Result<Vec<u32>, Refusal> {
+        self.parse("an array of whole numbers of 32 bits")
+    }
+
+    /// Whether this is an array whose first item is a number.
+    pub(super) fn starts_with_number(&self) -> bool {
+        let inside = self.raw.get().strip_prefix('[').unwrap_or_default();
+        inside.trim_start().starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 
     pub(super) fn number(&self, bounds: RangeInclusive<f32>) -> Result<f32, Refusal> {

@@ -1,14 +1,18 @@
 //! The JSON that clients and this server exchange, in OpenAI's form.
 
+mod embeddings;
 mod error;
 mod format;
 mod logprobs;
 mod members;
 mod messages;
 mod request;
+mod rerank;
 mod response;
 mod sampling;
 
+pub(crate) use embeddings::{parse_embeddings, write_embeddings};
 pub(crate) use error::{ErrorBody, PluginFault, Refusal};
 pub(crate) use request::parse_chat;
+pub(crate) use rerank::{parse_rerank, write_rerank};
 pub(crate) use response::{ChunkWriter, Collected, ModelList, ModelObject, event};

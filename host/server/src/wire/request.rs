@@ -26,9 +26,7 @@ pub(crate) struct ChatOptions {
 
 /// Parses a body. Members that are absent or `null` take their values from `defaults`.
 pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatRequest, ChatOptions), Refusal> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Refusal::body(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
-    let body = Member::body(text, limits::JSON_DEPTH_MAX)?;
+    let body = Member::body_of(body, limits::JSON_DEPTH_MAX)?;
 
     let mut model: Option<String> = None;
     let mut messages: Option<Vec<Message>> = None;
@@ -191,7 +189,7 @@ fn parse_metadata(metadata: &Member<'_>) -> Result<(), Refusal> {
     pairs.iter().try_for_each(|(_, value)| value.text(limits::SHORT_TEXT_BYTES_MAX).map(drop))
 }
 
-fn missing(name: &str, expected: &str) -> Refusal {
+pub(super) fn missing(name: &str, expected: &str) -> Refusal {
     Refusal::member(name, "missing_required_parameter", format!("`{name}` is required: {expected}"))
 }
 

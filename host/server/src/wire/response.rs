@@ -4,7 +4,7 @@ use inference::{Delta, Finish, ModelCard, TokenLogprobs, Usage};
 use serde::Serialize;
 
 use super::logprobs::Logprobs;
-use crate::service::Finished;
+use crate::service::{Capability, Finished};
 
 /// What all parts of one answer have in common.
 #[derive(Debug, Clone)]
@@ -347,8 +347,8 @@ pub(crate) struct ModelList<'a> {
 
 impl<'a> ModelList<'a> {
     /// The loaded models, and the name of one that is still to come.
-    pub(crate) fn new(cards: &'a [ModelCard], expected: Option<&'a str>) -> Self {
-        let loaded = cards.iter().map(ModelObject::new);
+    pub(crate) fn new(models: &'a [(ModelCard, Capability)], expected: Option<&'a str>) -> Self {
+        let loaded = models.iter().map(ModelObject::new);
         Self { object: "list", data: loaded.chain(expected.map(ModelObject::expected)).collect() }
     }
 }
@@ -371,10 +371,20 @@ struct ModelFacts<'a> {
     context_length: u32,
     context_length_trained: u32,
     size_bytes: u64,
+    /// What the model can be asked for: `chat`, `embedding` or `rerank`.
+    capability: &'static str,
+    /// Numbers of a vector, where it makes vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
 }
 
 impl<'a> ModelObject<'a> {
-    pub(crate) fn new(card: &'a ModelCard) -> Self {
+    pub(crate) fn new((card, capability): &'a (ModelCard, Capability)) -> Self {
+        let (capability, dimensions) = match *capability {
+            Capability::Chat => ("chat", None),
+            Capability::Embedding { dimensions } => ("embedding", Some(dimensions)),
+            Capability::Rerank => ("rerank", None),
+        };
         Self {
             id: &card.id,
             object: "model",
@@ -386,6 +396,8 @@ impl<'a> ModelObject<'a> {
                 context_length: card.context_length,
                 context_length_trained: card.context_length_trained,
                 size_bytes: card.size_bytes,
+                capability,
+                dimensions,
             }),
         }
     }

@@ -143,7 +143,7 @@ async fn play(script: Vec<Act>, prompt_tokens: u32, events: &mpsc::Sender<Genera
 }
 
 /// One token per byte.
-struct Bytes;
+pub(crate) struct Bytes;
 
 impl Vocabulary for Bytes {
     fn size(&self) -> u32 {

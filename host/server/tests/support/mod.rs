@@ -1,6 +1,7 @@
 //! A server on a real loopback socket with a scripted engine, and a client that speaks raw bytes.
 #![expect(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod encoder;
 pub(crate) mod fakes;
 
 use std::net::SocketAddr;
@@ -156,8 +157,13 @@ pub(crate) const STREAMED: &str = r#"{"model":"fake/model","messages":[{"role":"
 
 /// A chat request on its own connection.
 pub(crate) fn chat(body: &str) -> String {
+    post("/v1/chat/completions", body)
+}
+
+/// A request on its own connection.
+pub(crate) fn post(path: &str, body: &str) -> String {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )

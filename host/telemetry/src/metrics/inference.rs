@@ -17,6 +17,10 @@ use super::exposition::BareCounter;
 pub enum Endpoint {
     /// `POST /v1/chat/completions`.
     ChatCompletions,
+    /// `POST /v1/embeddings`.
+    Embeddings,
+    /// `POST /v1/rerank`.
+    Rerank,
     /// `outrigger run`, in this process.
     Run,
 }
@@ -27,6 +31,8 @@ impl Endpoint {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
+            Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
             Self::Run => "run",
         }
     }
@@ -145,18 +151,31 @@ impl InferenceMetrics {
         metrics
     }
 
-    /// Shows the zeros of a model that is served from now on: a rate needs a first value to start from.
+    /// Shows the zeros of a model that answers chats from now on: a rate needs a first value to start from.
     pub fn model_ready(&self, model: &str) {
         self.ready.set(1);
         for stream in [false, true] {
             let labels = Labels { model: model.to_owned(), stream, endpoint: Endpoint::ChatCompletions };
-            drop(self.requests.get_or_create(&labels));
-            drop(self.failures.get_or_create(&labels));
-            drop(self.duration_ms.get_or_create(&labels));
-            drop(self.prompt_tokens.get_or_create(&labels));
+            self.show_zeros(&labels);
             drop(self.completion_tokens.get_or_create(&labels));
             drop(self.first_token_seconds.get_or_create(&labels));
         }
+    }
+
+    /// Likewise of a model that is asked at `endpoint` and completes nothing.
+    pub fn encoder_ready(&self, model: &str, endpoint: Endpoint) {
+        self.ready.set(1);
+        let labels = Labels { model: model.to_owned(), stream: false, endpoint };
+        self.show_zeros(&labels);
+        // R21: one of the five, though it stays zero.
+        drop(self.completion_tokens.get_or_create(&labels));
+    }
+
+    fn show_zeros(&self, labels: &Labels) {
+        drop(self.requests.get_or_create(labels));
+        drop(self.failures.get_or_create(labels));
+        drop(self.duration_ms.get_or_create(labels));
+        drop(self.prompt_tokens.get_or_create(labels));
     }
 
     /// A request got its slot after waiting for this long.
