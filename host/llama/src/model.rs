@@ -185,7 +185,7 @@ unsafe impl Send for Weights {}
 unsafe impl Sync for Weights {}
 
 impl Weights {
-    fn load(options: &LoadOptions, devices: &[Device]) -> Result<Self, LoadError> {
+    pub(crate) fn load(options: &LoadOptions, devices: &[Device]) -> Result<Self, LoadError> {
         let path = options
             .path
             .to_str()
