@@ -15,6 +15,7 @@
 //! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
 
 mod blame;
+mod device;
 mod encoding;
 mod format;
 mod generation;
@@ -25,6 +26,7 @@ mod prompt;
 mod request;
 
 pub use blame::Blame;
+pub use device::DeviceFacts;
 pub use encoding::{Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, Frame};
 pub use format::OutputFormat;
 pub use generation::{

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::Failure;
 use crate::cli::Bench;
-use crate::config::Settings;
+use crate::config::{ContextLength, Settings};
 use crate::console::{self, Stderr};
 use crate::source::{Located, Source};
 use crate::wiring;
@@ -79,7 +79,8 @@ async fn measure(mut settings: Settings, mut plan: Plan) -> anyhow::Result<Repor
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(&settings), metrics.clone());
     let started = Instant::now();
-    service.ready(wiring::load_chat(&settings, &located, &metrics.plugins)?);
+    let (serving, device) = wiring::load_chat(&settings, &located, &metrics)?;
+    service.ready(serving);
     let loading = started.elapsed();
     let (card, _) = service.models().pop().context("the model is loaded and not there")?;
     let mut subject = Subject { service: Arc::new(service), model_id: settings.model_id.clone(), asked: 0 };
@@ -108,7 +109,16 @@ async fn measure(mut settings: Settings, mut plan: Plan) -> anyhow::Result<Repor
         streams.push(StreamFigures::of(count, &rounds));
     }
     bar.finish_and_clear();
-    Ok(Report { card, loading, answer_tokens: plan.answer_tokens, rounds: plan.rounds, prompts, streams, left_out })
+    Ok(Report {
+        card,
+        device,
+        loading,
+        answer_tokens: plan.answer_tokens,
+        rounds: plan.rounds,
+        prompts,
+        streams,
+        left_out,
+    })
 }
 
 /// As many slots as streams, a context that is not longer than what is asked, and no memory of earlier prompts. Returns the
@@ -124,8 +134,11 @@ fn make_room(settings: &mut Settings, plan: &mut Plan, located: &Located) -> any
     let room = plan.answer_tokens.saturating_add(TOKENS_SPARE);
     let wanted = plan.prompt_tokens.iter().copied().max().unwrap_or(0).max(STREAM_PROMPT_TOKENS).saturating_add(room);
     let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
-    let context_length = settings.context_length.unwrap_or_else(|| wanted.min(trained));
-    settings.context_length = Some(context_length);
+    let context_length = match settings.context_length {
+        Some(ContextLength::Tokens(tokens)) => tokens,
+        Some(ContextLength::Auto) | None => wanted.min(trained),
+    };
+    settings.context_length = Some(ContextLength::Tokens(context_length));
     ensure!(
         STREAM_PROMPT_TOKENS.saturating_add(room) <= context_length,
         "an answer of {} tokens does not fit a context of {context_length}; ask for fewer (--answer-tokens)",

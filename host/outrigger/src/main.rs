@@ -5,9 +5,11 @@ mod bundle;
 mod cli;
 mod config;
 mod console;
+mod doctor;
 mod encoder;
 mod inspect;
 mod models;
+mod placement;
 mod probe;
 mod progress;
 mod run;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Prune(arguments) => models::prune(arguments),
         cli::Command::Bench(arguments) => bench::bench(arguments),
         cli::Command::Inspect(arguments) => inspect::inspect(arguments),
+        cli::Command::Doctor(arguments) => doctor::doctor(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

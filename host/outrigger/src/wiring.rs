@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use bytesize::ByteSize;
-use inference::{EncodingEngine, Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use inference::{DeviceFacts, EncodingEngine, Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use model::Tokenizer;
 use model::gguf::{self, Header};
-use model::{Tokenizer, memory};
 use plugin::{LoadedPlugin, ModelContext, Modify, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
 use server::{ServiceConfig, Serving};
-use telemetry::{Metrics, PluginMetrics};
+use telemetry::{DeviceMetrics, Metrics, PluginMetrics};
 
 use crate::config::{PluginLimits, PluginTable, Settings};
+use crate::placement::{self, Plan};
 use crate::source::Located;
 use crate::{bundle, encoder};
 
@@ -42,12 +42,15 @@ pub(crate) enum Loaded {
     Encoder(Arc<dyn EncodingEngine>),
 }
 
-/// Loads the model and, where it answers chats, the plugins. Takes as long as reading the model does.
-pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Loaded> {
+/// Loads the model and, where it answers chats, the plugins, and says what the model is computed with. Takes as long as
+/// reading the model does.
+pub(crate) fn load(settings: &Settings, located: &Located, metrics: &Metrics) -> anyhow::Result<(Loaded, DeviceFacts)> {
     let started = Instant::now();
-    let (model, left_bytes) = load_model(settings, located)?;
+    let (model, plan, device) = load_model(settings, located, &metrics.devices)?;
     let card = model.card().clone();
-    let report = || {
+    let report = |model: &llama::Model| {
+        // The engine's context exists now, so all that the model takes has been taken.
+        placement::compare(&plan, model, &metrics.devices);
         tracing::info!(
             model = card.id,
             architecture = card.architecture,
@@ -59,34 +62,41 @@ pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetri
         );
     };
     if let Some(facts) = model.encoding().cloned() {
-        let encoder = encoder::start(settings, model, facts)?;
-        report();
+        let encoder = encoder::start(settings, model.clone(), facts)?;
+        report(&model);
         located.check_unchanged()?;
-        return Ok(Loaded::Encoder(encoder));
+        return Ok((Loaded::Encoder(encoder), device));
     }
-    let engine = start(settings, model, left_bytes)?;
-    report();
+    let engine = start(settings, model.clone(), plan.prefix_cache_bytes)?;
+    report(&model);
     if card.chat_template.is_none() {
         tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
     }
     located.check_unchanged()?;
-    let pipeline = load_plugins(settings, &engine, metrics)?;
-    Ok(Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }))
+    let pipeline = load_plugins(settings, &engine, &metrics.plugins)?;
+    Ok((Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }), device))
 }
 
 /// [`load`] for what only makes sense with a model that answers chats.
-pub(crate) fn load_chat(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
+pub(crate) fn load_chat(
+    settings: &Settings,
+    located: &Located,
+    metrics: &Metrics,
+) -> anyhow::Result<(Serving, DeviceFacts)> {
     match load(settings, located, metrics)? {
-        Loaded::Chat(serving) => Ok(serving),
-        Loaded::Encoder(_) => {
+        (Loaded::Chat(serving), device) => Ok((serving, device)),
+        (Loaded::Encoder(_), _) => {
             bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id)
         }
     }
 }
 
-/// The model, and what memory is left beside it.
-fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<(llama::Model, Option<u64>)> {
-    check_processor()?;
+/// The model, what was decided for it, and what is told of that.
+fn load_model(
+    settings: &Settings,
+    located: &Located,
+    metrics: &DeviceMetrics,
+) -> anyhow::Result<(llama::Model, Plan, DeviceFacts)> {
     let path = &located.path;
     // Before llama.cpp sees the file: its answer to a damaged one may be to end the process.
     let facts = gguf::Model::open(path).with_context(|| format!("cannot use the model {}", path.display()))?;
@@ -95,14 +105,20 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<(llama::
         bytes = facts.header.tensor_bytes,
         "the model's header is sound"
     );
-    let left_bytes =
-        check_memory(settings, &facts.header).with_context(|| format!("cannot serve the model {}", path.display()))?;
+    let backends = llama::backends(&settings.backends)?;
+    let plan = Plan::of(settings, &facts.header, backends)
+        .with_context(|| format!("cannot serve the model {}", path.display()))?;
+    plan.log(backends, settings);
+    plan.record(backends, metrics);
     // Whichever shard was named, llama.cpp wants the first and finds the others itself.
     let first = facts.shards.first().unwrap_or(path);
     let options = llama::LoadOptions {
-        context_length: settings.context_length,
+        context_length: Some(plan.context_length),
         threads: settings.threads,
         revision: located.revision.clone(),
+        backends: settings.backends.clone(),
+        gpu_layers: Some(plan.gpu_layers),
+        main_gpu: settings.main_gpu,
         ..llama::LoadOptions::new(first, &settings.model_id)
     };
     let model = llama::Model::load(&options)?;
@@ -117,16 +133,17 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<(llama::
             Err(error) => tracing::warn!("cannot compare the repository's tokenizer.json with the model: {error:#}"),
         }
     }
-    Ok((model, left_bytes))
+    let device = plan.facts(backends);
+    Ok((model, plan, device))
 }
 
 /// Starts the engine of a model that completes.
-fn start(settings: &Settings, model: llama::Model, left_bytes: Option<u64>) -> anyhow::Result<engine::EngineHandle> {
+fn start(settings: &Settings, model: llama::Model, prefix_cache_bytes: usize) -> anyhow::Result<engine::EngineHandle> {
     let config = engine::Config {
         slots: settings.max_concurrency,
         // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
         queue_length: settings.max_concurrency.saturating_add(1),
-        prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
+        prefix_cache_bytes,
         guesses_max: settings.draft_max,
         ..engine::Config::default()
     };
@@ -155,80 +172,6 @@ fn tokenizer_difference(
     Ok((cut != cut_by_model).then(|| {
         format!("it cuts {PROBE:?} into {} tokens, and the model into {} others", cut.len(), cut_by_model.len())
     }))
-}
-
-/// A context that the model was not made for, or that memory does not hold together with the weights, is refused before
-/// llama.cpp asks for it (R19, R26). Returns what is left beside it, where the machine says what it has.
-fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<Option<u64>> {
-    let context_length = context_length(settings.context_length, header)?;
-    let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
-    let budgets = memory::available();
-    let mut workload = encoder::workload(header, context_length, slots);
-    if workload.encodes.is_none() {
-        workload.guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
-    }
-    let footprint = memory::check(header, &workload, &budgets)?;
-    tracing::info!(
-        weights_bytes = footprint.weights_bytes,
-        kv_bytes = footprint.kv_bytes,
-        compute_bytes = footprint.compute_bytes,
-        total_bytes = footprint.total_bytes(),
-        available_bytes = budgets.iter().map(|budget| budget.have_bytes).min(),
-        "the model fits in memory"
-    );
-    let need_bytes = footprint.total_bytes().saturating_add(memory::margin_bytes(&footprint));
-    Ok(budgets.iter().map(|budget| budget.have_bytes.saturating_sub(need_bytes)).min())
-}
-
-/// What the prefix cache may take. It fills as conversations come, so what it may become is decided while there is still
-/// somebody to tell.
-fn prefix_cache_bytes(asked: Option<u64>, left_bytes: Option<u64>) -> anyhow::Result<usize> {
-    let left_bytes = left_bytes.unwrap_or(u64::MAX);
-    let bytes = match asked {
-        None => left_bytes.min(engine::limits::PREFIX_CACHE_BYTES_DEFAULT as u64),
-        Some(asked) if asked > left_bytes => bail!(
-            "`prefix_cache_size` is {}, and {} of memory are left beside the model; ask for no more, or leave it out for \
-             what fits",
-            ByteSize::b(asked).display().si(),
-            ByteSize::b(left_bytes).display().si()
-        ),
-        Some(asked) => asked,
-    };
-    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
-/// Tokens that one request may hold: what was asked for, else what the model was trained for, up to the default.
-pub(crate) fn context_length(asked: Option<u32>, header: &Header) -> anyhow::Result<u32> {
-    let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
-    match asked {
-        None => Ok(trained.min(encoder::context_length_default(header))),
-        Some(asked) if asked > trained => {
-            bail!("`context_length` is {asked}, and the model was trained for {trained} tokens; ask for no more")
-        }
-        Some(asked) => Ok(asked),
-    }
-}
-
-/// llama.cpp is compiled for these (`host/llama`); without them it would end by an illegal instruction.
-#[cfg(target_arch = "x86_64")]
-fn check_processor() -> anyhow::Result<()> {
-    let has = [
-        ("AVX2", is_x86_feature_detected!("avx2")),
-        ("FMA", is_x86_feature_detected!("fma")),
-        ("F16C", is_x86_feature_detected!("f16c")),
-        ("BMI2", is_x86_feature_detected!("bmi2")),
-    ];
-    let missing: Vec<&str> = has.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
-    if !missing.is_empty() {
-        bail!("this processor lacks {}, which this build of outrigger needs", missing.join(", "));
-    }
-    Ok(())
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-#[expect(clippy::unnecessary_wraps, reason = "the same call on every architecture")]
-fn check_processor() -> anyhow::Result<()> {
-    Ok(())
 }
 
 fn load_plugins(
@@ -365,21 +308,4 @@ fn apply(said: &PluginLimits, limits: &mut plugin::Limits) {
 
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_cache_takes_what_is_left_and_no_more() {
-        let default = engine::limits::PREFIX_CACHE_BYTES_DEFAULT;
-        assert_eq!(prefix_cache_bytes(None, None).unwrap(), default);
-        assert_eq!(prefix_cache_bytes(None, Some(u64::MAX)).unwrap(), default);
-        assert_eq!(prefix_cache_bytes(None, Some(1000)).unwrap(), 1000);
-        assert_eq!(prefix_cache_bytes(Some(0), Some(1000)).unwrap(), 0);
-        assert_eq!(prefix_cache_bytes(Some(1000), Some(1000)).unwrap(), 1000);
-        let error = prefix_cache_bytes(Some(2_000_000), Some(1_000_000)).unwrap_err().to_string();
-        assert!(error.contains("`prefix_cache_size` is 2.0 MB, and 1.0 MB of memory are left"), "{error}");
-    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use inference::ModelCard;
+use inference::{DeviceFacts, ModelCard};
 use serde_json::{Value, json};
 
 use super::Measured;
@@ -12,6 +12,7 @@ use crate::console::printable;
 /// What was measured.
 pub(super) struct Report {
     pub(super) card: ModelCard,
+    pub(super) device: DeviceFacts,
     /// From the first byte of the file to the first computed token.
     pub(super) loading: Duration,
     pub(super) answer_tokens: u32,
@@ -81,6 +82,7 @@ impl Report {
                 card.context_length,
                 self.loading.as_secs_f64()
             ),
+            format!("computed with {}", self.computed_with()),
             format!("answers of {} tokens, medians of {} rounds", self.answer_tokens, self.rounds),
         ];
         if !self.prompts.is_empty() {
@@ -109,6 +111,13 @@ impl Report {
         lines.into_iter()
     }
 
+    /// What computes, in a word or two.
+    fn computed_with(&self) -> String {
+        let DeviceFacts { backend, devices, cpu_variant, .. } = &self.device;
+        let names = if devices.is_empty() { cpu_variant.clone() } else { devices.join(", ") };
+        printable(&format!("{backend}: {names}"))
+    }
+
     /// For programs.
     pub(super) fn json(&self) -> Value {
         let prompts = self.prompts.iter().map(|it| {
@@ -132,6 +141,9 @@ impl Report {
             "architecture": self.card.architecture,
             "size_bytes": self.card.size_bytes,
             "context_length": self.card.context_length,
+            "backend": self.device.backend,
+            "devices": self.device.devices,
+            "cpu_variant": self.device.cpu_variant,
             "load_ms": millis(self.loading),
             "answer_tokens": self.answer_tokens,
             "rounds": self.rounds,

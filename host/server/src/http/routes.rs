@@ -78,7 +78,7 @@ pub(super) fn new_request_id() -> RequestId {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    json(&ModelList::new(&app.service.models(), app.service.model_expected()))
+    json(&ModelList::new(&app.service.models(), app.service.device(), app.service.model_expected()))
 }
 
 async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
@@ -90,7 +90,7 @@ async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Re
         let served = models.iter().map(|(card, _)| card.id.as_str()).collect::<Vec<_>>().join("`, `");
         Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
     })?;
-    Ok(json(&ModelObject::new(model)))
+    Ok(json(&ModelObject::new(model, app.service.device())))
 }
 
 /// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is

@@ -1,6 +1,6 @@
 //! Answers in OpenAI's form: whole, in chunks, and the list of models.
 
-use inference::{Delta, Finish, ModelCard, TokenLogprobs, Usage};
+use inference::{Delta, DeviceFacts, Finish, ModelCard, TokenLogprobs, Usage};
 use serde::Serialize;
 
 use super::logprobs::Logprobs;
@@ -347,8 +347,12 @@ pub(crate) struct ModelList<'a> {
 
 impl<'a> ModelList<'a> {
     /// The loaded models, and the name of one that is still to come.
-    pub(crate) fn new(models: &'a [(ModelCard, Capability)], expected: Option<&'a str>) -> Self {
-        let loaded = models.iter().map(ModelObject::new);
+    pub(crate) fn new(
+        models: &'a [(ModelCard, Capability)],
+        device: Option<&'a DeviceFacts>,
+        expected: Option<&'a str>,
+    ) -> Self {
+        let loaded = models.iter().map(|model| ModelObject::new(model, device));
         Self { object: "list", data: loaded.chain(expected.map(ModelObject::expected)).collect() }
     }
 }
@@ -376,10 +380,43 @@ struct ModelFacts<'a> {
     /// Numbers of a vector, where it makes vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceObject<'a>>,
+}
+
+/// R16, R27: what computes, and why not something faster.
+#[derive(Serialize)]
+struct DeviceObject<'a> {
+    backend: &'a str,
+    devices: &'a [String],
+    cpu_variant: &'a str,
+    layers: u32,
+    layers_total: u32,
+    skipped: Vec<SkippedObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct SkippedObject<'a> {
+    backend: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> DeviceObject<'a> {
+    fn new(facts: &'a DeviceFacts) -> Self {
+        let DeviceFacts { backend, devices, cpu_variant, layers, layers_total, skipped } = facts;
+        Self {
+            backend,
+            devices,
+            cpu_variant,
+            layers: *layers,
+            layers_total: *layers_total,
+            skipped: skipped.iter().map(|(backend, reason)| SkippedObject { backend, reason }).collect(),
+        }
+    }
 }
 
 impl<'a> ModelObject<'a> {
-    pub(crate) fn new((card, capability): &'a (ModelCard, Capability)) -> Self {
+    pub(crate) fn new((card, capability): &'a (ModelCard, Capability), device: Option<&'a DeviceFacts>) -> Self {
         let (capability, dimensions) = match *capability {
             Capability::Chat => ("chat", None),
             Capability::Embedding { dimensions } => ("embedding", Some(dimensions)),
@@ -398,6 +435,7 @@ impl<'a> ModelObject<'a> {
                 size_bytes: card.size_bytes,
                 capability,
                 dimensions,
+                device: device.map(DeviceObject::new),
             }),
         }
     }
