@@ -41,9 +41,13 @@ impl fmt::Display for NotEnough {
             size(self.have_bytes),
             self.memory
         )?;
+        let remembered = match self.workload.encodes {
+            None => format!("KV cache of {sequences} x {context_length} tokens"),
+            Some(_) => format!("KV cache for inputs of {context_length} tokens"),
+        };
         write!(
             f,
-            " (weights {}, KV cache of {sequences} x {context_length} tokens {}, compute buffers {}, process {}, margin {}",
+            " (weights {}, {remembered} {}, compute buffers {}, process {}, margin {}",
             size(weights_bytes),
             size(kv_bytes),
             size(compute_bytes),
