@@ -22,6 +22,8 @@ struct Mapped {
 /// The model that was loaded last. Leaked, as a handler may run at any moment, and a process loads few.
 static MAPPED: AtomicPtr<Mapped> = AtomicPtr::new(ptr::null_mut());
 
+static INSTALL: Once = Once::new();
+
 /// From now on, a page of this file that is not there ends the process with a sentence.
 pub(crate) fn watch(path: CString, size: u64) {
     let shown = path.to_string_lossy();
@@ -37,7 +39,6 @@ pub(crate) fn watch(path: CString, size: u64) {
     let mapped = Mapped { was_cut, is_unreadable: is_unreadable.into_bytes().into(), path, size };
     MAPPED.store(Box::into_raw(Box::new(mapped)), Ordering::Release);
 
-    static INSTALL: Once = Once::new();
     // SAFETY: the structure is plain and zero is a valid value of it; the handler only does what handlers may do. On Linux
     // x86-64 and arm64 nothing else in this process handles SIGBUS (wasmtime's traps come as SIGSEGV, SIGILL and SIGFPE).
     INSTALL.call_once(|| unsafe {
