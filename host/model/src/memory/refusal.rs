@@ -48,9 +48,13 @@ impl fmt::Display for NotEnough {
             size(self.have_bytes),
             self.memory
         )?;
+        let remembered = match self.workload.encodes {
+            None => format!("KV cache of {sequences} x {context_length} tokens"),
+            Some(_) => format!("KV cache for inputs of {context_length} tokens"),
+        };
         write!(
             f,
-            " (weights {}, KV cache of {sequences} x {context_length} tokens {}, compute buffers {}",
+            " (weights {}, {remembered} {}, compute buffers {}",
             size(weights_bytes),
             size(kv_bytes),
             size(compute_bytes),

@@ -222,3 +222,23 @@ fn layers_are_given_up_for_a_context_of_use_and_no_longer_one() {
     let (short, layers) = longest(GB);
     assert!(short == 4096 && layers < 17, "{short} {layers}");
 }
+
+// R26: what llama.cpp keeps of every token of an input is most of what a small model takes.
+#[test]
+fn an_encoding_model_that_does_not_fit_is_told_of_shorter_inputs() {
+    let header = Written::of("bert")
+        .number("bert.block_count", 2)
+        .number("bert.embedding_length", 768)
+        .number("bert.feed_forward_length", 3072)
+        .number("bert.attention.head_count", 12)
+        .texts("tokenizer.ggml.tokens", &vec![""; 100_000])
+        .header();
+    let workload = Workload::encoding(2048, crate::Encodes::InOnePiece);
+    let refusal = check(&header, &workload, &[ram(GB / 2)]).expect_err("too large");
+    let most = refusal.context_length_max.expect("shorter inputs fit");
+    assert!((513..2048).contains(&most), "{most}");
+    assert!(check(&header, &Workload { context_length: most, ..workload }, &[ram(GB / 2)]).is_ok());
+    let text = refusal.to_string();
+    assert!(text.contains("KV cache for inputs of 2048 tokens 0.0 MB"), "{text}");
+    assert!(!text.contains("max_concurrency"), "{text}");
+}

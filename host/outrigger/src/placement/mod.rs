@@ -11,6 +11,7 @@ use model::memory::{self, Budget, Memory, NotEnough, Placement};
 
 use crate::config::{ContextLength, Settings};
 use crate::encoder;
+use crate::encoder;
 
 pub(crate) use report::compare;
 
@@ -137,6 +138,15 @@ impl Fitted {
         let prefix_cache_bytes = prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?;
         Ok(Plan { context_length, gpu_layers, prefix_cache_bytes, placement, backend, devices, skipped, budgets })
     }
+}
+
+/// What the model is loaded for.
+fn workload(settings: &Settings, header: &Header, context_length: u32, slots: u32) -> Workload {
+    let mut workload = encoder::workload(header, context_length, slots);
+    if workload.encodes.is_none() {
+        workload.guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
+    }
+    workload
 }
 
 /// The longest context that leaves room for the prefix cache: the one that was asked for, or the default one unless
