@@ -3,7 +3,7 @@
 #
 #   tests/run.sh            everything but the heavy suites
 #   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm),
-#                           and downloads a second model (253 MB)
+#                           downloads a second model (253 MB) and builds Vulkan's module
 #   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
@@ -41,6 +41,9 @@ fi
 if ((${#heavy[@]})); then
     tests/peers/setup.sh
     setup_gemma
+    # A GPU without a GPU: Vulkan on Mesa's software driver.
+    setup_packages mesa-vulkan-drivers
+    deploy/backend.sh vulkan
     export OUTRIGGER_PEERS=$cache/peers
 fi
 say "the host: units, properties, end to end"

@@ -14,6 +14,7 @@
 //! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
 
 mod blame;
+mod device;
 mod format;
 mod generation;
 mod grammar;
@@ -23,6 +24,7 @@ mod prompt;
 mod request;
 
 pub use blame::Blame;
+pub use device::DeviceFacts;
 pub use format::OutputFormat;
 pub use generation::{
     Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,

@@ -3,11 +3,128 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::device::Backend;
 use crate::limits::SLOTS_MAX;
+use crate::probe::Skipped;
+
+/// Why nothing can be computed with.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The process cannot tell where it was started from.
+    #[error(
+        "cannot find out where this program is, to look for llama.cpp's modules beside it; name their folder with `backends_dir`"
+    )]
+    Executable {
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing is where the modules belong.
+    #[error(
+        "llama.cpp's modules are missing: there is no folder {}; install the whole tree (bin and lib/outrigger, see \
+         deploy/install.sh), or name their folder with `backends_dir`",
+        joined(.tried.iter().map(|path| path.display().to_string()), " and no folder ")
+    )]
+    NoDirectory {
+        /// Where they were looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// What the configuration names is no folder.
+    #[error(
+        "`backends_dir` is {path}, which is no folder; name the one that holds libggml-cpu-*.so",
+        path = .path.display()
+    )]
+    NamedDirectory {
+        /// What it names.
+        path: PathBuf,
+    },
+    /// The folder cannot be read.
+    #[error("cannot read the folder of llama.cpp's modules, {path}", path = .path.display())]
+    Directory {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No module for the processor: without one nothing computes.
+    #[error(
+        "llama.cpp cannot compute on this processor: {directory} {}; install the modules that this program was built with \
+         (deploy/install.sh), or name their folder with `backends_dir`",
+        unusable(.reasons),
+        directory = .directory.display()
+    )]
+    NoCpu {
+        /// The folder.
+        directory: PathBuf,
+        /// Each module, and why not.
+        reasons: Vec<(PathBuf, String)>,
+    },
+    /// R17: what was asked for is not there.
+    #[error("`device` is {wanted}, and there is none: {why} (modules in {}); {}", .directory.display(), remedy(*.wanted))]
+    NoDevice {
+        /// What was asked for.
+        wanted: Backend,
+        /// The folder of the modules.
+        directory: PathBuf,
+        /// What is wrong.
+        why: Skipped,
+    },
+    /// A GPU that is not there.
+    #[error("`main_gpu` is {index}, and {backend} has {count} {devices}: {names}", devices = if *.count == 1 { "device" } else { "devices" })]
+    NoSuchGpu {
+        /// What was asked for.
+        index: u32,
+        /// What computes.
+        backend: Backend,
+        /// How many there are.
+        count: usize,
+        /// What they are called.
+        names: String,
+    },
+}
+
+fn joined(items: impl Iterator<Item = String>, between: &str) -> String {
+    items.collect::<Vec<_>>().join(between)
+}
+
+fn unusable(reasons: &[(PathBuf, String)]) -> String {
+    if reasons.is_empty() {
+        return "holds no libggml-cpu*.so".to_owned();
+    }
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    format!(
+        "has none that works ({})",
+        joined(reasons.iter().map(|(path, why)| format!("{}: {why}", name(path))), "; ")
+    )
+}
+
+/// R17: what makes a backend available.
+pub(crate) fn remedy(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Cuda => {
+            "build the module with `deploy/backend.sh cuda`, install NVIDIA's driver and give the process /dev/nvidia*, or \
+             set `device` to auto or cpu"
+        }
+        Backend::Rocm => {
+            "build llama.cpp's hip module, install AMD's driver and give the process /dev/kfd and /dev/dri, or set `device` to \
+             auto or cpu"
+        }
+        Backend::Vulkan => {
+            "build the module with `deploy/backend.sh vulkan`, install the GPU's Vulkan driver and give the process /dev/dri, \
+             or set `device` to auto or cpu"
+        }
+        Backend::Metal => "use macOS, or set `device` to auto or cpu",
+        Backend::Cpu => "install llama.cpp's modules",
+    }
+}
 
 /// Why a model cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// There is nothing to compute with.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// The file cannot be read.
     #[error("failed to open the model file {path}", path = .path.display())]
     Open {

@@ -7,6 +7,15 @@ pub const CONTEXT_LENGTH_DEFAULT: u32 = 8192;
 /// Sequences in one context: llama.cpp's `LLAMA_MAX_SEQ`.
 pub const SLOTS_MAX: usize = 256;
 
+/// Modules of a folder that are looked at: llama.cpp has some 20 of them, CPU variants included.
+pub(crate) const MODULES_MAX: usize = 256;
+
+/// Buffers whose sizes are kept: a few for each device and part of a model.
+pub(crate) const BUFFERS_MAX: usize = 256;
+
+/// GPUs of a machine that are told of. The largest servers have 16.
+pub(crate) const VISIBLE_MAX: usize = 64;
+
 /// Bytes of llama.cpp's last words that an error repeats.
 pub(crate) const REASON_BYTES_MAX: usize = 2048;
 

@@ -1,11 +1,12 @@
 //! llama.cpp's log lines become tracing events, and its last errors the reasons of ours.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::catch_unwind;
 
 use llama_cpp_sys_2 as sys;
 
+use crate::buffers::Buffer;
 use crate::limits::REASON_BYTES_MAX;
 
 thread_local! {
@@ -13,6 +14,10 @@ thread_local! {
     static LINE: RefCell<Line> = const { RefCell::new(Line { level: sys::GGML_LOG_LEVEL_NONE, text: String::new() }) };
     /// Error lines of the call that [`reason_of`] watches, where one is under way.
     static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether what goes wrong now is nothing to trouble an operator with: something is only being tried.
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Buffers that llama.cpp made during the call that [`buffers_of`] watches, where one is under way.
+    static BUFFERS: RefCell<Option<Vec<Buffer>>> = const { RefCell::new(None) };
 }
 
 struct Line {
@@ -36,6 +41,23 @@ pub(crate) fn reason_of<T>(call: impl FnOnce() -> T) -> (T, String) {
     let reason = REASON.take().unwrap_or_default();
     let reason = if reason.is_empty() { "no reason was given".to_owned() } else { reason };
     (result, reason)
+}
+
+/// Runs `call`, which may well fail, and returns with its result what llama.cpp said of it; empty where it said nothing.
+/// To the log it is no error.
+pub(crate) fn tried<T>(call: impl FnOnce() -> T) -> (T, String) {
+    REASON.set(Some(String::new()));
+    IS_QUIET.set(true);
+    let result = call();
+    IS_QUIET.set(false);
+    (result, REASON.take().unwrap_or_default())
+}
+
+/// Runs `call`, and returns with its result the buffers that llama.cpp made meanwhile on this thread.
+pub(crate) fn buffers_of<T>(call: impl FnOnce() -> T) -> (T, Vec<Buffer>) {
+    BUFFERS.set(Some(Vec::new()));
+    let result = call();
+    (result, BUFFERS.take().unwrap_or_default())
 }
 
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
@@ -75,22 +97,42 @@ fn say(level: sys::ggml_log_level, line: &str) {
     }
     match level {
         sys::GGML_LOG_LEVEL_ERROR => {
-            tracing::error!(target: "llama", "{line}");
-            REASON.with_borrow_mut(|reason| {
-                if let Some(reason) = reason
-                    && reason.len() + line.len() < REASON_BYTES_MAX
-                {
-                    if !reason.is_empty() {
-                        reason.push_str("; ");
-                    }
-                    reason.push_str(line);
+            if IS_QUIET.get() {
+                tracing::debug!(target: "llama", "{line}");
+            } else {
+                tracing::error!(target: "llama", "{line}");
+            }
+            keep_reason(line);
+        }
+        sys::GGML_LOG_LEVEL_WARN if IS_QUIET.get() => {
+            tracing::debug!(target: "llama", "{line}");
+            keep_reason(line);
+        }
+        sys::GGML_LOG_LEVEL_WARN => tracing::warn!(target: "llama", "{line}"),
+        sys::GGML_LOG_LEVEL_INFO => {
+            tracing::debug!(target: "llama", "{line}");
+            BUFFERS.with_borrow_mut(|buffers| {
+                if let Some(buffers) = buffers {
+                    buffers.extend(Buffer::parse(line));
                 }
             });
         }
-        sys::GGML_LOG_LEVEL_WARN => tracing::warn!(target: "llama", "{line}"),
-        sys::GGML_LOG_LEVEL_INFO => tracing::debug!(target: "llama", "{line}"),
         _ => tracing::trace!(target: "llama", "{line}"),
     }
+}
+
+/// Adds a line to the reason of the call that is watched.
+fn keep_reason(line: &str) {
+    REASON.with_borrow_mut(|reason| {
+        if let Some(reason) = reason
+            && reason.len() + line.len() < REASON_BYTES_MAX
+        {
+            if !reason.is_empty() {
+                reason.push_str("; ");
+            }
+            reason.push_str(line);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -112,5 +154,22 @@ mod tests {
     fn errors_outside_of_a_watched_call_are_no_reason() {
         take(sys::GGML_LOG_LEVEL_ERROR, "before\n");
         assert_eq!(reason_of(|| ()).1, "no reason was given");
+    }
+
+    #[test]
+    fn what_is_only_tried_has_a_reason_where_one_is_given() {
+        let ((), said) = tried(|| take(sys::GGML_LOG_LEVEL_WARN, "no device\n"));
+        assert_eq!(said, "no device");
+        assert_eq!(tried(|| ()).1, "");
+    }
+
+    #[test]
+    fn buffers_are_read_from_the_log() {
+        let ((), buffers) = buffers_of(|| {
+            take(sys::GGML_LOG_LEVEL_INFO, "llama_kv_cache:        CPU KV buffer size =    45.00 MiB\n");
+            take(sys::GGML_LOG_LEVEL_INFO, "something else\n");
+        });
+        assert_eq!(buffers.len(), 1);
+        assert!(BUFFERS.take().is_none());
     }
 }

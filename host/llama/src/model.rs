@@ -5,18 +5,20 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use engine::DecoderShape;
 use inference::{ModelCard, Vocabulary};
 use llama_cpp_sys_2 as sys;
 
-use crate::backend;
+use crate::backend::{self, BackendOptions};
+use crate::buffers::{Buffer, Part};
 use crate::context::Context;
 use crate::decoder::LlamaDecoder;
+use crate::device::Device;
 use crate::error::LoadError;
-use crate::limits::{CONTEXT_LENGTH_DEFAULT, METADATA_BYTES_MAX, SLOTS_MAX};
+use crate::limits::{BUFFERS_MAX, CONTEXT_LENGTH_DEFAULT, METADATA_BYTES_MAX, SLOTS_MAX};
 use crate::log;
 use crate::precheck;
 use crate::threads;
@@ -33,8 +35,13 @@ pub struct LoadOptions {
     pub revision: String,
     /// Tokens that each sequence holds; `None`: what the model was trained for, at most [`CONTEXT_LENGTH_DEFAULT`].
     pub context_length: Option<u32>,
-    /// Layers on the GPU; `None`: all of them where there is a GPU.
+    /// What computes.
+    pub backends: BackendOptions,
+    /// Layers on the GPU, the output's counted as one; `None`: all of them where there is a GPU. With none the GPU does
+    /// not compute at all.
     pub gpu_layers: Option<u32>,
+    /// The only GPU to use, of several; `None`: the layers are spread over all of them by the memory they have free.
+    pub main_gpu: Option<u32>,
     /// Threads that compute; `None`: as many as the process may use.
     pub threads: Option<u32>,
 }
@@ -47,7 +54,9 @@ impl LoadOptions {
             id: id.into(),
             revision: String::new(),
             context_length: None,
+            backends: BackendOptions::default(),
             gpu_layers: None,
+            main_gpu: None,
             threads: None,
         }
     }
@@ -65,9 +74,10 @@ pub struct Model {
 impl Model {
     /// Loads a model. Reads the file, so it takes its time: call it where waiting is fine.
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
-        backend::start();
+        let backends = backend::backends(&options.backends)?;
         let (size_on_disk, created) = inspect(&options.path)?;
-        let weights = Arc::new(Weights::load(options)?);
+        let devices = backends.used(options.main_gpu)?;
+        let weights = Arc::new(Weights::load(options, devices)?);
         let architecture = weights.metadata(c"general.architecture").unwrap_or_default();
         if let Some(why) = weights.why_unsupported() {
             return Err(LoadError::Unsupported { path: options.path.clone(), architecture, why });
@@ -123,6 +133,18 @@ impl Model {
         self.threads.unsigned_abs()
     }
 
+    /// Layers that a GPU computes, and how many there are, the output's counted as one.
+    #[must_use]
+    pub fn layers_on_device(&self) -> (u32, u32) {
+        (self.weights.layers_on_device, self.weights.layers())
+    }
+
+    /// The memory that llama.cpp took for the model and, once there is a decoder, for that.
+    #[must_use]
+    pub fn buffers(&self) -> Vec<Buffer> {
+        self.weights.buffers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Makes what computes, and lets it compute once. Call it on the thread that will drive it.
     pub fn decoder(&self, shape: DecoderShape) -> Result<LlamaDecoder, LoadError> {
         if shape.slots > SLOTS_MAX {
@@ -153,6 +175,8 @@ pub(crate) struct Weights {
     model: NonNull<sys::llama_model>,
     /// Held while a context is made: two at once from one model are unsound.
     pub(crate) making_context: Mutex<()>,
+    layers_on_device: u32,
+    buffers: Mutex<Vec<Buffer>>,
 }
 
 // SAFETY: a loaded model is only read, and making contexts of it is serialised by `making_context`.
@@ -161,7 +185,7 @@ unsafe impl Send for Weights {}
 unsafe impl Sync for Weights {}
 
 impl Weights {
-    pub(crate) fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+    pub(crate) fn load(options: &LoadOptions, devices: &[Device]) -> Result<Self, LoadError> {
         let path = options
             .path
             .to_str()
@@ -172,11 +196,41 @@ impl Weights {
         let mut parameters = unsafe { sys::llama_model_default_params() };
         // Negative: all of them.
         parameters.n_gpu_layers = options.gpu_layers.map_or(-1, |layers| i32::try_from(layers).unwrap_or(i32::MAX));
-        // SAFETY: the path is NUL-terminated, and the parameters are llama.cpp's own but for a number. C++ exceptions
-        // are caught inside, where a null pointer is made of them.
-        let (model, reason) = log::reason_of(|| unsafe { sys::llama_model_load_from_file(path.as_ptr(), parameters) });
+        // Ended by a null; one that holds nothing else has the processor compute all.
+        let used = if options.gpu_layers == Some(0) { &[] } else { devices };
+        let mut devices: Vec<sys::ggml_backend_dev_t> = used.iter().map(Device::as_raw).collect();
+        devices.push(std::ptr::null_mut());
+        parameters.devices = devices.as_mut_ptr();
+        let ((model, reason), buffers) = log::buffers_of(|| {
+            // SAFETY: the path is NUL-terminated, the list of devices is ended by a null and copied, and the rest of the
+            // parameters is llama.cpp's own but for a number. C++ exceptions are caught inside, where a null pointer is
+            // made of them.
+            log::reason_of(|| unsafe { sys::llama_model_load_from_file(path.as_ptr(), parameters) })
+        });
         let model = NonNull::new(model).ok_or_else(|| LoadError::Rejected { path: options.path.clone(), reason })?;
-        Ok(Self { model, making_context: Mutex::new(()) })
+        let mut this =
+            Self { model, making_context: Mutex::new(()), layers_on_device: 0, buffers: Mutex::new(Vec::new()) };
+        this.keep_buffers(buffers);
+        if !used.is_empty() {
+            this.layers_on_device = options.gpu_layers.unwrap_or(u32::MAX).min(this.layers());
+        }
+        Ok(this)
+    }
+
+    /// Keeps what was said of buffers. A context's take the place of those of the one before.
+    pub(crate) fn keep_buffers(&self, new: Vec<Buffer>) {
+        let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if new.iter().any(|buffer| buffer.part != Part::Weights) {
+            kept.retain(|buffer| buffer.part == Part::Weights);
+        }
+        kept.extend(new);
+        kept.truncate(BUFFERS_MAX);
+    }
+
+    /// The layers of the model, and its output.
+    fn layers(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs() + 1
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::llama_model {

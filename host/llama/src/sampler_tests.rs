@@ -240,11 +240,11 @@ fn check_equal(ours: &[f32], llama: &[f32]) -> Result<(), TestCaseError> {
 fn model() -> &'static (Arc<Weights>, LlamaVocabulary) {
     static MODEL: OnceLock<(Arc<Weights>, LlamaVocabulary)> = OnceLock::new();
     MODEL.get_or_init(|| {
-        crate::backend::start();
+        crate::backend::backends(&crate::BackendOptions::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         Markov::default().chain(&["x:y", "a\n", "\n\nb", "end"]).write(&path).unwrap();
-        let weights = Arc::new(Weights::load(&LoadOptions::new(path, "tiny")).unwrap());
+        let weights = Arc::new(Weights::load(&LoadOptions::new(path, "tiny"), &[]).unwrap());
         let vocabulary = LlamaVocabulary::of(&weights).unwrap();
         (weights, vocabulary)
     })

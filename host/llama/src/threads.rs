@@ -2,7 +2,8 @@
 
 /// As many as the process may use: the CPUs of its affinity mask, or its cgroup's CPU quota where that is less. More
 /// threads than that only wait for each other at every layer.
-pub(crate) fn available() -> i32 {
+#[must_use]
+pub fn available() -> i32 {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     i32::try_from(threads).unwrap_or(i32::MAX)
 }

@@ -16,6 +16,9 @@ pub(crate) const PROCESS_BYTES: u64 = 28_000_000;
 pub(crate) const PROCESS_BYTES_PER_TOKEN: u64 = 210;
 /// Bytes of a candidate of a sampler: `llama_token_data`.
 pub(crate) const SAMPLER_BYTES_PER_TOKEN: u64 = 12;
+/// Tokens of context for which layers are given up to the processor where the length is ours to choose: a conversation with a
+/// document.
+pub(crate) const CONTEXT_LENGTH_WANTED: u32 = 4_096;
 /// Percent of a footprint that are asked for on top of it: what its formulas leave out.
 pub(crate) const MARGIN_PERCENT: u64 = 5;
 /// Likewise where the KV cache is an estimate.

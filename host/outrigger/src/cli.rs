@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show what a model's file says of itself, and the memory that it needs
     Inspect(Inspect),
+    /// Check what `serve` would be run with: token, revision, cache, device, memory, disk, concurrency, metrics
+    Doctor(Doctor),
 }
 
 const PRECEDENCE: &str = "\
@@ -247,6 +249,24 @@ pub(crate) struct Inspect {
 
     #[command(flatten)]
     pub(crate) store: StoreArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Takes the configuration, variables and flags of `outrigger serve`, and starts nothing.
+
+  ok     as it should be in production
+  note   works, and production would have it otherwise
+  fail   `serve` would end with an error
+
+Exit codes: 0 nothing would stop `serve`, 1 something would, 2 wrong usage or configuration.")]
+pub(crate) struct Doctor {
+    /// One JSON object per check and line, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) settings: SettingsArguments,
 }
 
 #[derive(Debug, Args)]

@@ -14,8 +14,8 @@ use crate::Failure;
 use crate::cli::{Inspect, StoreArguments};
 use crate::console::{print, printable};
 use crate::models::{begin, existing};
+use crate::placement;
 use crate::progress::size;
-use crate::wiring;
 
 pub(crate) fn inspect(arguments: Inspect) -> Result<(), Failure> {
     let Inspect { model, context_length, max_concurrency, json, count, store } = arguments;
@@ -27,7 +27,7 @@ pub(crate) fn inspect(arguments: Inspect) -> Result<(), Failure> {
         return print(std::iter::once(tokens.to_string()));
     }
     let opened = gguf::Model::open(&path).with_context(|| format!("cannot inspect {}", path.display()))?;
-    let context_length = wiring::context_length(context_length, &opened.header).map_err(Failure::usage)?;
+    let context_length = placement::context_length(context_length, &opened.header).map_err(Failure::usage)?;
     let workload = Workload::new(context_length, max_concurrency);
     let budgets = memory::available();
     let report = Report {

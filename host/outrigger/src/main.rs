@@ -4,8 +4,10 @@ mod bundle;
 mod cli;
 mod config;
 mod console;
+mod doctor;
 mod inspect;
 mod models;
+mod placement;
 mod probe;
 mod progress;
 mod run;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         cli::Command::Remove(arguments) => models::remove(arguments),
         cli::Command::Prune(arguments) => models::prune(arguments),
         cli::Command::Inspect(arguments) => inspect::inspect(arguments),
+        cli::Command::Doctor(arguments) => doctor::doctor(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

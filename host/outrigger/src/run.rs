@@ -48,7 +48,9 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
     let metrics = wiring::metrics();
     let service = Service::new(wiring::service_config(settings), metrics.clone());
     let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    service.ready(wiring::load(settings, &located, &metrics.plugins)?);
+    let (serving, device) = wiring::load(settings, &located, &metrics)?;
+    service.computes_with(device);
+    service.ready(serving);
 
     let call = Call {
         request_id: RequestId::new("run"),

@@ -124,9 +124,10 @@ async fn load(
 ) -> anyhow::Result<Located> {
     let located = source.locate(&metrics.downloads, |progress| service.loading(progress)).await?;
     service.loading(format!("{}: loading", settings.model_id));
-    let (shared, plugins) = (Arc::clone(settings), metrics.plugins.clone());
-    let load = move || wiring::load(&shared, &located, &plugins).map(|serving| (serving, located));
-    let (serving, located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
+    let (shared, recorded) = (Arc::clone(settings), metrics.clone());
+    let load = move || wiring::load(&shared, &located, &recorded).map(|loaded| (loaded, located));
+    let ((serving, device), located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
+    service.computes_with(device);
     warm(settings, service, &serving).await;
     service.ready(serving);
     Ok(located)

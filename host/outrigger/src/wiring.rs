@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use bytesize::ByteSize;
-use inference::{Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use inference::{DeviceFacts, Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use model::Tokenizer;
 use model::gguf::{self, Header};
-use model::{Tokenizer, Workload, memory};
 use plugin::{LoadedPlugin, ModelContext, Modify, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
 use server::{ServiceConfig, Serving};
-use telemetry::{Metrics, PluginMetrics};
+use telemetry::{DeviceMetrics, Metrics, PluginMetrics};
 
 use crate::bundle;
 use crate::config::{PluginLimits, PluginTable, Settings};
+use crate::placement::{self, Plan};
 use crate::source::Located;
 
 /// What the service is told of the settings.
@@ -34,10 +34,14 @@ pub(crate) fn metrics() -> Metrics {
     Metrics::new(&[("version", env!("CARGO_PKG_VERSION"))])
 }
 
-/// Loads the model and the plugins. Takes as long as reading the model does.
-pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetrics) -> anyhow::Result<Serving> {
+/// Loads the model and the plugins, and says what the model is computed with. Takes as long as reading the model does.
+pub(crate) fn load(
+    settings: &Settings,
+    located: &Located,
+    metrics: &Metrics,
+) -> anyhow::Result<(Serving, DeviceFacts)> {
     let started = Instant::now();
-    let engine = load_model(settings, located)?;
+    let (engine, device) = load_model(settings, located, &metrics.devices)?;
     let card = engine.card();
     tracing::info!(
         model = card.id,
@@ -52,12 +56,15 @@ pub(crate) fn load(settings: &Settings, located: &Located, metrics: &PluginMetri
         tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
     }
     located.check_unchanged()?;
-    let pipeline = load_plugins(settings, &engine, metrics)?;
-    Ok(Serving { engine: Arc::new(engine), pipeline })
+    let pipeline = load_plugins(settings, &engine, &metrics.plugins)?;
+    Ok((Serving { engine: Arc::new(engine), pipeline }, device))
 }
 
-fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::EngineHandle> {
-    check_processor()?;
+fn load_model(
+    settings: &Settings,
+    located: &Located,
+    metrics: &DeviceMetrics,
+) -> anyhow::Result<(engine::EngineHandle, DeviceFacts)> {
     let path = &located.path;
     // Before llama.cpp sees the file: its answer to a damaged one may be to end the process.
     let facts = gguf::Model::open(path).with_context(|| format!("cannot use the model {}", path.display()))?;
@@ -66,14 +73,20 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         bytes = facts.header.tensor_bytes,
         "the model's header is sound"
     );
-    let left_bytes =
-        check_memory(settings, &facts.header).with_context(|| format!("cannot serve the model {}", path.display()))?;
+    let backends = llama::backends(&settings.backends)?;
+    let plan = Plan::of(settings, &facts.header, backends)
+        .with_context(|| format!("cannot serve the model {}", path.display()))?;
+    plan.log(backends, settings);
+    plan.record(backends, metrics);
     // Whichever shard was named, llama.cpp wants the first and finds the others itself.
     let first = facts.shards.first().unwrap_or(path);
     let options = llama::LoadOptions {
-        context_length: settings.context_length,
+        context_length: Some(plan.context_length),
         threads: settings.threads,
         revision: located.revision.clone(),
+        backends: settings.backends.clone(),
+        gpu_layers: Some(plan.gpu_layers),
+        main_gpu: settings.main_gpu,
         ..llama::LoadOptions::new(first, &settings.model_id)
     };
     let model = llama::Model::load(&options)?;
@@ -81,7 +94,7 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
         slots: settings.max_concurrency,
         // Admission lets no more in than there are slots; a request may still find the one before it on its way out.
         queue_length: settings.max_concurrency.saturating_add(1),
-        prefix_cache_bytes: prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?,
+        prefix_cache_bytes: plan.prefix_cache_bytes,
         ..engine::Config::default()
     };
     let (card, vocabulary) = (model.card().clone(), model.vocabulary());
@@ -95,7 +108,11 @@ fn load_model(settings: &Settings, located: &Located) -> anyhow::Result<engine::
             Err(error) => tracing::warn!("cannot compare the repository's tokenizer.json with the model: {error:#}"),
         }
     }
-    Ok(engine::start(card, vocabulary, config, move |shape| model.decoder(shape))?)
+    let computing = model.clone();
+    let engine = engine::start(card, vocabulary, config, move |shape| computing.decoder(shape))?;
+    // The engine's context exists now, so all that the model takes has been taken.
+    placement::compare(&plan, &model, metrics);
+    Ok((engine, plan.facts(backends)))
 }
 
 /// The first thing that a `tokenizer.json` and the model do not agree on: a token, or how a text is cut. A repackaged
@@ -119,76 +136,6 @@ fn tokenizer_difference(
     Ok((cut != cut_by_model).then(|| {
         format!("it cuts {PROBE:?} into {} tokens, and the model into {} others", cut.len(), cut_by_model.len())
     }))
-}
-
-/// A context that the model was not made for, or that memory does not hold together with the weights, is refused before
-/// llama.cpp asks for it (R19, R26). Returns what is left beside it, where the machine says what it has.
-fn check_memory(settings: &Settings, header: &Header) -> anyhow::Result<Option<u64>> {
-    let context_length = context_length(settings.context_length, header)?;
-    let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
-    let budgets = memory::available();
-    let footprint = memory::check(header, &Workload::new(context_length, slots), &budgets)?;
-    tracing::info!(
-        weights_bytes = footprint.weights_bytes,
-        kv_bytes = footprint.kv_bytes,
-        compute_bytes = footprint.compute_bytes,
-        total_bytes = footprint.total_bytes(),
-        available_bytes = budgets.iter().map(|budget| budget.have_bytes).min(),
-        "the model fits in memory"
-    );
-    let need_bytes = footprint.total_bytes().saturating_add(memory::margin_bytes(&footprint));
-    Ok(budgets.iter().map(|budget| budget.have_bytes.saturating_sub(need_bytes)).min())
-}
-
-/// What the prefix cache may take. It fills as conversations come, so what it may become is decided while there is still
-/// somebody to tell.
-fn prefix_cache_bytes(asked: Option<u64>, left_bytes: Option<u64>) -> anyhow::Result<usize> {
-    let left_bytes = left_bytes.unwrap_or(u64::MAX);
-    let bytes = match asked {
-        None => left_bytes.min(engine::limits::PREFIX_CACHE_BYTES_DEFAULT as u64),
-        Some(asked) if asked > left_bytes => bail!(
-            "`prefix_cache_size` is {}, and {} of memory are left beside the model; ask for no more, or leave it out for \
-             what fits",
-            ByteSize::b(asked).display().si(),
-            ByteSize::b(left_bytes).display().si()
-        ),
-        Some(asked) => asked,
-    };
-    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
-/// Tokens that one request may hold: what was asked for, else what the model was trained for, up to the default.
-pub(crate) fn context_length(asked: Option<u32>, header: &Header) -> anyhow::Result<u32> {
-    let trained = header.context_length().and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX);
-    match asked {
-        None => Ok(trained.min(llama::CONTEXT_LENGTH_DEFAULT)),
-        Some(asked) if asked > trained => {
-            bail!("`context_length` is {asked}, and the model was trained for {trained} tokens; ask for no more")
-        }
-        Some(asked) => Ok(asked),
-    }
-}
-
-/// llama.cpp is compiled for these (`host/llama`); without them it would end by an illegal instruction.
-#[cfg(target_arch = "x86_64")]
-fn check_processor() -> anyhow::Result<()> {
-    let has = [
-        ("AVX2", is_x86_feature_detected!("avx2")),
-        ("FMA", is_x86_feature_detected!("fma")),
-        ("F16C", is_x86_feature_detected!("f16c")),
-        ("BMI2", is_x86_feature_detected!("bmi2")),
-    ];
-    let missing: Vec<&str> = has.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
-    if !missing.is_empty() {
-        bail!("this processor lacks {}, which this build of outrigger needs", missing.join(", "));
-    }
-    Ok(())
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-#[expect(clippy::unnecessary_wraps, reason = "the same call on every architecture")]
-fn check_processor() -> anyhow::Result<()> {
-    Ok(())
 }
 
 fn load_plugins(
@@ -325,21 +272,4 @@ fn apply(said: &PluginLimits, limits: &mut plugin::Limits) {
 
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_cache_takes_what_is_left_and_no_more() {
-        let default = engine::limits::PREFIX_CACHE_BYTES_DEFAULT;
-        assert_eq!(prefix_cache_bytes(None, None).unwrap(), default);
-        assert_eq!(prefix_cache_bytes(None, Some(u64::MAX)).unwrap(), default);
-        assert_eq!(prefix_cache_bytes(None, Some(1000)).unwrap(), 1000);
-        assert_eq!(prefix_cache_bytes(Some(0), Some(1000)).unwrap(), 0);
-        assert_eq!(prefix_cache_bytes(Some(1000), Some(1000)).unwrap(), 1000);
-        let error = prefix_cache_bytes(Some(2_000_000), Some(1_000_000)).unwrap_err().to_string();
-        assert!(error.contains("`prefix_cache_size` is 2.0 MB, and 1.0 MB of memory are left"), "{error}");
-    }
 }

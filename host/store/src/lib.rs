@@ -45,6 +45,7 @@ pub use progress::{Phase, Progress, Snapshot};
 pub use pull::PullOptions;
 pub use recheck::{Outcome, Verdict};
 pub use remove::{Pruned, Removed, RemovedWhat};
+pub use space::available as free_bytes;
 pub use verify::{Content, Verified};
 
 use crate::layout::Layout;

@@ -28,7 +28,8 @@ pub(crate) fn check(place: &Place, missing_bytes: u64) -> Result<(), StoreError>
 }
 
 /// Bytes that this user may still write to the file system of `path`.
-pub(crate) fn available(path: &Path) -> Option<u64> {
+#[must_use]
+pub fn available(path: &Path) -> Option<u64> {
     let facts = statvfs(path).ok()?;
     Some(facts.blocks_available().saturating_mul(facts.fragment_size()))
 }

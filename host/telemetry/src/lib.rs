@@ -7,5 +7,6 @@ pub mod logging;
 mod metrics;
 
 pub use metrics::{
-    DownloadMetrics, Endpoint, Format, InferenceEnd, InferenceMetrics, Metrics, PluginMetrics, RequestLabels,
+    DeviceMetrics, DownloadMetrics, Endpoint, Format, InferenceEnd, InferenceMetrics, MemoryKind, Metrics, Place,
+    PluginMetrics, RequestLabels,
 };

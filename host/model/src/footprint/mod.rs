@@ -120,10 +120,16 @@ impl Footprint {
             .fold(0, u64::saturating_add)
     }
 
-    /// What a device would hold that computes the whole model.
-    #[must_use]
-    pub fn device_bytes(&self) -> u64 {
-        [self.weights_bytes, self.kv_bytes, self.compute_bytes].into_iter().fold(0, u64::saturating_add)
+    /// Of the keys and values those of the last `layers`, of which one is the output and has none.
+    pub(crate) fn kv_of_last(&self, shape: &Shape, workload: &Workload, layers: u32) -> u64 {
+        let layers = layers.saturating_sub(1) as usize;
+        let first = shape.layers.len().saturating_sub(layers);
+        kv_bytes_of(shape, &shape.layers[first..], workload).min(self.kv_bytes)
+    }
+
+    /// The logits of a batch.
+    pub(crate) fn logits_bytes(shape: &Shape, workload: &Workload) -> u64 {
+        product(&[shape.vocabulary, sampled_rows(workload), 4])
     }
 }
 
@@ -156,13 +162,17 @@ fn batch(workload: &Workload) -> u64 {
 }
 
 fn kv_bytes(shape: &Shape, workload: &Workload) -> u64 {
+    kv_bytes_of(shape, &shape.layers, workload)
+}
+
+fn kv_bytes_of(shape: &Shape, layers: &[Layer], workload: &Workload) -> u64 {
     let (all, window) = (cells(workload), window_cells(shape, workload));
     let of_layer = |layer: &Layer| {
         let row = workload.keys.row_bytes(layer.key_width).saturating_add(workload.values.row_bytes(layer.value_width));
         let cells = if layer.is_windowed { window } else { all };
         row.saturating_mul(cells).saturating_add(layer.state_width.saturating_mul(4))
     };
-    sum(shape.layers.iter().map(of_layer)).saturating_mul(workload.sequences.into())
+    sum(layers.iter().map(of_layer)).saturating_mul(workload.sequences.into())
 }
 
 /// Rows of a batch whose logits are kept.
@@ -177,7 +187,7 @@ fn compute_bytes(shape: &Shape, workload: &Workload) -> u64 {
         mask_cells = mask_cells.saturating_add(window_cells(shape, workload));
     }
     let masks = product(&[mask_cells, rows, 2]);
-    let logits = product(&[shape.vocabulary, sampled_rows(workload), 4]);
+    let logits = Footprint::logits_bytes(shape, workload);
     let of_layer = product(&[shape.feed_forward_width.max(shape.attention_width), rows, 4]);
     let between = product(&[shape.embedding.saturating_mul(5).saturating_add(shape.input_width), rows, 4]);
     sum([masks, between, of_layer.max(logits), logits])

@@ -35,6 +35,12 @@ pub(crate) struct Shape {
     pub(super) weights_bytes: u64,
     /// Of these, what llama.cpp copies into another order.
     pub(super) rearranged_bytes: u64,
+    /// Of these, each layer's.
+    layer_weights_bytes: Vec<u64>,
+    /// Of these, the output's.
+    output_weights_bytes: u64,
+    /// The output's where it is what tokens are looked up in, too: there is a copy of it on a device.
+    output_copied_bytes: u64,
     pub(super) embedding: u64,
     pub(super) layers: Vec<Layer>,
     /// Tokens that windowed layers look back.
@@ -73,9 +79,19 @@ impl Shape {
         let layers = shape.all(&mut basis);
         let key_width = layers.iter().map(|layer| layer.key_width).max().unwrap_or(0);
         let attention_width = most(&heads).saturating_mul(key.max(value)).saturating_add(key_width).saturating_mul(2);
+        let of_layer = |at: usize| {
+            let is_of_layer = |tensor: &&Tensor| tensor.block().is_some_and(|block| block as usize == at);
+            bytes(header.tensors.iter().filter(is_of_layer))
+        };
+        let has_output = header.tensors.iter().any(|tensor| tensor.name == "output.weight");
         Self {
             weights_bytes: header.tensor_bytes,
             rearranged_bytes: rearranged_bytes(header),
+            layer_weights_bytes: (0..layer_count).map(of_layer).collect(),
+            output_weights_bytes: bytes(header.tensors.iter().filter(|tensor| tensor.name.starts_with("output"))),
+            output_copied_bytes: bytes(
+                header.tensors.iter().filter(|tensor| !has_output && tensor.name == "token_embd.weight"),
+            ),
             embedding,
             window: shape
                 .window()
@@ -97,6 +113,24 @@ impl Shape {
             basis,
         }
     }
+}
+
+impl Shape {
+    /// The layers, and the output.
+    pub(crate) fn layers_with_output(&self) -> u32 {
+        u32::try_from(self.layers.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// The weights of the last `layers`, of which one is the output, and what of the others is needed there as well.
+    pub(crate) fn weights_of_last(&self, layers: u32) -> (u64, u64) {
+        let first = self.layer_weights_bytes.len().saturating_sub(layers.saturating_sub(1) as usize);
+        let of_layers = self.layer_weights_bytes[first..].iter().fold(0, |sum: u64, &bytes| sum.saturating_add(bytes));
+        (of_layers.saturating_add(self.output_weights_bytes), self.output_copied_bytes)
+    }
+}
+
+fn bytes<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> u64 {
+    tensors.fold(0, |sum: u64, tensor| sum.saturating_add(tensor.bytes))
 }
 
 /// What the layers are made of.

@@ -4,6 +4,7 @@
 //! cgroup around the process has left (`sources.rs`), and the free memory of the devices that compute. A refusal names the memory
 //! that is too small, both numbers, what they consist of, and every way out, with the largest setting that fits.
 
+mod placement;
 mod refusal;
 mod sources;
 
@@ -11,8 +12,9 @@ use std::path::PathBuf;
 
 use crate::footprint::{Basis, Footprint, Shape, Workload};
 use crate::gguf::Header;
-use crate::limits::{MARGIN_BYTES_MIN, MARGIN_PERCENT, MARGIN_PERCENT_ESTIMATED};
+use crate::limits::{CELLS_PADDING, CONTEXT_LENGTH_WANTED, MARGIN_BYTES_MIN, MARGIN_PERCENT, MARGIN_PERCENT_ESTIMATED};
 
+pub use placement::{Placement, Share};
 pub use refusal::NotEnough;
 pub use sources::{available, available_below};
 
@@ -64,38 +66,131 @@ fn margin(held_bytes: u64, basis: Basis) -> u64 {
 
 /// Checks that a model fits in every one of `budgets`; says what it takes.
 ///
-/// Where there are devices, they hold the model together and RAM holds the process; without any, RAM holds all of it.
+/// Where there are devices, they hold all its layers together, and RAM holds the process; without any, RAM holds all of it.
 /// An empty list is memory without end: a machine that does not say what it has refuses nothing.
 pub fn check(header: &Header, workload: &Workload, budgets: &[Budget]) -> Result<Footprint, Box<NotEnough>> {
-    let shape = Shape::of(header);
-    let footprint = Footprint::of_shape(&shape, workload);
-    let needs = Needs { has_devices: budgets.iter().any(Budget::is_device) };
-    let groups = together(budgets);
-    let Some(short) = groups
-        .iter()
-        .filter(|budget| needs.bytes(budget, &footprint) > budget.have_bytes)
-        .min_by_key(|budget| budget.have_bytes)
-    else {
-        return Ok(footprint);
+    place(header, workload, budgets, Some(u32::MAX)).map(|placement| placement.footprint)
+}
+
+/// Divides a model between the devices among `budgets` and the machine: `layers` of it on the devices, or as many as they
+/// hold, of at least one. Checks that each of `budgets` holds its part.
+pub fn place(
+    header: &Header,
+    workload: &Workload,
+    budgets: &[Budget],
+    layers: Option<u32>,
+) -> Result<Placement, Box<NotEnough>> {
+    Room::new(header, budgets, layers).place(workload)
+}
+
+/// The longest context, up to `most`, with which the model fits as [`place`] would place it; `None` where none does.
+///
+/// Where devices hold all layers with a context of a usable length, no layer is given up for a longer one: a layer that the
+/// processor computes slows down every token.
+#[must_use]
+pub fn context_length_max(
+    header: &Header,
+    workload: &Workload,
+    budgets: &[Budget],
+    layers: Option<u32>,
+    most: u32,
+) -> Option<u32> {
+    let longest = |layers| {
+        let room = Room::new(header, budgets, layers);
+        let fits = |context_length| room.place(&Workload { context_length, ..*workload }).is_ok();
+        let found = largest(most.saturating_add(1), fits)?;
+        // llama.cpp rounds up to this.
+        let step = u32::try_from(CELLS_PADDING).unwrap_or(1);
+        Some(if found == most || found < step { found } else { found / step * step })
     };
-    let fits = |workload: &Workload| {
-        let footprint = Footprint::of_shape(&shape, workload);
-        groups.iter().all(|budget| needs.bytes(budget, &footprint) <= budget.have_bytes)
-    };
-    let held_bytes = needs.held_bytes(short, &footprint);
-    Err(Box::new(NotEnough {
-        need_bytes: needs.bytes(short, &footprint),
-        memory: short.memory.clone(),
-        have_bytes: short.have_bytes,
-        margin_bytes: margin(held_bytes, footprint.basis),
-        footprint,
-        workload: *workload,
-        context_length_max: largest(workload.context_length, |context_length| {
-            fits(&Workload { context_length, ..*workload })
-        }),
-        sequences_max: largest(workload.sequences, |sequences| fits(&Workload { sequences, ..*workload })),
-        weights_fit: footprint.weights_bytes < short.have_bytes,
-    }))
+    if layers.is_some() {
+        return longest(layers);
+    }
+    let wanted = most.min(CONTEXT_LENGTH_WANTED);
+    match longest(Some(u32::MAX)).filter(|&length| length >= wanted) {
+        Some(length) => Some(length),
+        None => longest(None).map(|length| length.min(wanted)),
+    }
+}
+
+/// A model, what there is for it, and how many of its layers are to be on devices.
+struct Room {
+    shape: Shape,
+    budgets: Vec<Budget>,
+    has_devices: bool,
+    layers: Option<u32>,
+}
+
+impl Room {
+    fn new(header: &Header, budgets: &[Budget], layers: Option<u32>) -> Self {
+        let has_devices = budgets.iter().any(Budget::is_device);
+        Self { shape: Shape::of(header), budgets: together(budgets), has_devices, layers }
+    }
+
+    fn place(&self, workload: &Workload) -> Result<Placement, Box<NotEnough>> {
+        let placement = self.placement(workload);
+        let Some(short) = self.short(&placement).min_by_key(|budget| budget.have_bytes) else { return Ok(placement) };
+        let held = placement.held_by(short);
+        let margin_bytes = margin(held.total_bytes(), placement.footprint.basis);
+        let fits = |workload: &Workload| self.fits(&self.placement(workload));
+        Err(Box::new(NotEnough {
+            need_bytes: held.total_bytes().saturating_add(margin_bytes),
+            memory: short.memory.clone(),
+            have_bytes: short.have_bytes,
+            margin_bytes,
+            footprint: placement.footprint,
+            held,
+            workload: *workload,
+            layers: placement.layers,
+            layers_max: largest(placement.layers, |layers| self.fits(&Placement::of(&self.shape, workload, layers))),
+            context_length_max: largest(workload.context_length, |context_length| {
+                fits(&Workload { context_length, ..*workload })
+            }),
+            sequences_max: largest(workload.sequences, |sequences| fits(&Workload { sequences, ..*workload })),
+            weights_fit: held.weights_bytes < short.have_bytes,
+        }))
+    }
+
+    /// As many layers on the devices as were asked for, or as they hold. One at the least: where not even that fits, the
+    /// refusal says what it would need.
+    fn placement(&self, workload: &Workload) -> Placement {
+        let of = |layers| Placement::of(&self.shape, workload, layers);
+        if !self.has_devices {
+            return of(0);
+        }
+        let fits_on_devices = |layers| !self.short(&of(layers)).any(Budget::is_device);
+        of(self
+            .layers
+            .unwrap_or_else(|| placement::most_layers(self.shape.layers_with_output(), fits_on_devices).unwrap_or(1)))
+    }
+
+    fn fits(&self, placement: &Placement) -> bool {
+        self.short(placement).next().is_none()
+    }
+
+    /// What does not hold its part of the model.
+    fn short<'a>(&'a self, placement: &'a Placement) -> impl Iterator<Item = &'a Budget> {
+        let is_short = |budget: &&Budget| {
+            let held_bytes = placement.held_by(budget).total_bytes();
+            held_bytes.saturating_add(margin(held_bytes, placement.footprint.basis)) > budget.have_bytes
+        };
+        self.budgets.iter().filter(is_short)
+    }
+}
+
+impl Placement {
+    fn held_by(&self, budget: &Budget) -> Share {
+        if budget.is_device() { self.device } else { self.host }
+    }
+
+    /// What of `budgets` is left for other things in the machine's memory.
+    #[must_use]
+    pub fn left_bytes(&self, budgets: &[Budget]) -> Option<u64> {
+        let held_bytes = self.host.total_bytes();
+        let need_bytes = held_bytes.saturating_add(margin(held_bytes, self.footprint.basis));
+        let machine = budgets.iter().filter(|budget| !budget.is_device());
+        machine.map(|budget| budget.have_bytes.saturating_sub(need_bytes)).min()
+    }
 }
 
 /// The largest number below `limit`, of at least 1, for which `fits` holds, if it holds for all below that.
@@ -108,28 +203,10 @@ fn largest(limit: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     (low > 0).then_some(low)
 }
 
-/// Who holds what.
-struct Needs {
-    has_devices: bool,
-}
-
-impl Needs {
-    fn held_bytes(&self, budget: &Budget, footprint: &Footprint) -> u64 {
-        match (budget.is_device(), self.has_devices) {
-            (true, _) => footprint.device_bytes(),
-            (false, true) => footprint.process_bytes,
-            (false, false) => footprint.total_bytes(),
-        }
-    }
-
-    fn bytes(&self, budget: &Budget, footprint: &Footprint) -> u64 {
-        let held_bytes = self.held_bytes(budget, footprint);
-        held_bytes.saturating_add(margin(held_bytes, footprint.basis))
-    }
-}
-
 impl Budget {
-    fn is_device(&self) -> bool {
+    /// Whether it is a device's.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
         matches!(self.memory, Memory::Device { .. })
     }
 }

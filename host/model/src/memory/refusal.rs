@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Memory;
+use super::{Memory, Share};
 use crate::footprint::{Basis, Footprint, Workload};
 
 /// A model that a memory does not hold.
@@ -14,12 +14,18 @@ pub struct NotEnough {
     pub memory: Memory,
     /// What it has left.
     pub have_bytes: u64,
-    /// What the need consists of.
+    /// What the whole model takes.
     pub footprint: Footprint,
+    /// What of it this memory would hold: what the need consists of.
+    pub held: Share,
     /// The part of the need that is margin.
     pub margin_bytes: u64,
     /// What it was to be loaded for.
     pub workload: Workload,
+    /// Layers that were to be on devices, the output's counted as one.
+    pub layers: u32,
+    /// Fewer of them that would fit, if any would.
+    pub layers_max: Option<u32>,
     /// The largest context length that fits with as many requests at once, if any does.
     pub context_length_max: Option<u32>,
     /// The most requests at once that fit with this context length, if any do.
@@ -32,24 +38,27 @@ impl std::error::Error for NotEnough {}
 
 impl fmt::Display for NotEnough {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Footprint { weights_bytes, kv_bytes, compute_bytes, process_bytes, .. } = self.footprint;
+        let Share { weights_bytes, kv_bytes, compute_bytes, process_bytes } = self.held;
         let Workload { context_length, sequences, .. } = self.workload;
         write!(
             f,
-            "the model needs {} and {} are left of {}",
+            "{} {} and {} are left of {}",
+            self.what(),
             size(self.need_bytes),
             size(self.have_bytes),
             self.memory
         )?;
         write!(
             f,
-            " (weights {}, KV cache of {sequences} x {context_length} tokens {}, compute buffers {}, process {}, margin {}",
+            " (weights {}, KV cache of {sequences} x {context_length} tokens {}, compute buffers {}",
             size(weights_bytes),
             size(kv_bytes),
             size(compute_bytes),
-            size(process_bytes),
-            size(self.margin_bytes)
         )?;
+        if process_bytes > 0 {
+            write!(f, ", process {}", size(process_bytes))?;
+        }
+        write!(f, ", margin {}", size(self.margin_bytes))?;
         if let Basis::Estimated { because } = self.footprint.basis {
             write!(f, "; the KV cache is an estimate: {because}")?;
         }
@@ -58,10 +67,23 @@ impl fmt::Display for NotEnough {
 }
 
 impl NotEnough {
+    /// Who needs it: the model, or its part that is to be on a device or beside one.
+    fn what(&self) -> String {
+        match (&self.memory, self.layers) {
+            (Memory::Device { .. }, 1) => "one layer of the model needs".to_owned(),
+            (Memory::Device { .. }, layers) => format!("{layers} layers of the model need"),
+            (_, 0) => "the model needs".to_owned(),
+            (_, layers) => format!("what {layers} layers on the GPU leave of the model needs"),
+        }
+    }
+
     /// What would help, most likely first.
     #[must_use]
     pub fn ways_out(&self) -> Vec<String> {
         let mut ways = Vec::new();
+        if let (Memory::Device { .. }, Some(most)) = (&self.memory, self.layers_max) {
+            ways.push(format!("set `gpu_layers` to {most} or less, or leave it out for what fits"));
+        }
         if let Some(most) = self.context_length_max {
             // In steps of what llama.cpp rounds up to; what is below one step is told as it is.
             let most = if most >= 256 { most / 256 * 256 } else { most };
@@ -82,7 +104,7 @@ impl NotEnough {
         ways.push(match &self.memory {
             Memory::Cgroup { .. } => "raise the limit".to_owned(),
             Memory::Ram => "free memory or use a larger machine".to_owned(),
-            Memory::Device { .. } => "use the CPU, or more or larger GPUs".to_owned(),
+            Memory::Device { .. } => "set `device` to cpu, or use more or larger GPUs".to_owned(),
         });
         ways
     }

@@ -110,7 +110,7 @@ fn devices_hold_the_model_together_and_ram_the_process() {
     assert_eq!(refusal.have_bytes, GB / 2 * 2);
     let shown = refusal.to_string();
     assert!(shown.contains("1.0 GB are left of the memory of GPU 0 and GPU 1"), "{shown}");
-    assert!(shown.ends_with("use the CPU, or more or larger GPUs"), "{shown}");
+    assert!(shown.ends_with("set `device` to cpu, or use more or larger GPUs"), "{shown}");
     // A process needs room as well.
     assert!(check(&header(), &WORKLOAD(), &[device("GPU 0", 8 * GB), ram(GB / 100)]).is_err());
 }
@@ -127,4 +127,98 @@ fn an_estimate_asks_for_more_and_says_so() {
     assert!(error.margin_bytes >= error.footprint.total_bytes() / 4 - 100);
     let shown = error.to_string();
     assert!(shown.contains("; the KV cache is an estimate: which of its layers"), "{shown}");
+}
+
+/// Sixteen layers of 100 MB each, and an output of as much.
+fn layered() -> Header {
+    (0..16)
+        .fold(
+            Written::of("llama")
+                .number("llama.block_count", 16)
+                .number("llama.embedding_length", 2048)
+                .number("llama.feed_forward_length", 8192)
+                .number("llama.attention.head_count", 16)
+                .number("llama.attention.head_count_kv", 8)
+                .tensor("token_embd.weight", 1, &[2048, 24_414]),
+            |written, layer| written.tensor(&format!("blk.{layer}.ffn_up.weight"), 1, &[2048, 24_414]),
+        )
+        .tensor("output.weight", 1, &[2048, 24_414])
+        .header()
+}
+
+// R19
+#[test]
+fn a_device_takes_as_many_layers_as_it_holds_and_ram_the_rest() {
+    let header = layered();
+    let workload = Workload::new(1024, 1);
+    let layers = |have_bytes| place(&header, &workload, &[device("GPU 0", have_bytes), ram(4 * GB)], None);
+    let all = layers(4 * GB).expect("room");
+    assert_eq!((all.layers, all.layers_total), (17, 17));
+    assert_eq!(all.device.weights_bytes, 17 * 2048 * 24_414 * 2);
+    assert_eq!(all.host.weights_bytes, 2048 * 24_414 * 2, "tokens are looked up by the processor");
+    assert_eq!(all.device.kv_bytes, all.footprint.kv_bytes);
+
+    let half = layers(GB).expect("room");
+    assert!((6..10).contains(&half.layers), "{half:?}");
+    assert_eq!(half.device.weights_bytes + half.host.weights_bytes, half.footprint.weights_bytes);
+    assert_eq!(half.device.kv_bytes, half.footprint.kv_bytes / 16 * u64::from(half.layers - 1));
+    assert_eq!(half.device.kv_bytes + half.host.kv_bytes, half.footprint.kv_bytes);
+    // One more would not fit.
+    let budgets = [device("GPU 0", GB), ram(4 * GB)];
+    assert!(place(&header, &workload, &budgets, Some(half.layers)).is_ok());
+    let error = place(&header, &workload, &budgets, Some(half.layers + 1)).expect_err("too many");
+    assert_eq!(error.layers_max, Some(half.layers));
+    let shown = error.to_string();
+    assert!(shown.starts_with(&format!("{} layers of the model need", half.layers + 1)), "{shown}");
+    assert!(shown.contains(&format!("set `gpu_layers` to {} or less", half.layers)), "{shown}");
+    assert!(!shown.contains("process"), "{shown}");
+}
+
+// R26
+#[test]
+fn a_device_that_holds_no_layer_is_refused_with_what_one_needs() {
+    let error = place(&layered(), &Workload::new(1024, 1), &[device("GPU 0", GB / 100), ram(4 * GB)], None);
+    let shown = error.expect_err("nothing fits").to_string();
+    assert!(shown.starts_with("one layer of the model needs"), "{shown}");
+}
+
+#[test]
+fn an_output_that_is_the_input_too_is_on_the_device_as_well() {
+    let header = Written::of("llama")
+        .number("llama.block_count", 1)
+        .number("llama.embedding_length", 64)
+        .number("llama.attention.head_count", 4)
+        .tensor("token_embd.weight", 1, &[64, 1000])
+        .tensor("blk.0.ffn_up.weight", 1, &[64, 100])
+        .header();
+    let placement = place(&header, &Workload::new(256, 1), &[device("GPU 0", GB), ram(GB)], None).expect("room");
+    assert_eq!(placement.device.weights_bytes, 64 * 1000 * 2 + 64 * 100 * 2);
+    assert_eq!(placement.host.weights_bytes, 64 * 1000 * 2);
+}
+
+// R19
+#[test]
+fn the_longest_context_is_found_and_leaves_the_margin() {
+    let header = layered();
+    let longest = |budgets: &[Budget], most| context_length_max(&header, &Workload::new(1, 2), budgets, None, most);
+    assert_eq!(longest(&[ram(64 * GB)], 32_768), Some(32_768));
+    let found = longest(&[ram(3 * GB)], 131_072).expect("room");
+    assert!(found.is_multiple_of(256) && found < 131_072, "{found}");
+    let place = |context_length| place(&header, &Workload::new(context_length, 2), &[ram(3 * GB)], None);
+    assert!(place(found).is_ok() && place(found + 256).is_err());
+    assert_eq!(longest(&[ram(GB)], 131_072), None);
+}
+
+#[test]
+fn layers_are_given_up_for_a_context_of_use_and_no_longer_one() {
+    let header = layered();
+    let longest = |have_bytes| {
+        let budgets = [device("GPU 0", have_bytes), ram(64 * GB)];
+        let found = context_length_max(&header, &Workload::new(1, 1), &budgets, None, 131_072).expect("room");
+        (found, place(&header, &Workload::new(found, 1), &budgets, None).expect("it fits").layers)
+    };
+    let (long, layers) = longest(3 * GB);
+    assert!(long > 8192 && layers == 17, "{long} {layers}");
+    let (short, layers) = longest(GB);
+    assert!(short == 4096 && layers < 17, "{short} {layers}");
 }

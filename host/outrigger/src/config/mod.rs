@@ -2,12 +2,14 @@
 //!
 //! This is the only place that reads the environment.
 
+mod compute;
 mod plugins;
 mod said;
 mod secret;
 mod settings;
 mod store;
 
+pub(crate) use compute::ContextLength;
 pub(crate) use plugins::{PluginLimits, PluginTable};
 pub(crate) use said::{Said, log_format};
 pub(crate) use secret::SecretText;

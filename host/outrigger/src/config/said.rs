@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use clap::Args;
+use llama::DeviceChoice;
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
-use super::{PluginTable, SecretText};
+use super::{ContextLength, PluginTable, SecretText};
 
 /// Every key, each perhaps unsaid.
 #[expect(clippy::doc_markdown, reason = "the comments are the texts of --help, shown as they are")]
@@ -34,10 +35,10 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_MODEL_ID", value_name = "NAME", help_heading = "Model")]
     pub(crate) model_id: Option<String>,
 
-    /// Tokens that one request may hold, prompt and answer together [default: what the model was trained for, at most
-    /// 8192]
-    #[arg(long, env = "OUTRIGGER_CONTEXT_LENGTH", value_name = "TOKENS", help_heading = "Model")]
-    pub(crate) context_length: Option<u32>,
+    /// Tokens that one request may hold, prompt and answer together, or auto: as many as memory holds [default: what the
+    /// model was trained for, at most 8192]
+    #[arg(long, env = "OUTRIGGER_CONTEXT_LENGTH", value_name = "TOKENS|auto", help_heading = "Model")]
+    pub(crate) context_length: Option<ContextLength>,
 
     /// Download and load the model before the server reports ready; otherwise a model that is not there yet is
     /// downloaded when the first request asks for it [default: false]
@@ -48,6 +49,25 @@ pub(crate) struct Said {
     /// Threads that compute [default: the processors that the cgroup grants]
     #[arg(long, env = "OUTRIGGER_THREADS", value_name = "COUNT", help_heading = "Model")]
     pub(crate) threads: Option<u32>,
+
+    /// What computes: auto, cuda, metal, rocm, vulkan or cpu. auto takes the first in this order that has a device; a
+    /// device that is named and missing is an error [default: auto]
+    #[arg(long, env = "OUTRIGGER_DEVICE", value_name = "DEVICE", help_heading = "Device")]
+    #[serde(deserialize_with = "super::compute::deserialize_device")]
+    pub(crate) device: Option<DeviceChoice>,
+
+    /// Layers that the GPU computes, of which one is the output; the processor computes the rest [default: as many as the
+    /// GPU's memory holds]
+    #[arg(long, env = "OUTRIGGER_GPU_LAYERS", value_name = "COUNT", help_heading = "Device")]
+    pub(crate) gpu_layers: Option<u32>,
+
+    /// The only GPU to use, counted from 0 [default: all, each with as many layers as its free memory suggests]
+    #[arg(long, env = "OUTRIGGER_MAIN_GPU", value_name = "NUMBER", help_heading = "Device")]
+    pub(crate) main_gpu: Option<u32>,
+
+    /// Folder of llama.cpp's modules, libggml-*.so [default: lib/outrigger beside the folder of the executable]
+    #[arg(long, env = "OUTRIGGER_BACKENDS_DIR", value_name = "DIR", help_heading = "Device")]
+    pub(crate) backends_dir: Option<PathBuf>,
 
     /// Folder of downloaded models, as <org>/<model>/<revision>/ [default: ~/.outrigger/models]
     #[arg(long, env = "OUTRIGGER_MODELS_DIR", value_name = "DIR", help_heading = "Model store")]
@@ -195,6 +215,10 @@ impl Said {
             context_length: self.context_length.or(file.context_length),
             initial_load: self.initial_load.or(file.initial_load),
             threads: self.threads.or(file.threads),
+            device: self.device.or(file.device),
+            gpu_layers: self.gpu_layers.or(file.gpu_layers),
+            main_gpu: self.main_gpu.or(file.main_gpu),
+            backends_dir: self.backends_dir.or(file.backends_dir),
             models_dir: self.models_dir.or(file.models_dir),
             hf_endpoint: self.hf_endpoint.or(file.hf_endpoint),
             offline: self.offline.or(file.offline),
@@ -258,6 +282,7 @@ mod tests {
                 "allowed-host" => ("allowed_hosts".to_owned(), "[\"a.example\"]"),
                 "plugin" => ("plugin".to_owned(), "[{ name = \"redact\" }]"),
                 "log-format" => ("log_format".to_owned(), "\"json\""),
+                "device" => ("device".to_owned(), "\"cpu\""),
                 "ca-file" => ("ca_files".to_owned(), "[\"a.pem\"]"),
                 "listen-insecure" | "initial-load" | "offline" | "require-explicit-token" => {
                     (flag.replace('-', "_"), "true")

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use llama::BackendOptions;
 use model::ModelReference;
 use telemetry::logging::LogFormat;
 
-use super::{PluginTable, Said, StoreSettings};
+use super::{ContextLength, PluginTable, Said, StoreSettings};
 
 /// Where we listen unless told otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:8484";
@@ -37,8 +38,12 @@ pub(crate) struct Settings {
     pub(crate) model_id: String,
     pub(crate) initial_load: bool,
     pub(crate) store: StoreSettings,
-    pub(crate) context_length: Option<u32>,
+    /// `None`: what the model was trained for, up to a default.
+    pub(crate) context_length: Option<ContextLength>,
     pub(crate) threads: Option<u32>,
+    pub(crate) backends: BackendOptions,
+    pub(crate) gpu_layers: Option<u32>,
+    pub(crate) main_gpu: Option<u32>,
     pub(crate) max_concurrency: NonZeroUsize,
     /// `None`: as much as is left, up to the default.
     pub(crate) prefix_cache_bytes: Option<u64>,
@@ -74,7 +79,13 @@ impl Settings {
             model,
             initial_load: said.initial_load.unwrap_or(false),
             store,
-            context_length: at_least_one("context_length", said.context_length, u32::MAX)?.map(NonZeroU32::get),
+            context_length: context_length(said.context_length)?,
+            backends: BackendOptions {
+                directory: said.backends_dir.filter(|dir| !dir.as_os_str().is_empty()),
+                device: said.device.unwrap_or_default(),
+            },
+            gpu_layers: said.gpu_layers,
+            main_gpu: said.main_gpu,
             threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
                 .map_or(MAX_CONCURRENCY_DEFAULT, size),
@@ -101,6 +112,16 @@ fn at_home(model: ModelReference) -> ModelReference {
             ModelReference::File(super::store::at_home(&path, &|name| std::env::var(name).ok()))
         }
         hub @ ModelReference::Hub(_) => hub,
+    }
+}
+
+fn context_length(said: Option<ContextLength>) -> anyhow::Result<Option<ContextLength>> {
+    match said {
+        Some(ContextLength::Tokens(tokens)) => {
+            let tokens = at_least_one("context_length", Some(tokens), u32::MAX)?;
+            Ok(tokens.map(|tokens| ContextLength::Tokens(tokens.get())))
+        }
+        said => Ok(said),
     }
 }
 

@@ -82,6 +82,11 @@ impl StoreSettings {
         self.hub.clone().map_err(anyhow::Error::msg)
     }
 
+    /// R3: whether the token itself stands in the configuration.
+    pub(crate) fn is_token_literal(&self) -> bool {
+        self.is_token_literal
+    }
+
     /// Says in the log what an operator should know, once there is one.
     pub(crate) fn log_warnings(&self) {
         if self.is_token_literal {

@@ -76,7 +76,7 @@ pub(super) fn new_request_id() -> RequestId {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    json(&ModelList::new(&app.service.models(), app.service.model_expected()))
+    json(&ModelList::new(&app.service.models(), app.service.device(), app.service.model_expected()))
 }
 
 async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
@@ -88,7 +88,7 @@ async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Re
         let served = cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join("`, `");
         Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
     })?;
-    Ok(json(&ModelObject::new(card)))
+    Ok(json(&ModelObject::new(card, app.service.device())))
 }
 
 /// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is

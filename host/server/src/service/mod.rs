@@ -8,13 +8,13 @@ mod record;
 mod warm;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use inference::{
-    Call, ChatRequest, Engine, GenerationRequest, ModelCard, Pipeline, Prepared, Prompt, Sampling, Segment,
-    SubmitError, Token, Vocabulary,
+    Call, ChatRequest, DeviceFacts, Engine, GenerationRequest, ModelCard, Pipeline, Prepared, Prompt, Sampling,
+    Segment, SubmitError, Token, Vocabulary,
 };
 use telemetry::{Endpoint, Metrics};
 use tokio::sync::{Notify, watch};
@@ -96,6 +96,7 @@ pub struct Service {
     grammars: Grammars,
     model_id: Option<String>,
     state: watch::Sender<State>,
+    device: OnceLock<DeviceFacts>,
     /// Whether requests for a model that is not there wait for it, rather than being sent away.
     is_loaded_on_use: AtomicBool,
     wanted: Notify,
@@ -122,6 +123,7 @@ impl Service {
             grammars: Grammars::default(),
             metrics,
             model_id,
+            device: OnceLock::new(),
             state: watch::Sender::new(State::Loading("starting".to_owned())),
             is_loaded_on_use: AtomicBool::new(false),
             wanted: Notify::new(),
@@ -271,6 +273,17 @@ impl Service {
     pub fn model_expected(&self) -> Option<&str> {
         let is_ready = matches!(*self.state.borrow(), State::Ready { .. });
         self.model_id.as_deref().filter(|_| !is_ready)
+    }
+
+    /// Says what the model is computed with. Known when it is loaded, and then for good.
+    pub fn computes_with(&self, device: DeviceFacts) {
+        let _ = self.device.set(device);
+    }
+
+    /// What the model is computed with, once that is known.
+    #[must_use]
+    pub fn device(&self) -> Option<&DeviceFacts> {
+        self.device.get()
     }
 
     /// What a request gets that does not say.

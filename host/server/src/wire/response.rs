@@ -1,6 +1,6 @@
 //! Answers in OpenAI's form: whole, in chunks, and the list of models.
 
-use inference::{Delta, Finish, ModelCard, TokenLogprobs, Usage};
+use inference::{Delta, DeviceFacts, Finish, ModelCard, TokenLogprobs, Usage};
 use serde::Serialize;
 
 use super::logprobs::Logprobs;
@@ -327,8 +327,8 @@ pub(crate) struct ModelList<'a> {
 
 impl<'a> ModelList<'a> {
     /// The loaded models, and the name of one that is still to come.
-    pub(crate) fn new(cards: &'a [ModelCard], expected: Option<&'a str>) -> Self {
-        let loaded = cards.iter().map(ModelObject::new);
+    pub(crate) fn new(cards: &'a [ModelCard], device: Option<&'a DeviceFacts>, expected: Option<&'a str>) -> Self {
+        let loaded = cards.iter().map(|card| ModelObject::new(card, device));
         Self { object: "list", data: loaded.chain(expected.map(ModelObject::expected)).collect() }
     }
 }
@@ -351,10 +351,43 @@ struct ModelFacts<'a> {
     context_length: u32,
     context_length_trained: u32,
     size_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceObject<'a>>,
+}
+
+/// R16, R27: what computes, and why not something faster.
+#[derive(Serialize)]
+struct DeviceObject<'a> {
+    backend: &'a str,
+    devices: &'a [String],
+    cpu_variant: &'a str,
+    layers: u32,
+    layers_total: u32,
+    skipped: Vec<SkippedObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct SkippedObject<'a> {
+    backend: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> DeviceObject<'a> {
+    fn new(facts: &'a DeviceFacts) -> Self {
+        let DeviceFacts { backend, devices, cpu_variant, layers, layers_total, skipped } = facts;
+        Self {
+            backend,
+            devices,
+            cpu_variant,
+            layers: *layers,
+            layers_total: *layers_total,
+            skipped: skipped.iter().map(|(backend, reason)| SkippedObject { backend, reason }).collect(),
+        }
+    }
 }
 
 impl<'a> ModelObject<'a> {
-    pub(crate) fn new(card: &'a ModelCard) -> Self {
+    pub(crate) fn new(card: &'a ModelCard, device: Option<&'a DeviceFacts>) -> Self {
         Self {
             id: &card.id,
             object: "model",
@@ -366,6 +399,7 @@ impl<'a> ModelObject<'a> {
                 context_length: card.context_length,
                 context_length_trained: card.context_length_trained,
                 size_bytes: card.size_bytes,
+                device: device.map(DeviceObject::new),
             }),
         }
     }

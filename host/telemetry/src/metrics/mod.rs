@@ -1,5 +1,6 @@
 //! The registry, and what of it each room may record.
 
+mod devices;
 mod downloads;
 mod exposition;
 mod inference;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use devices::{DeviceMetrics, MemoryKind, Place};
 pub use downloads::DownloadMetrics;
 pub use exposition::Format;
 pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, RequestLabels};
@@ -27,6 +29,8 @@ pub struct Metrics {
     pub plugins: PluginMetrics,
     /// Downloads of models.
     pub downloads: DownloadMetrics,
+    /// What computes.
+    pub devices: DeviceMetrics,
     http_responses: Family<ResponseLabels, Counter>,
     registry: Arc<Registry>,
 }
@@ -40,6 +44,7 @@ impl Metrics {
         let inference = InferenceMetrics::register(&mut registry);
         let plugins = PluginMetrics::register(&mut registry);
         let downloads = DownloadMetrics::register(&mut registry);
+        let devices = DeviceMetrics::register(&mut registry);
 
         let http_responses = Family::<ResponseLabels, Counter>::default();
         registry.register(
@@ -54,7 +59,7 @@ impl Metrics {
         build_info.get_or_create(&build).set(1);
         registry.register("outrigger_build_info", "What this binary was built from; always 1", build_info);
 
-        Self { inference, plugins, downloads, http_responses, registry: Arc::new(registry) }
+        Self { inference, plugins, downloads, devices, http_responses, registry: Arc::new(registry) }
     }
 
     /// Counts a response. `route` is one of the router's own names, never a path from the wire.
@@ -102,6 +107,10 @@ mod tests {
         metrics.plugins.record_call("redact", Stage::Postprocess, "ok", Duration::from_micros(3));
         metrics.plugins.record_fault("redact", Stage::Postprocess, FaultKind::Trap);
         metrics.http_response("chat", 200);
+        metrics.devices.computes("vulkan", "Vulkan0", "zen4");
+        metrics.devices.skipped("cuda", "no_module");
+        metrics.devices.layers(Place::Device, 31);
+        metrics.devices.memory(MemoryKind::Expected, "weights", Place::Device, 1000);
         metrics
     }
 

@@ -1,0 +1,8 @@
+//! Where the binary finds llama.cpp's libraries: `host/llama/build.rs` lays them out, and says why there.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    for path in ["$ORIGIN/../lib/outrigger", "$ORIGIN/lib/outrigger"] {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{path}");
+    }
+}
