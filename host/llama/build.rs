@@ -40,7 +40,8 @@ fn stage(sources: &[PathBuf], target: &Path) -> io::Result<()> {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // `libggml-base.so` is a link, for compilers.
-            let is_module = name.starts_with("libggml-") && name.ends_with(".so") && !path.is_symlink();
+            let is_module =
+                name.starts_with("libggml-") && path.extension().is_some_and(|it| it == "so") && !path.is_symlink();
             if !is_module && !is_versioned_library(name) {
                 continue;
             }

@@ -170,14 +170,19 @@ impl Plan {
             }
             None => size(held),
         };
-        let mut says = format!("{} x {} tokens need ", settings.max_concurrency, self.context_length);
-        says.push_str(&of(host.total_bytes(), least));
-        if self.gpu_layers > 0 {
+        let on_device = if self.gpu_layers == 0 {
+            String::new()
+        } else {
             let free = self.budgets.iter().filter(|it| it.is_device()).map(|it| it.have_bytes).sum::<u64>();
-            says.push_str(&format!(", and {} of the {} that the GPU has free", size(device.total_bytes()), size(free)));
-        }
-        says.push_str(&format!("; {} for beginnings of prompts", size(self.prefix_cache_bytes as u64)));
-        says
+            format!(", and {} of the {} that the GPU has free", size(device.total_bytes()), size(free))
+        };
+        format!(
+            "{} x {} tokens need {}{on_device}; {} for beginnings of prompts",
+            settings.max_concurrency,
+            self.context_length,
+            of(host.total_bytes(), least),
+            size(self.prefix_cache_bytes as u64)
+        )
     }
 
     pub(crate) fn device_names(&self) -> String {
