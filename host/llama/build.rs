@@ -13,6 +13,8 @@ const RPATH: [&str; 2] = ["$ORIGIN/../lib/outrigger", "$ORIGIN/lib/outrigger"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // The older tag, which goes before LD_LIBRARY_PATH: another llama.cpp of the machine must not take the place of ours.
+    println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags");
     for path in RPATH {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{path}");
     }

@@ -2,6 +2,7 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags");
     for path in ["$ORIGIN/../lib/outrigger", "$ORIGIN/lib/outrigger"] {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{path}");
     }

@@ -61,7 +61,7 @@ pub enum BackendError {
         reasons: Vec<(PathBuf, String)>,
     },
     /// R17: what was asked for is not there.
-    #[error("`device` is {wanted}, and there is none: {why} (modules in {}); {}", .directory.display(), remedy(*.wanted))]
+    #[error("`device` is {wanted}, and there is none: {why} (modules in {}); {}, or set `device` to auto or cpu", .directory.display(), remedy(*.wanted))]
     NoDevice {
         /// What was asked for.
         wanted: Backend,
@@ -103,18 +103,15 @@ fn unusable(reasons: &[(PathBuf, String)]) -> String {
 pub(crate) fn remedy(backend: Backend) -> &'static str {
     match backend {
         Backend::Cuda => {
-            "build the module with `deploy/backend.sh cuda`, install NVIDIA's driver and give the process /dev/nvidia*, or \
-             set `device` to auto or cpu"
+            "build the module with `deploy/backend.sh cuda`, install NVIDIA's driver and give the process /dev/nvidia*"
         }
         Backend::Rocm => {
-            "build llama.cpp's hip module, install AMD's driver and give the process /dev/kfd and /dev/dri, or set `device` to \
-             auto or cpu"
+            "build the module with `deploy/backend.sh hip`, install AMD's driver and give the process /dev/kfd and /dev/dri"
         }
         Backend::Vulkan => {
-            "build the module with `deploy/backend.sh vulkan`, install the GPU's Vulkan driver and give the process /dev/dri, \
-             or set `device` to auto or cpu"
+            "build the module with `deploy/backend.sh vulkan`, install the GPU's Vulkan driver and give the process /dev/dri"
         }
-        Backend::Metal => "use macOS, or set `device` to auto or cpu",
+        Backend::Metal => "use macOS",
         Backend::Cpu => "install llama.cpp's modules",
     }
 }
