@@ -3,7 +3,7 @@
 //! (`cargo nextest run -p tests --test cancellation --no-capture`).
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn while_it_does_not_read() {
     // Little room on the client's side, and more to write than the server's side takes.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
-    socket.connect(&SocketAddr::from(host.address()).into()).expect("a connection");
+    socket.connect(&host.address().into()).expect("a connection");
     let mut client = send(socket.into(), &chat(2, 60_000));
     read_text(&mut client, "tick");
     // Nothing more is computed: the answer waits for its reader.

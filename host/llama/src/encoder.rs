@@ -75,9 +75,7 @@ impl LlamaEncoder {
             let _one_at_a_time = weights.making_context.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the model is alive and stays so as long as `weights` is held; the callback's data is boxed and
             // freed after the context. C++ exceptions are caught inside, where a null pointer is made of them.
-            log::buffers_of(|| {
-                log::reason_of(|| unsafe { sys::llama_init_from_model(weights.as_ptr(), parameters) })
-            })
+            log::buffers_of(|| log::reason_of(|| unsafe { sys::llama_init_from_model(weights.as_ptr(), parameters) }))
         };
         weights.keep_buffers(buffers);
         let raw = NonNull::new(context).ok_or_else(|| refuse(reason))?;

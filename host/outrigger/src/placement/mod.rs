@@ -11,7 +11,6 @@ use model::memory::{self, Budget, Memory, NotEnough, Placement};
 
 use crate::config::{ContextLength, Settings};
 use crate::encoder;
-use crate::encoder;
 
 pub(crate) use report::compare;
 
@@ -167,15 +166,6 @@ fn longest_context(settings: &Settings, header: &Header, budgets: &[Budget], lay
         memory::context_length_max(header, &workload(settings, header, 1, slots), &budgets, layers, most)
     };
     reserves.into_iter().find_map(longest).unwrap_or(1)
-}
-
-/// What the model is loaded for.
-fn workload(settings: &Settings, header: &Header, context_length: u32, slots: u32) -> Workload {
-    let workload = encoder::workload(header, context_length, slots);
-    if workload.encodes.is_some() {
-        return workload;
-    }
-    Workload { guesses: u32::try_from(settings.draft_max).unwrap_or(u32::MAX), ..workload }
 }
 
 /// Tokens that one request may hold: what was asked for, else what the model was trained for, up to the default.
