@@ -40,6 +40,7 @@ pub(crate) fn check(path: &CStr) -> Result<(), String> {
         }
     }
     header.check_attention()?;
+    header.check_types()?;
     header.check_classifier()
 }
 
@@ -72,6 +73,23 @@ impl Header {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is added to a row, or multiplies it, is of 32 bits: llama.cpp's CPU backend knows no other sum. Converters write no
+    /// other.
+    fn check_types(&self) -> Result<(), String> {
+        let header = self.0.as_ptr();
+        // SAFETY: the header is alive, here and below; the tensors are its own.
+        for tensor in 0..unsafe { sys::gguf_get_n_tensors(header) } {
+            // SAFETY: the name is NUL-terminated and lives as long as the header.
+            let name = unsafe { CStr::from_ptr(sys::gguf_get_tensor_name(header, tensor)) }.to_string_lossy();
+            // SAFETY: as above.
+            let kind = unsafe { sys::gguf_get_tensor_type(header, tensor) };
+            if (name.ends_with(".bias") || name.ends_with("_norm.weight")) && kind != sys::GGML_TYPE_F32 {
+                return Err(format!("its tensor `{name}` does not hold numbers of 32 bits, as it has to"));
+            }
+        }
+        Ok(())
     }
 
     /// A model that ranks has a classifier: without one llama.cpp hands out the vector's first numbers as its scores.

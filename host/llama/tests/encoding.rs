@@ -239,6 +239,13 @@ fn a_file_that_would_end_the_process_is_refused() {
     assert!(error.contains("`llama.pooling_type` is 9, and 0 to 4 are known"), "{error}");
     let error = load_error(&Markov::default().pooling(4).to_bytes()).to_string();
     assert!(error.contains("it is said to rank texts, and has no classifier"), "{error}");
+    // The type of the last tensor, from 32 bits to 16: behind its name, the number of its dimensions, and the only one.
+    let mut bytes = Bert::new(Pooling::Rank).to_bytes();
+    let name = b"cls.output.bias";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 8;
+    bytes[at] = 1;
+    let error = load_error(&bytes).to_string();
+    assert!(error.contains("`cls.output.bias` does not hold numbers of 32 bits"), "{error}");
     let error = load_error(&Bert::new(Pooling::None).to_bytes()).to_string();
     assert!(error.contains("its file does not say how (`pooling_type`)"), "{error}");
 }
