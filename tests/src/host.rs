@@ -1,7 +1,7 @@
 //! The real binary as a child process: started on a free port, asked over real sockets, ended by its pid.
 #![expect(clippy::missing_panics_doc, reason = "what cannot be had fails the test, everywhere in here")]
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -213,6 +213,12 @@ impl Host {
         socket
     }
 
+    /// Sends a chat over a connection of its own, which then has the reply to come.
+    #[must_use]
+    pub fn begin_chat(&self, body: &Value) -> TcpStream {
+        send_chat(self.connect(), body)
+    }
+
     /// The sum of a counter's or gauge's samples whose labels contain all of `parts`; 0 where there is none yet.
     #[must_use]
     pub fn metric(&self, name: &str, parts: &[&str]) -> u64 {
@@ -237,6 +243,31 @@ impl Host {
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
+}
+
+/// Sends a chat over a bare connection.
+#[must_use]
+pub fn send_chat(mut socket: TcpStream, body: &Value) -> TcpStream {
+    let text = body.to_string();
+    write!(
+        socket,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{text}",
+        text.len()
+    )
+    .expect("a sent request");
+    socket
+}
+
+/// Runs a script of `tests/python` against a host.
+pub fn run_python(script: &str, host: &Host) {
+    let output = Command::new(python())
+        .arg(format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR")))
+        .arg(format!("http://{}/v1", host.address()))
+        .output()
+        .expect("Python runs");
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{printed}{errors}");
 }
 
 impl Drop for Host {

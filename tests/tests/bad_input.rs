@@ -232,15 +232,7 @@ fn a_client_that_leaves_frees_its_place() {
     let (_folder, path) = tiny_with_room();
     let host = Host::serve(&path, &[]);
     let body = json!({"model": "tiny", "messages": [{"role": "user", "content": "go"}], "stream": true});
-    let text = body.to_string();
-    let mut socket = host.connect();
-    write!(
-        socket,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{text}",
-        text.len()
-    )
-    .expect("a sent request");
+    let mut socket = host.begin_chat(&body);
     let mut some = [0; 512];
     assert!(socket.read(&mut some).expect("the stream begins") > 0);
     assert_eq!(host.metric("outrigger_requests_running", &[]), 1);
@@ -268,15 +260,7 @@ fn a_model_that_is_cut_short_while_it_is_served() {
     let body = json!({"model": "tiny", "messages": [{"role": "user", "content": "go"}], "max_tokens": 2});
     assert_eq!(host.chat(&body).content(), "tick tock ");
     std::fs::OpenOptions::new().write(true).open(&path).expect("the file").set_len(4096).expect("a shorter file");
-    let mut socket = host.connect();
-    let text = body.to_string();
-    write!(
-        socket,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{text}",
-        text.len()
-    )
-    .expect("a sent request");
+    let _asked = host.begin_chat(&body);
     let status = host.wait();
     assert_eq!(status.code(), Some(1), "{}", host.log());
     let log = host.log();

@@ -2,13 +2,13 @@
 //! the answer, or waiting for the client to read. The real binary on real sockets; the times are printed
 //! (`cargo nextest run -p tests --test cancellation --no-capture`).
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use tests::host::{Host, PATIENCE, demo_model};
+use tests::host::{Host, PATIENCE, demo_model, send_chat};
 use tests::markov::Markov;
 
 const ID: &str = "m";
@@ -25,19 +25,6 @@ fn chat(words: usize, max_tokens: u32) -> Value {
         "ignore_eos": true,
         "stream": true,
     })
-}
-
-/// Sends a request and goes on with whatever else there is to do.
-fn send(mut socket: TcpStream, body: &Value) -> TcpStream {
-    let text = body.to_string();
-    write!(
-        socket,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{text}",
-        text.len()
-    )
-    .expect("a sent request");
-    socket
 }
 
 /// Waits until so many requests hold a slot and so many wait for one; how long that took.
@@ -74,26 +61,23 @@ fn in_every_phase_of_a_real_answer() {
     let host = real();
     // A whole prefill, for comparison.
     let started = Instant::now();
-    let mut client = send(host.connect(), &chat(1200, 1));
+    let mut client = host.begin_chat(&chat(1200, 1));
     read_text(&mut client, "[DONE]");
     let prefill = started.elapsed();
     drop(client);
     until(&host, 0, 0);
 
-    let client = send(
-        host.connect(),
-        &json!({"model": ID, "stream": true, "max_tokens": 8,
-        "messages": [{"role": "user", "content": format!("Listen. {}", "garden letter ".repeat(600))}]}),
-    );
+    let client = host.begin_chat(&json!({"model": ID, "stream": true, "max_tokens": 8,
+        "messages": [{"role": "user", "content": format!("Listen. {}", "garden letter ".repeat(600))}]}));
     until(&host, 1, 0);
     // Into the middle of it.
     std::thread::sleep(prefill / 8);
     let took = leave(&host, client, "its prompt was read");
     assert!(took < prefill / 4, "{took:?}, and a whole prefill takes {prefill:?}");
 
-    let mut client = send(host.connect(), &chat(8, 4000));
+    let mut client = host.begin_chat(&chat(8, 4000));
     read_text(&mut client, "\"delta\":{\"content\":\"");
-    let queued = send(host.connect(), &chat(4, 4));
+    let queued = host.begin_chat(&chat(4, 4));
     until(&host, 1, 1);
     drop(queued);
     println!("a client that left the line: its place was free after {:?}", until(&host, 1, 0));
@@ -115,7 +99,7 @@ fn while_it_does_not_read() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(&host.address().into()).expect("a connection");
-    let mut client = send(socket.into(), &chat(2, 60_000));
+    let mut client = send_chat(socket.into(), &chat(2, 60_000));
     read_text(&mut client, "tick");
     // Nothing more is computed: the answer waits for its reader.
     let computed = || host.metric("outrigger_requests_running", &[]);

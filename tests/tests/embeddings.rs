@@ -2,12 +2,11 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::bert::{Bert, Pooling};
-use tests::host::{Host, Reply, command, demo_model, embedding_model, python};
+use tests::host::{Host, Reply, command, demo_model, embedding_model, run_python};
 
 /// ggml's GELU looks 16-bit numbers up in a table.
 const TOLERANCE: f64 = 5e-3;
@@ -41,18 +40,7 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 
 #[test]
 fn the_official_client_embeds() {
-    let host = Host::serve(&embedding_model(), &[]);
-    let output = Command::new(python())
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/openai_embeddings.py"))
-        .arg(format!("http://{}/v1", host.address()))
-        .output()
-        .expect("Python runs");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    run_python("openai_embeddings.py", &Host::serve(&embedding_model(), &[]));
 }
 
 #[test]

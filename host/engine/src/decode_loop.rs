@@ -1,10 +1,10 @@
 //! One step of the engine: reap, admit, plan, decode, sample, emit.
 //!
-//! The thread in [`crate::handle`] repeats [`DecodeLoop::step`]; tests drive it with a clock and a decoder of their own.
+//! [`crate::thread`] repeats [`Work::step`]; tests drive it with a clock and a decoder of their own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use inference::{EngineFault, Finish, Sampling, Token, Vocabulary};
@@ -16,6 +16,7 @@ use crate::pace::Pace;
 use crate::prefix::{Placement, Prefixes, Source, common_prefix};
 use crate::scheduler::{Batch, Scheduler};
 use crate::sequence::{Sequence, Submission};
+use crate::thread::{Outlook, Shared, Work};
 
 /// Everything that is under way, and the decoder that computes it.
 pub(crate) struct DecodeLoop<D> {
@@ -49,64 +50,14 @@ enum Next {
     End(Finish),
 }
 
-/// What the handle and the decode thread both see.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    /// Requests that wait for a slot; the handle counts up, the loop down.
-    pub(crate) queued: AtomicUsize,
-    /// Requests in a slot.
-    pub(crate) running: AtomicUsize,
-    /// The handle wants the thread to end.
-    pub(crate) is_stopping: AtomicBool,
-    /// The thread has ended.
-    pub(crate) has_stopped: AtomicBool,
-}
+impl<D: Decoder> Work for DecodeLoop<D> {
+    type Job = Submission;
 
-/// What a step leaves to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outlook {
-    /// Another step has work.
-    Busy,
-    /// Every sequence waits for its reader.
-    Paused,
-    /// There is nothing until a request comes.
-    Idle,
-}
-
-impl<D: Decoder> DecodeLoop<D> {
-    pub(crate) fn new(decoder: D, vocabulary: Arc<dyn Vocabulary>, config: &Config, shared: Arc<Shared>) -> Self {
-        let slots = config.slots.get();
-        let guesses_max = if decoder.can_forget() { config.guesses_max } else { 0 };
-        Self {
-            decoder,
-            vocabulary,
-            scheduler: Scheduler::new(slots, config.prefill_tokens_per_step.get()),
-            pace: Pace::new(
-                config.prefill_tokens_beside_answers.get(),
-                config.prefill_tokens_per_step.get(),
-                config.step_time_beside_answers,
-            ),
-            prefixes: Prefixes::new(slots, config.prefix_cache_bytes, config.prefix_tokens_min),
-            prefix_tokens_min: config.prefix_tokens_min,
-            queue: VecDeque::new(),
-            running: (0..slots).map(|_| None).collect(),
-            shared,
-            may_abort: true,
-            speculations: vec![Speculation::new(0); slots],
-            guesses_max,
-            batch: Batch::default(),
-            piece: Vec::new(),
-            history: Vec::new(),
-        }
-    }
-
-    /// Takes a request; the handle has counted it as queued.
-    pub(crate) fn enqueue(&mut self, submission: Submission) {
+    fn enqueue(&mut self, submission: Submission) {
         self.queue.push_back(submission);
     }
 
-    /// Brings everything that can go on forward by one batch.
-    pub(crate) fn step(&mut self, now: impl Fn() -> Instant) -> Outlook {
+    fn step(&mut self, now: impl Fn() -> Instant) -> Outlook {
         self.reap();
         let began = now();
         self.admit(began);
@@ -139,20 +90,47 @@ impl<D: Decoder> DecodeLoop<D> {
         Outlook::Busy
     }
 
-    /// What every slot is believed to remember.
-    #[cfg(test)]
-    pub(crate) fn remembered(&self) -> Vec<&[Token]> {
-        (0..self.running.len()).map(|slot| self.prefixes.tokens(Slot(slot))).collect()
-    }
-
-    /// Ends everything with [`EngineFault::Stopped`].
-    pub(crate) fn stop(mut self) {
+    fn stop(mut self) {
         for sequence in self.running.iter_mut().filter_map(Option::take) {
             sequence.fail(EngineFault::Stopped);
         }
         for submission in self.queue.drain(..) {
             submission.sequence.fail(EngineFault::Stopped);
         }
+    }
+}
+
+impl<D: Decoder> DecodeLoop<D> {
+    pub(crate) fn new(decoder: D, vocabulary: Arc<dyn Vocabulary>, config: &Config, shared: Arc<Shared>) -> Self {
+        let slots = config.slots.get();
+        let guesses_max = if decoder.can_forget() { config.guesses_max } else { 0 };
+        Self {
+            decoder,
+            vocabulary,
+            scheduler: Scheduler::new(slots, config.prefill_tokens_per_step.get()),
+            pace: Pace::new(
+                config.prefill_tokens_beside_answers.get(),
+                config.prefill_tokens_per_step.get(),
+                config.step_time_beside_answers,
+            ),
+            prefixes: Prefixes::new(slots, config.prefix_cache_bytes, config.prefix_tokens_min),
+            prefix_tokens_min: config.prefix_tokens_min,
+            queue: VecDeque::new(),
+            running: (0..slots).map(|_| None).collect(),
+            shared,
+            may_abort: true,
+            speculations: vec![Speculation::new(0); slots],
+            guesses_max,
+            batch: Batch::default(),
+            piece: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    /// What every slot is believed to remember.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> Vec<&[Token]> {
+        (0..self.running.len()).map(|slot| self.prefixes.tokens(Slot(slot))).collect()
     }
 
     /// Forgets the requests whose clients have left, in slots and in the queue.

@@ -1,6 +1,6 @@
 //! One step of an engine that encodes: reap, admit, plan, encode, hand out.
 //!
-//! The thread in [`crate::encoding`] repeats [`EncodeLoop::step`]; tests drive it with a clock and an encoder of their own.
+//! [`crate::thread`] repeats [`Work::step`]; tests drive it with a clock and an encoder of their own.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use inference::{Encoded, EngineFault, RequestId, Timings, Token};
 use tokio::sync::oneshot;
 
-use crate::decode_loop::Shared;
 use crate::decoder::DecodeError;
 use crate::encoder::{Encoder, EncoderShape};
 use crate::encoding::EncodingConfig;
 use crate::packer::{Batch, Key, Packer};
+use crate::thread::{Outlook, Shared, Work};
 
 /// Everything that is under way, and the encoder that computes it.
 pub(crate) struct EncodeLoop<E> {
@@ -70,32 +70,19 @@ impl Job {
     }
 }
 
-impl<E: Encoder> EncodeLoop<E> {
-    pub(crate) fn new(encoder: E, shape: EncoderShape, config: &EncodingConfig, shared: Arc<Shared>) -> Self {
-        Self {
-            encoder,
-            shape,
-            packer: Packer::new(config.rows_per_batch.get(), shape.inputs_max),
-            queue: VecDeque::new(),
-            running: HashMap::new(),
-            next_key: 0,
-            requests_max: config.requests.get(),
-            shared,
-        }
-    }
+impl<E: Encoder> Work for EncodeLoop<E> {
+    type Job = Job;
 
-    /// Takes a request; the handle has counted it as queued.
-    pub(crate) fn enqueue(&mut self, job: Job) {
+    fn enqueue(&mut self, job: Job) {
         self.queue.push_back(job);
     }
 
-    /// Encodes one batch. `false` where there is nothing to do until a request comes.
-    pub(crate) fn step(&mut self, now: impl Fn() -> Instant) -> bool {
+    fn step(&mut self, now: impl Fn() -> Instant) -> Outlook {
         self.reap();
         self.admit();
         let batch = self.packer.plan();
         if batch.is_empty() {
-            return false;
+            return Outlook::Idle;
         }
         let started = now();
         for (key, _) in &batch {
@@ -112,13 +99,27 @@ impl<E: Encoder> EncodeLoop<E> {
             Err(DecodeError::Aborted) => {}
             Err(DecodeError::Failed(reason)) => self.fail_batch(&batch, &reason),
         }
-        true
+        Outlook::Busy
     }
 
-    /// Ends everything with [`EngineFault::Stopped`].
-    pub(crate) fn stop(self) {
+    fn stop(self) {
         for job in self.running.into_values().chain(self.queue) {
             job.fail(EngineFault::Stopped);
+        }
+    }
+}
+
+impl<E: Encoder> EncodeLoop<E> {
+    pub(crate) fn new(encoder: E, shape: EncoderShape, config: &EncodingConfig, shared: Arc<Shared>) -> Self {
+        Self {
+            encoder,
+            shape,
+            packer: Packer::new(config.rows_per_batch.get(), shape.inputs_max),
+            queue: VecDeque::new(),
+            running: HashMap::new(),
+            next_key: 0,
+            requests_max: config.requests.get(),
+            shared,
         }
     }
 

@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use inference::{Encoded, Encoding, EngineFault, RequestId, Token};
 use tokio::sync::oneshot;
 
-use crate::decode_loop::Shared;
 use crate::decoder::DecodeError;
 use crate::encode_loop::{EncodeLoop, Job};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::encoding::EncodingConfig;
+use crate::random::Random;
+use crate::thread::{Outlook, Shared, Work as _};
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 200;
@@ -171,7 +172,7 @@ struct Day {
 
 impl Day {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let count = |number| NonZeroUsize::new(number).unwrap();
         let config = EncodingConfig {
             requests: count(random.between(1, 5)),
@@ -227,7 +228,7 @@ impl Day {
     }
 
     fn step(&mut self) -> bool {
-        let is_busy = self.encode_loop.step(|| {
+        let outlook = self.encode_loop.step(|| {
             self.clock.set(self.clock.get() + Duration::from_millis(1));
             self.clock.get()
         });
@@ -237,7 +238,7 @@ impl Day {
             client.is_running = running.contains(&number);
         }
         self.read_all();
-        is_busy
+        outlook == Outlook::Busy
     }
 
     fn submit(&mut self) {
@@ -311,26 +312,5 @@ fn leave(clients: &Clients, random: &mut Random) {
         let place = random.between(0, clients.len() - 1);
         let client = &mut clients[place];
         client.ends += usize::from(client.encoding.take().is_some());
-    }
-}
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn between(&mut self, least: usize, most: usize) -> usize {
-        least + usize::try_from(self.next() % (most - least + 1) as u64).unwrap()
-    }
-
-    fn chance(&mut self, per_thousand: usize) -> bool {
-        self.between(0, 999) < per_thousand
     }
 }

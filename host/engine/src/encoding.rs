@@ -1,21 +1,18 @@
 //! An engine that encodes, as everybody else sees it, and the thread behind it.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Instant;
 
 use inference::{Encoding, EncodingEngine, EncodingFacts, EncodingRequest, ModelCard, SubmitError, Vocabulary};
 use tokio::sync::oneshot;
 
-use crate::decode_loop::Shared;
 use crate::encode_loop::{EncodeLoop, Job};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::limits::{
     ENCODING_REQUESTS_DEFAULT, INPUTS_PER_BATCH_DEFAULT, QUEUE_LENGTH_DEFAULT, ROWS_PER_BATCH_DEFAULT,
 };
-use crate::thread::{self, StartError};
+use crate::thread::{StartError, Worker};
 
 /// How much an engine that encodes takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,16 +59,9 @@ where
         rows_max: config.rows_per_batch.get().max(card.context_length as usize),
         inputs_max: config.inputs_per_batch.get(),
     };
-    let shared = Arc::new(Shared::default());
-    let (submissions, inbox) = mpsc::channel();
-    let build = {
-        let shared = Arc::clone(&shared);
-        move || Ok((EncodeLoop::new(build_encoder(shape)?, shape, &config, Arc::clone(&shared)), shared))
-    };
-    let thread = thread::start("encode", Arc::clone(&shared), build, move |(encode_loop, shared)| {
-        run(encode_loop, &inbox, &shared);
-    })?;
-    Ok(EncodingHandle { card, facts, vocabulary, config, shared, submissions: Some(submissions), thread: Some(thread) })
+    let worker =
+        Worker::start("encode", move |shared| Ok(EncodeLoop::new(build_encoder(shape)?, shape, &config, shared)))?;
+    Ok(EncodingHandle { card, facts, vocabulary, config, worker })
 }
 
 /// A running engine that encodes. Dropping it ends the thread, and what was being encoded with
@@ -81,29 +71,26 @@ pub struct EncodingHandle {
     facts: EncodingFacts,
     vocabulary: Arc<dyn Vocabulary>,
     config: EncodingConfig,
-    shared: Arc<Shared>,
-    /// `None` only while dropping.
-    submissions: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker<Job>,
 }
 
 impl EncodingHandle {
     /// Whether the encode thread lives: once false, it stays so and every request fails.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        !self.shared.has_stopped.load(Relaxed)
+        self.worker.is_running()
     }
 
     /// Requests that wait for their turn.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared.queued.load(Relaxed)
+        self.worker.queued()
     }
 
     /// Requests whose inputs are being encoded.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.shared.running.load(Relaxed)
+        self.worker.running()
     }
 }
 
@@ -130,54 +117,9 @@ impl EncodingEngine for EncodingHandle {
             let tokens = u32::try_from(longest).unwrap_or(u32::MAX);
             return Err(SubmitError::InputTooLong { tokens, context_length });
         }
-        if !self.is_running() {
-            return Err(SubmitError::Stopped);
-        }
-        let queue_length = self.config.queue_length.get();
-        self.shared
-            .queued
-            .try_update(Relaxed, Relaxed, |queued| (queued < queue_length).then_some(queued + 1))
-            .map_err(|queued| SubmitError::QueueFull { queued })?;
-        let (end, receiver) = oneshot::channel();
-        let job = Job::new(request.id, request.inputs, end, Instant::now());
-        let sender = self.submissions.as_ref().ok_or(SubmitError::Stopped)?;
-        sender.send(job).map_err(|_| SubmitError::Stopped)?;
-        Ok(Encoding::new(receiver))
+        self.worker.submit(self.config.queue_length.get(), || {
+            let (end, receiver) = oneshot::channel();
+            (Job::new(request.id, request.inputs, end, Instant::now()), Encoding::new(receiver))
+        })
     }
-}
-
-impl Drop for EncodingHandle {
-    fn drop(&mut self) {
-        self.shared.is_stopping.store(true, Relaxed);
-        // Wakes the thread where it waits for a request.
-        self.submissions = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the encode thread had panicked");
-        }
-    }
-}
-
-/// The encode thread: steps while there is work, sleeps while there is none.
-fn run<E: Encoder>(mut encode_loop: EncodeLoop<E>, inbox: &mpsc::Receiver<Job>, shared: &Shared) {
-    let mut is_busy = false;
-    while !shared.is_stopping.load(Relaxed) {
-        let first = if is_busy {
-            None
-        } else {
-            match inbox.recv() {
-                Ok(job) => Some(job),
-                Err(mpsc::RecvError) => break,
-            }
-        };
-        for job in first.into_iter().chain(inbox.try_iter()) {
-            encode_loop.enqueue(job);
-        }
-        is_busy = encode_loop.step(Instant::now);
-    }
-    for job in inbox.try_iter() {
-        encode_loop.enqueue(job);
-    }
-    encode_loop.stop();
 }

@@ -1,22 +1,20 @@
 //! The engine as everybody else sees it, and the thread behind it.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, Vocabulary};
 
-use crate::decode_loop::{DecodeLoop, Outlook, Shared};
+use crate::decode_loop::DecodeLoop;
 use crate::decoder::{Decoder, DecoderShape};
 use crate::limits::{
-    EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PAUSE_POLL, PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT,
-    PREFILL_TOKENS_PER_STEP_DEFAULT, PREFIX_CACHE_BYTES_DEFAULT, PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT,
-    SLOTS_DEFAULT, STEP_TIME_BESIDE_ANSWERS_DEFAULT,
+    EVENTS_AHEAD_DEFAULT, GUESSES_MAX_DEFAULT, PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT, PREFILL_TOKENS_PER_STEP_DEFAULT,
+    PREFIX_CACHE_BYTES_DEFAULT, PREFIX_TOKENS_MIN_DEFAULT, QUEUE_LENGTH_DEFAULT, SLOTS_DEFAULT,
+    STEP_TIME_BESIDE_ANSWERS_DEFAULT,
 };
 use crate::sequence::Submission;
-use crate::thread::{self, StartError};
+use crate::thread::{StartError, Worker};
 
 /// How much the engine takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,16 +76,10 @@ where
         // Guesses are made for one answer at a time.
         samples_max: config.slots.get().saturating_add(config.guesses_max.min(config.prefill_tokens_per_step.get())),
     };
-    let shared = Arc::new(Shared::default());
-    let (submissions, inbox) = mpsc::channel();
-    let build = {
-        let (shared, vocabulary) = (Arc::clone(&shared), Arc::clone(&vocabulary));
-        move || Ok((DecodeLoop::new(build_decoder(shape)?, vocabulary, &config, Arc::clone(&shared)), shared))
-    };
-    let thread = thread::start("decode", Arc::clone(&shared), build, move |(decode_loop, shared)| {
-        run(decode_loop, &inbox, &shared);
-    })?;
-    Ok(EngineHandle { card, vocabulary, config, shared, submissions: Some(submissions), thread: Some(thread) })
+    let built_with = Arc::clone(&vocabulary);
+    let worker =
+        Worker::start("decode", move |shared| Ok(DecodeLoop::new(build_decoder(shape)?, built_with, &config, shared)))?;
+    Ok(EngineHandle { card, vocabulary, config, worker })
 }
 
 /// A running engine. Dropping it ends the thread, and what was being generated with
@@ -96,29 +88,26 @@ pub struct EngineHandle {
     card: ModelCard,
     vocabulary: Arc<dyn Vocabulary>,
     config: Config,
-    shared: Arc<Shared>,
-    /// `None` only while dropping.
-    submissions: Option<mpsc::Sender<Submission>>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker<Submission>,
 }
 
 impl EngineHandle {
     /// Whether the decode thread lives: once false, it stays so and every request fails.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        !self.shared.has_stopped.load(Relaxed)
+        self.worker.is_running()
     }
 
     /// Requests that wait for a slot.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared.queued.load(Relaxed)
+        self.worker.queued()
     }
 
     /// Requests in a slot.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.shared.running.load(Relaxed)
+        self.worker.running()
     }
 
     /// What the engine was started with.
@@ -147,64 +136,18 @@ impl Engine for EngineHandle {
             0 => return Err(SubmitError::PromptTooLong { prompt_tokens, context_length }),
             left => left.min(request.max_tokens).max(1),
         };
-        if !self.is_running() {
-            return Err(SubmitError::Stopped);
-        }
-
-        let queue_length = self.config.queue_length.get();
-        self.shared
-            .queued
-            .try_update(Relaxed, Relaxed, |queued| (queued < queue_length).then_some(queued + 1))
-            .map_err(|queued| SubmitError::QueueFull { queued })?;
         let events_ahead = self.config.events_ahead.get();
-        let (submission, generation) =
-            Submission::new(request, prompt_tokens, tokens_max, events_ahead, Instant::now());
-        let sender = self.submissions.as_ref().ok_or(SubmitError::Stopped)?;
-        sender.send(submission).map_err(|_| SubmitError::Stopped)?;
-        Ok(generation)
+        self.worker.submit(self.config.queue_length.get(), || {
+            Submission::new(request, prompt_tokens, tokens_max, events_ahead, Instant::now())
+        })
     }
-}
-
-impl Drop for EngineHandle {
-    fn drop(&mut self) {
-        self.shared.is_stopping.store(true, Relaxed);
-        // Wakes the thread where it waits for a request.
-        self.submissions = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the decode thread had panicked");
-        }
-    }
-}
-
-/// The decode thread: steps while there is work, sleeps while there is none.
-fn run<D: Decoder>(mut decode_loop: DecodeLoop<D>, inbox: &mpsc::Receiver<Submission>, shared: &Shared) {
-    let mut outlook = Outlook::Idle;
-    while !shared.is_stopping.load(Relaxed) {
-        let first = match outlook {
-            Outlook::Busy => None,
-            Outlook::Paused => inbox.recv_timeout(PAUSE_POLL).ok(),
-            Outlook::Idle => match inbox.recv() {
-                Ok(submission) => Some(submission),
-                Err(mpsc::RecvError) => break,
-            },
-        };
-        for submission in first.into_iter().chain(inbox.try_iter()) {
-            decode_loop.enqueue(submission);
-        }
-        outlook = decode_loop.step(Instant::now);
-    }
-    for submission in inbox.try_iter() {
-        decode_loop.enqueue(submission);
-    }
-    decode_loop.stop();
 }
 
 #[cfg(test)]
 mod tests {
     use inference::{EngineFault, Finish, GenerationEvent, RequestId, Sampling, Token};
     use std::pin::pin;
+    use std::sync::mpsc;
     use std::task::{Context, Poll, Waker};
 
     use super::*;

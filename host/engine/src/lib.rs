@@ -32,6 +32,8 @@ mod encode_simulation;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod simulation;
 
 pub use decoder::{Choice, DecodeError, Decoder, DecoderShape, RawLogprobs, Row, Sampled, Slot};

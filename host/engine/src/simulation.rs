@@ -17,11 +17,13 @@ use inference::{
     Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Token,
 };
 
-use crate::decode_loop::{DecodeLoop, Outlook, Shared};
+use crate::decode_loop::DecodeLoop;
 use crate::decoder::DecoderShape;
 use crate::fake::{FakeDecoder, FakeVocabulary, Fate, Seen, following};
 use crate::handle::Config;
+use crate::random::Random;
 use crate::sequence::Submission;
+use crate::thread::{Outlook, Shared, Work as _};
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 250;
@@ -104,7 +106,7 @@ struct Day {
 
 impl Day {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let slots = random.between(1, 4);
         let prefill = random.between(1, 9);
         let events_ahead = random.between(1, 4);
@@ -345,26 +347,5 @@ impl Client {
         assert_eq!(completion.usage.prompt_tokens as usize, self.request.prompt.len());
         assert!(completion.usage.cached_tokens < completion.usage.prompt_tokens);
         assert!(self.tokens_told <= sampled);
-    }
-}
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn between(&mut self, least: usize, most: usize) -> usize {
-        least + usize::try_from(self.next() % (most - least + 1) as u64).unwrap()
-    }
-
-    fn chance(&mut self, per_thousand: usize) -> bool {
-        self.between(0, 999) < per_thousand
     }
 }
