@@ -90,6 +90,49 @@ fn what_was_expected_of_memory_stands_beside_what_was_allocated() {
     assert!(host.log().contains("memory that llama.cpp took, and what was expected"));
 }
 
+// R19
+#[test]
+fn keys_and_values_of_eight_bits_take_half_the_memory_and_answer_the_same() {
+    let serve = |kind: &str| {
+        let model = tests::host::demo_model();
+        Host::serve(&model, &["--model-id=m", "--context-length=2048", &format!("--kv-cache-type={kind}")])
+    };
+    let kv_bytes = |host: &Host, kind: &str| {
+        host.metric(
+            "outrigger_model_memory_bytes",
+            &[&format!("kind=\"{kind}\""), "part=\"kv_cache\"", "place=\"host\""],
+        )
+    };
+    let whole = kv_bytes(&serve("f16"), "allocated");
+    let host = serve("q8_0");
+    // llama.cpp says it in hundredths of a mebibyte.
+    let is_about = |found: u64, expected: u64| assert!(found.abs_diff(expected) < 10_500, "{found} is not {expected}");
+    is_about(kv_bytes(&host, "allocated"), kv_bytes(&host, "expected"));
+    // 32 numbers take 34 bytes.
+    is_about(kv_bytes(&host, "allocated"), whole / 64 * 34);
+    let question = |text: &str| {
+        let messages = json!([{"role": "user", "content": text}]);
+        json!({"model": "m", "temperature": 0, "max_tokens": 16, "messages": messages})
+    };
+    let capital = question("What is the capital of France? Answer with one word.");
+    assert!(host.chat(&capital).content().contains("Paris"));
+    // The beginning of a conversation comes back from host memory in this form too.
+    assert_eq!(host.chat(&question(&"Something else, and long. ".repeat(40))).status, 200);
+    let again = host.chat(&capital);
+    assert!(again.content().contains("Paris"), "{}", again.text);
+    assert!(serve_error(&["--kv-cache-type=f8"]).contains("f16, q8_0, q4_0 are"));
+}
+
+fn serve_error(arguments: &[&str]) -> String {
+    let output = tests::host::command()
+        .args(["serve", "--model=file:/nowhere.gguf"])
+        .args(arguments)
+        .output()
+        .expect("the binary runs");
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 #[test]
 fn the_binary_finds_its_libraries_wherever_its_tree_is() {
     let tree = tempfile::tempdir().expect("a folder");

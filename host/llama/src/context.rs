@@ -11,6 +11,7 @@ use engine::{DecodeError, DecoderShape, Row, Slot};
 use llama_cpp_sys_2 as sys;
 
 use crate::error::LoadError;
+use crate::kv_type::KvType;
 use crate::log;
 use crate::model::Weights;
 
@@ -29,7 +30,12 @@ pub(crate) struct Context {
 
 impl Context {
     /// Makes a context in which every slot has memory of its own for `context_length` tokens.
-    pub(crate) fn new(weights: &Arc<Weights>, shape: DecoderShape, threads: i32) -> Result<Self, LoadError> {
+    pub(crate) fn new(
+        weights: &Arc<Weights>,
+        shape: DecoderShape,
+        threads: i32,
+        kv_type: KvType,
+    ) -> Result<Self, LoadError> {
         let refuse =
             |reason: String| LoadError::Context { context_length: shape.context_length, slots: shape.slots, reason };
         let too_large = || refuse("the sizes exceed 32 bits".to_owned());
@@ -51,6 +57,8 @@ impl Context {
         // Room for the logits of the rows that are sampled, not of every row.
         parameters.n_outputs_max =
             u32::try_from(shape.samples_max).map_err(|_| too_large())?.clamp(slots, rows_max.max(slots));
+        parameters.type_k = kv_type.as_raw();
+        parameters.type_v = kv_type.as_raw();
         parameters.n_threads = threads;
         parameters.n_threads_batch = threads;
         parameters.no_perf = true;

@@ -20,6 +20,7 @@ use crate::device::Device;
 use crate::encoder::LlamaEncoder;
 use crate::encoding::{Encodes, Refusal};
 use crate::error::LoadError;
+use crate::kv_type::KvType;
 use crate::limits::{
     BUFFERS_MAX, CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT_ENCODING, METADATA_BYTES_MAX, SLOTS_MAX,
 };
@@ -50,6 +51,8 @@ pub struct LoadOptions {
     pub main_gpu: Option<u32>,
     /// Threads that compute; `None`: as many as the process may use.
     pub threads: Option<u32>,
+    /// What keys and values of a model that completes are kept as.
+    pub kv_type: KvType,
 }
 
 impl LoadOptions {
@@ -64,6 +67,7 @@ impl LoadOptions {
             gpu_layers: None,
             main_gpu: None,
             threads: None,
+            kv_type: KvType::default(),
         }
     }
 }
@@ -77,6 +81,7 @@ pub struct Model {
     /// `None`: it completes.
     encodes: Option<Encodes>,
     threads: i32,
+    kv_type: KvType,
 }
 
 impl Model {
@@ -138,7 +143,7 @@ impl Model {
             .and_then(|threads| i32::try_from(threads).ok())
             .filter(|&threads| threads > 0)
             .unwrap_or_else(threads::available);
-        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads })
+        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads, kv_type: options.kv_type })
     }
 
     /// The model's facts.
@@ -192,7 +197,7 @@ impl Model {
         if shape.slots > SLOTS_MAX {
             return Err(LoadError::TooManySlots { slots: shape.slots });
         }
-        let context = Context::new(&self.weights, shape, self.threads)?;
+        let context = Context::new(&self.weights, shape, self.threads, self.kv_type)?;
         LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
     }
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dry::Breakers;
+use crate::kv_type::KvType;
 use crate::model::{LoadOptions, Weights};
 
 /// As many tokens as the tests' own logits have.
@@ -354,7 +355,7 @@ proptest! {
 fn a_sampler_has_what_its_request_asks_for_and_no_more() {
     let (weights, vocabulary) = model();
     let shape = DecoderShape { slots: 1, context_length: 64, rows_max: 16, samples_max: 1 };
-    let context = Context::new(weights, shape, 1).unwrap();
+    let context = Context::new(weights, shape, 1, KvType::default()).unwrap();
     let new = |sampling: Sampling| Sampler::new(&sampling, &context, vocabulary);
     let dry = |multiplier| {
         let sequence_breakers = vec![":".to_owned()];

@@ -11,7 +11,7 @@ mod sources;
 use std::path::PathBuf;
 
 use crate::footprint::{Basis, Footprint, Shape, Workload};
-use crate::gguf::Header;
+use crate::gguf::{Header, TensorType};
 use crate::limits::{CELLS_PADDING, CONTEXT_LENGTH_WANTED, MARGIN_BYTES_MIN, MARGIN_PERCENT, MARGIN_PERCENT_ESTIMATED};
 
 pub use placement::{Placement, Share};
@@ -146,6 +146,10 @@ impl Room {
             context_length_max: largest(workload.context_length, |context_length| {
                 fits(&Workload { context_length, ..*workload })
             }),
+            quantised_kv_fits: workload.encodes.is_none()
+                && workload.keys == TensorType::F16
+                && placement.footprint.kv_bytes > 0
+                && fits(&Workload { keys: TensorType::Q8_0, values: TensorType::Q8_0, ..*workload }),
             sequences_max: largest(workload.sequences, |sequences| fits(&Workload { sequences, ..*workload })),
             weights_fit: held.weights_bytes < short.have_bytes,
         }))

@@ -28,6 +28,8 @@ pub struct NotEnough {
     pub layers_max: Option<u32>,
     /// The largest context length that fits with as many requests at once, if any does.
     pub context_length_max: Option<u32>,
+    /// Whether keys and values of 8 bits instead of 16 would make it fit.
+    pub quantised_kv_fits: bool,
     /// The most requests at once that fit with this context length, if any do.
     pub sequences_max: Option<u32>,
     /// Whether the weights alone would fit.
@@ -96,6 +98,9 @@ impl NotEnough {
         if let Some(most) = self.sequences_max {
             let or_less = if most > 1 { " or less" } else { "" };
             ways.push(format!("set `max_concurrency` to {most}{or_less}"));
+        }
+        if self.quantised_kv_fits {
+            ways.push("set `kv_cache_type` to q8_0".to_owned());
         }
         ways.push(
             if self.weights_fit {

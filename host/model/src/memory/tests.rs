@@ -60,8 +60,8 @@ fn a_refusal_names_both_numbers_the_memory_and_the_ways_out() {
         refusal(&WORKLOAD(), &[ram(8 * GB), cgroup(3 * GB / 2)]).to_string(),
         "the model needs 1.7 GB and 1.5 GB are left of the cgroup's limit of 2.0 GB (/sys/fs/cgroup/memory.max) (weights 1.0 GB, \
          KV cache of 2 x 4096 tokens 536.9 MB, compute buffers 38.0 MB, process 28.0 MB, margin 80.1 MB); set \
-         `context_length` to 2560 or less, or set `max_concurrency` to 1, or choose a smaller quantisation of the \
-         model, or raise the limit"
+         `context_length` to 2560 or less, or set `max_concurrency` to 1, or set `kv_cache_type` to q8_0, or choose a \
+         smaller quantisation of the model, or raise the limit"
     );
     assert_eq!(
         refusal(&Workload::new(4096, 1), &[ram(GB / 2)]).ways_out(),

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use llama::DeviceChoice;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -60,8 +59,12 @@ impl<'de> Deserialize<'de> for ContextLength {
     }
 }
 
-/// A device's name.
-pub(super) fn deserialize_device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeviceChoice>, D::Error> {
+/// The name of something, as its flag takes it.
+pub(super) fn deserialize_name<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
     String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 

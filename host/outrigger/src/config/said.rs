@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use clap::Args;
-use llama::DeviceChoice;
+use llama::{DeviceChoice, KvType};
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
@@ -40,6 +40,12 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_CONTEXT_LENGTH", value_name = "TOKENS|auto", help_heading = "Model")]
     pub(crate) context_length: Option<ContextLength>,
 
+    /// What keys and values are kept as: f16, or q8_0 and q4_0, which take half and a quarter of the memory, are less exact
+    /// and make the processor read long prompts more slowly [default: f16]
+    #[arg(long, env = "OUTRIGGER_KV_CACHE_TYPE", value_name = "TYPE", help_heading = "Model")]
+    #[serde(deserialize_with = "super::compute::deserialize_name")]
+    pub(crate) kv_cache_type: Option<KvType>,
+
     /// Download and load the model before the server reports ready; otherwise a model that is not there yet is
     /// downloaded when the first request asks for it [default: false]
     #[arg(long, env = "OUTRIGGER_INITIAL_LOAD", value_name = "BOOL", help_heading = "Model")]
@@ -53,7 +59,7 @@ pub(crate) struct Said {
     /// What computes: auto, cuda, metal, rocm, vulkan or cpu. auto takes the first in this order that has a device; a
     /// device that is named and missing is an error [default: auto]
     #[arg(long, env = "OUTRIGGER_DEVICE", value_name = "DEVICE", help_heading = "Device")]
-    #[serde(deserialize_with = "super::compute::deserialize_device")]
+    #[serde(deserialize_with = "super::compute::deserialize_name")]
     pub(crate) device: Option<DeviceChoice>,
 
     /// Layers that the GPU computes, of which one is the output; the processor computes the rest [default: as many as the
@@ -218,6 +224,7 @@ impl Said {
             model: self.model.or(file.model),
             model_id: self.model_id.or(file.model_id),
             context_length: self.context_length.or(file.context_length),
+            kv_cache_type: self.kv_cache_type.or(file.kv_cache_type),
             initial_load: self.initial_load.or(file.initial_load),
             threads: self.threads.or(file.threads),
             device: self.device.or(file.device),
@@ -293,6 +300,7 @@ mod tests {
                 "listen-insecure" | "initial-load" | "offline" | "require-explicit-token" => {
                     (flag.replace('-', "_"), "true")
                 }
+                "kv-cache-type" => ("kv_cache_type".to_owned(), "\"q8_0\""),
                 _ => (flag.replace('-', "_"), ""),
             };
             assert_eq!(variable, format!("OUTRIGGER_{}", key.to_uppercase()));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use llama::BackendOptions;
+use llama::{BackendOptions, KvType};
 use model::ModelReference;
 use telemetry::logging::LogFormat;
 
@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// `None`: what the model was trained for, up to a default.
     pub(crate) context_length: Option<ContextLength>,
+    pub(crate) kv_type: KvType,
     pub(crate) threads: Option<u32>,
     pub(crate) backends: BackendOptions,
     pub(crate) gpu_layers: Option<u32>,
@@ -85,6 +86,7 @@ impl Settings {
             initial_load: said.initial_load.unwrap_or(false),
             store,
             context_length: context_length(said.context_length)?,
+            kv_type: said.kv_cache_type.unwrap_or_default(),
             backends: BackendOptions {
                 directory: said.backends_dir.filter(|dir| !dir.as_os_str().is_empty()),
                 device: said.device.unwrap_or_default(),

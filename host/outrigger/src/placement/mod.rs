@@ -4,9 +4,9 @@ mod report;
 
 use anyhow::bail;
 use bytesize::ByteSize;
-use llama::{Backend, Backends, Device, DeviceChoice, Skipped, Why};
+use llama::{Backend, Backends, Device, DeviceChoice, KvType, Skipped, Why};
 use model::Workload;
-use model::gguf::Header;
+use model::gguf::{Header, TensorType};
 use model::memory::{self, Budget, Memory, NotEnough, Placement};
 
 use crate::config::{ContextLength, Settings};
@@ -144,6 +144,12 @@ fn workload(settings: &Settings, header: &Header, context_length: u32, slots: u3
     let mut workload = encoder::workload(header, context_length, slots);
     if workload.encodes.is_none() {
         workload.guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
+        let stored = match settings.kv_type {
+            KvType::F16 => TensorType::F16,
+            KvType::Q8_0 => TensorType::Q8_0,
+            KvType::Q4_0 => TensorType::Q4_0,
+        };
+        (workload.keys, workload.values) = (stored, stored);
     }
     workload
 }
