@@ -28,6 +28,11 @@ pub(crate) fn likeliest(
             p: 0.0,
         }));
     }
+    keep(count, candidates);
+}
+
+/// Keeps the `count` likeliest of the candidates, likeliest first, of equal ones the first first. Their logits are numbers.
+pub(crate) fn keep(count: usize, candidates: &mut Vec<sys::llama_token_data>) {
     let order =
         |a: &sys::llama_token_data, b: &sys::llama_token_data| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id));
     if count < candidates.len() {

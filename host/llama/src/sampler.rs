@@ -24,7 +24,7 @@ use llama_cpp_sys_2 as sys;
 
 use crate::context::Context;
 use crate::dry::Dry;
-use crate::likeliest::likeliest;
+use crate::likeliest::{self, likeliest};
 use crate::limits::{BIAS_BANS, TEMPERATURE_MIN};
 use crate::logprobs::logprobs;
 use crate::penalties::Penalties;
@@ -126,16 +126,19 @@ impl Sampler {
         candidates: &mut Vec<sys::llama_token_data>,
         maxima: &mut Vec<f32>,
     ) -> Option<Token> {
-        match self.kept() {
+        let kept = self.kept();
+        match kept {
             0 => gather(all(logits), candidates),
             count => likeliest(logits, count, maxima, candidates),
         }
-        let is_sorted = self.kept() > 0;
-        let first = self.choose_among(candidates, is_sorted)?;
+        let first = self.choose_among(candidates, kept > 0)?;
         match allowed {
             Some(mask) if !mask.contains(first) => {
                 gather(held(logits, mask), candidates);
-                self.choose_among(candidates, false)
+                if kept > 0 {
+                    likeliest::keep(kept, candidates);
+                }
+                self.choose_among(candidates, kept > 0)
             }
             _ => Some(first),
         }
@@ -150,9 +153,8 @@ impl Sampler {
         if let Some(chain) = &mut self.chain {
             return chain.choose(candidates, is_sorted);
         }
-        // Of equal ones the first, as in llama.cpp.
-        let best = candidates.iter().reduce(|best, token| if token.logit > best.logit { token } else { best })?;
-        Some(Token(best.id.unsigned_abs()))
+        // The likeliest one is wanted, and it is the only one that was kept.
+        candidates.first().map(|token| Token(token.id.unsigned_abs()))
     }
 
     /// Takes note of the choice, once.
