@@ -10,7 +10,7 @@ use std::time::Instant;
 use inference::{EngineFault, Finish, Sampling, Token, Vocabulary};
 
 use crate::decoder::{DecodeError, Decoder, Row, Slot};
-use crate::draft::{Speculation, guess};
+use crate::draft::{Guess, RowCost, Speculation, guess};
 use crate::handle::Config;
 use crate::pace::Pace;
 use crate::prefix::{Placement, Prefixes, Source, common_prefix};
@@ -37,6 +37,7 @@ pub(crate) struct DecodeLoop<D> {
     may_abort: bool,
     /// By slot.
     speculations: Vec<Speculation>,
+    row_cost: RowCost,
     guesses_max: usize,
     batch: Batch,
     piece: Vec<u8>,
@@ -70,7 +71,11 @@ impl<D: Decoder> Work for DecodeLoop<D> {
         match self.decode() {
             Ok(()) => {
                 let ended = now();
-                self.pace.learn(self.batch.rows_beside_answers, ended.duration_since(began));
+                let elapsed = ended.duration_since(began);
+                self.pace.learn(self.batch.rows_beside_answers, elapsed);
+                if self.batch.prefilling.is_empty() && self.batch.slots().count() == 1 {
+                    self.row_cost.learn(self.batch.rows.len(), elapsed);
+                }
                 self.may_abort = true;
                 self.scheduler.apply(&self.batch);
                 for (_, rows) in self.batch.runs() {
@@ -119,12 +124,19 @@ impl<D: Decoder> DecodeLoop<D> {
             running: (0..slots).map(|_| None).collect(),
             shared,
             may_abort: true,
-            speculations: vec![Speculation::new(0); slots],
+            speculations: vec![Speculation::default(); slots],
+            row_cost: RowCost::default(),
             guesses_max,
             batch: Batch::default(),
             piece: Vec::new(),
             history: Vec::new(),
         }
+    }
+
+    /// As if batches took as long as a row: guesses are made wherever there is one.
+    #[cfg(test)]
+    pub(crate) fn assume_free_rows(&mut self) {
+        self.row_cost = RowCost::free();
     }
 
     /// What every slot is believed to remember.
@@ -178,7 +190,7 @@ impl<D: Decoder> DecodeLoop<D> {
         let slot = placement.slot;
         let kept = self.fetch(placement, &sampling);
         self.prefixes.begin(slot, &prompt[..kept]);
-        self.speculations[slot.0] = Speculation::new(self.guesses_max);
+        self.speculations[slot.0] = Speculation::default();
         sequence.admit(now, u32::try_from(kept).unwrap_or(u32::MAX));
         tracing::debug!(
             request = %sequence.id,
@@ -300,14 +312,19 @@ impl<D: Decoder> DecodeLoop<D> {
     fn go_on(&mut self, slot: Slot, token: Token) {
         let left = self.running[slot.0].as_ref().map_or(0, Sequence::tokens_left) as usize;
         // The token after the last guess is sampled too.
-        let count = self.speculations[slot.0].wanted().min(left.saturating_sub(1));
-        if count == 0 {
+        let most = self.guesses_max.min(left.saturating_sub(1));
+        // The scheduler takes guesses of an answer that is alone.
+        if most == 0 || self.shared.running.load(Relaxed) > 1 {
             return self.scheduler.go_on(slot, token, &[]);
         }
         self.history.clear();
         self.history.extend_from_slice(self.prefixes.tokens(slot));
         self.history.push(token);
-        self.scheduler.go_on(slot, token, guess(&self.history, count));
+        let guessed = guess(&self.history).map_or(&[][..], |Guess { tokens, agreeing }| {
+            let most = most.min(tokens.len());
+            &tokens[..self.speculations[slot.0].wanted(agreeing, self.row_cost.relative(), most)]
+        });
+        self.scheduler.go_on(slot, token, guessed);
     }
 
     fn fail_batch(&mut self, reason: &str) {

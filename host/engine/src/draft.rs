@@ -3,66 +3,150 @@
 //!
 //! Guesses are computed together with the token they follow, in one batch, and each is kept only where the sampler chooses
 //! it: an answer is what it would have been. Texts that repeat their prompt (extraction, code that is edited, quotes) take a
-//! fraction of the steps; where guesses are wrong, fewer and fewer are made.
+//! fraction of the steps.
+//!
+//! Whether that is worth it depends on what a row more costs in a batch, next to nothing on a GPU and half a step of its own on
+//! two cores, and on how often guesses are right. Both are measured, and as many tokens are guessed as promise the most tokens
+//! for the time; often that is none.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use inference::Token;
 
 /// Tokens that have to agree, at most and at least. Two agree by chance all the time.
-const PATTERN_TOKENS: std::ops::RangeInclusive<usize> = 3..=6;
-/// Guesses that a sequence begins with.
-const LENGTH_AT_FIRST: usize = 4;
-/// Steps without a guess after the first wrong one.
-const PAUSE_AT_FIRST: usize = 2;
-/// Steps without a guess where all of them are wrong.
-const PAUSE_MAX: usize = 64;
+const AGREEING: RangeInclusive<usize> = 3..=6;
+/// How likely a guessed token is thought to be right before any was seen, by how many tokens agree.
+const LIKELIHOODS: [f64; 4] = [0.45, 0.6, 0.75, 0.85];
+/// How much one more right or wrong guess counts against all before it.
+const LEARNING: f64 = 0.2;
+/// What is thought of guesses that are not made any more goes back by this share to what was thought before, step by step: a
+/// text may begin to repeat later.
+const FORGETTING: f64 = 0.01;
+/// What guesses have to promise to be made: what is measured is not exact, and a step with guesses comes less evenly.
+const GAIN_MIN: f64 = 1.05;
+/// What a row more is thought to cost before it was measured, in steps of one row: two cores, and a small model.
+const ROW_COST: f64 = 0.5;
 
-/// What followed the last tokens of `tokens` where they occurred last before; at most `count` tokens.
-pub(crate) fn guess(tokens: &[Token], count: usize) -> &[Token] {
-    for length in PATTERN_TOKENS.rev() {
-        let Some(start) = tokens.len().checked_sub(length).filter(|&start| start > 0) else { continue };
-        let pattern = &tokens[start..];
-        // The occurrence may overlap the pattern, but not be it.
-        if let Some(place) = tokens[..tokens.len() - 1].windows(length).rposition(|window| window == pattern) {
-            let follows = &tokens[place + length..];
-            return &follows[..follows.len().min(count)];
-        }
-    }
-    &[]
+/// What may follow a text, and how many of its last tokens it followed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Guess<'a> {
+    pub(crate) tokens: &'a [Token],
+    pub(crate) agreeing: usize,
 }
 
-/// How much is guessed for one sequence: what its last guesses were worth.
+/// What followed the last tokens of `tokens` where most of them, and of such places where they last, occurred before.
+pub(crate) fn guess(tokens: &[Token]) -> Option<Guess<'_>> {
+    let (least, most) = (*AGREEING.start(), *AGREEING.end());
+    let pattern = &tokens[tokens.len().checked_sub(least)?..];
+    // By the end of each occurrence. It may overlap the pattern, but not be it.
+    let mut best: Option<Guess<'_>> = None;
+    for end in (least..tokens.len()).rev() {
+        if &tokens[end - least..end] != pattern {
+            continue;
+        }
+        let more = tokens[..end - least].iter().rev().zip(tokens[..tokens.len() - least].iter().rev());
+        let agreeing = least + more.take(most - least).take_while(|(a, b)| a == b).count();
+        if best.is_none_or(|best| agreeing > best.agreeing) {
+            best = Some(Guess { tokens: &tokens[end..], agreeing });
+        }
+        if agreeing == most {
+            break;
+        }
+    }
+    best
+}
+
+/// How likely the guesses of one sequence are right.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Speculation {
-    length: usize,
-    length_max: usize,
-    pause: usize,
-    pause_next: usize,
+    /// By how many tokens agree.
+    likelihoods: [f64; LIKELIHOODS.len()],
+    /// How many agreed for the guesses that were made last.
+    agreed: usize,
+}
+
+impl Default for Speculation {
+    fn default() -> Self {
+        Self { likelihoods: LIKELIHOODS, agreed: *AGREEING.start() }
+    }
 }
 
 impl Speculation {
-    /// `length_max`: 0 for none at all.
-    pub(crate) fn new(length_max: usize) -> Self {
-        Self { length: LENGTH_AT_FIRST.min(length_max), length_max, pause: 0, pause_next: PAUSE_AT_FIRST }
-    }
-
-    /// How many tokens to guess in the next step.
-    pub(crate) fn wanted(&mut self) -> usize {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return 0;
+    /// How many tokens of a guess to compute in the next step, at most `most`, where a row more costs `row_cost` steps.
+    pub(crate) fn wanted(&mut self, agreeing: usize, row_cost: f64, most: usize) -> usize {
+        self.agreed = agreeing;
+        let class = class(agreeing);
+        let likelihood = self.likelihoods[class];
+        // A right token brings the next one with it: 1 + p + p² + …, for the time of one step and `count` rows more.
+        let (mut tokens, mut term, mut best, mut wanted) = (1.0, 1.0, GAIN_MIN, 0);
+        for count in 1..=most {
+            term *= likelihood;
+            tokens += term;
+            let gain = tokens / (1.0 + row_cost * count as f64);
+            if gain > best {
+                (best, wanted) = (gain, count);
+            }
         }
-        self.length
+        if wanted == 0 {
+            self.likelihoods[class] += FORGETTING * (LIKELIHOODS[class] - likelihood);
+        }
+        wanted
     }
 
-    /// Takes note that of `guessed` tokens, at least one, the first `right` were right.
+    /// Takes note that of the `guessed` tokens that were computed the first `right` were right.
     pub(crate) fn learn(&mut self, guessed: usize, right: usize) {
-        if right == guessed {
-            self.length = (self.length * 2).min(self.length_max);
-            self.pause_next = PAUSE_AT_FIRST;
-        } else if 2 * right < guessed {
-            self.length = LENGTH_AT_FIRST.min(self.length_max);
-            self.pause = self.pause_next;
-            self.pause_next = (self.pause_next * 2).min(PAUSE_MAX);
+        let likelihood = &mut self.likelihoods[class(self.agreed)];
+        for _ in 0..right {
+            *likelihood += LEARNING * (1.0 - *likelihood);
+        }
+        if right < guessed {
+            *likelihood -= LEARNING * *likelihood;
+        }
+    }
+}
+
+fn class(agreeing: usize) -> usize {
+    agreeing.clamp(*AGREEING.start(), *AGREEING.end()) - *AGREEING.start()
+}
+
+/// What a row more costs, in steps of one row: of steps that only one answer took part in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowCost {
+    /// Seconds of a step of one row.
+    alone: Option<f64>,
+    relative: f64,
+}
+
+impl Default for RowCost {
+    fn default() -> Self {
+        Self { alone: None, relative: ROW_COST }
+    }
+}
+
+impl RowCost {
+    #[cfg(test)]
+    pub(crate) fn free() -> Self {
+        Self { alone: None, relative: 0.0 }
+    }
+
+    pub(crate) fn relative(&self) -> f64 {
+        self.relative
+    }
+
+    /// Takes note that a step of so many rows of one answer took so long.
+    pub(crate) fn learn(&mut self, rows: usize, elapsed: Duration) {
+        let elapsed = elapsed.as_secs_f64();
+        let towards = |known: f64, found: f64| known + LEARNING * (found - known);
+        match (rows, self.alone) {
+            _ if elapsed <= 0.0 => {}
+            (0, _) | (2.., None) => {}
+            (1, alone) => self.alone = Some(alone.map_or(elapsed, |alone| towards(alone, elapsed))),
+            (rows, Some(alone)) => {
+                // A step that was interrupted says nothing of rows.
+                let found = ((elapsed / alone - 1.0) / (rows - 1) as f64).clamp(0.0, 1.0);
+                self.relative = towards(self.relative, found);
+            }
         }
     }
 }
@@ -75,56 +159,80 @@ mod tests {
         text.bytes().map(|byte| Token(u32::from(byte))).collect()
     }
 
-    fn guessed(text: &str, count: usize) -> String {
-        guess(&tokens(text), count).iter().map(|token| char::from(u8::try_from(token.0).unwrap())).collect()
+    fn guessed(text: &str) -> Option<(String, usize)> {
+        let tokens = tokens(text);
+        let Guess { tokens, agreeing } = guess(&tokens)?;
+        Some((tokens.iter().map(|token| char::from(u8::try_from(token.0).unwrap())).collect(), agreeing))
     }
 
     #[test]
     fn what_followed_before_is_guessed() {
-        assert_eq!(guessed("the cat sat. the c", 5), "at sa");
-        assert_eq!(guessed("the cat sat. the c", 100), "at sat. the c");
-        assert_eq!(guessed("the cat sat. the c", 0), "");
+        assert_eq!(guessed("the cat sat. the c"), Some(("at sat. the c".to_owned(), 5)));
+        assert_eq!(guessed("one the cat sat. one the c"), Some(("at sat. one the c".to_owned(), 6)));
     }
 
     #[test]
     fn the_longest_agreement_wins_and_then_the_last_one() {
-        assert_eq!(guessed("xabcd1 abc2 abc3 xabc", 1), "d", "four agree in one place only");
-        assert_eq!(guessed("abc1 abc2 -abc", 1), "2");
+        assert_eq!(guessed("xabcd1 abc2 abc3 xabc").unwrap().0.get(..1), Some("d"), "four agree in one place only");
+        assert_eq!(guessed("abc1 abc2 -abc").unwrap().0.get(..1), Some("2"));
     }
 
     #[test]
     fn where_nothing_agrees_nothing_is_guessed() {
         for text in ["", "a", "abc", "abcdef", "ab ab", "the cat"] {
-            assert_eq!(guessed(text, 4), "", "{text}");
+            assert_eq!(guessed(text), None, "{text}");
         }
     }
 
     #[test]
     fn a_loop_is_guessed_to_go_on() {
-        assert_eq!(guessed("aaaa", 3), "a");
-        assert_eq!(guessed("hahahaha", 8), "ha");
+        assert_eq!(guessed("aaaa"), Some(("a".to_owned(), 3)));
+        assert_eq!(guessed("hahahaha"), Some(("ha".to_owned(), 6)));
     }
 
     #[test]
-    fn right_guesses_make_more_of_them_and_wrong_ones_fewer() {
-        let mut speculation = Speculation::new(16);
-        let mut lengths = Vec::new();
-        for _ in 0..4 {
-            let length = speculation.wanted();
-            lengths.push(length);
-            speculation.learn(length, length);
+    fn right_guesses_make_more_of_them_and_wrong_ones_none() {
+        let mut speculation = Speculation::default();
+        let mut wanted = Vec::new();
+        for _ in 0..8 {
+            let count = speculation.wanted(6, 0.5, 16);
+            wanted.push(count);
+            speculation.learn(count, count);
         }
-        assert_eq!(lengths, [4, 8, 16, 16]);
+        assert!(wanted.is_sorted() && wanted[0] >= 1 && wanted[7] == 16, "{wanted:?}");
 
-        let mut steps_with_guesses = 0;
-        for _ in 0..200 {
-            let length = speculation.wanted();
-            if length > 0 {
-                steps_with_guesses += 1;
-                speculation.learn(length, 0);
+        let steps_with_guesses = (0..200).filter(|_| {
+            let count = speculation.wanted(6, 0.5, 16);
+            if count > 0 {
+                speculation.learn(count, 0);
             }
+            count > 0
+        });
+        let steps_with_guesses = steps_with_guesses.count();
+        assert!((2..20).contains(&steps_with_guesses), "{steps_with_guesses} of 200");
+        assert_eq!(Speculation::default().wanted(6, 0.0, 0), 0);
+    }
+
+    #[test]
+    fn where_rows_are_cheap_more_is_guessed() {
+        let wanted = |agreeing, row_cost| Speculation::default().wanted(agreeing, row_cost, 16);
+        assert_eq!(wanted(3, 0.5), 0);
+        assert!(wanted(3, 0.01) > 1 && wanted(6, 0.01) > wanted(6, 0.5), "{} {}", wanted(6, 0.01), wanted(6, 0.5));
+        assert_eq!(wanted(6, 1.0), 0, "what costs as much as a step is worth nothing");
+    }
+
+    #[test]
+    fn what_a_row_costs_is_measured() {
+        let mut cost = RowCost::default();
+        cost.learn(5, Duration::from_millis(50));
+        assert!((cost.relative() - ROW_COST).abs() < 1e-9, "nothing to compare with");
+        for _ in 0..40 {
+            cost.learn(1, Duration::from_millis(10));
+            cost.learn(5, Duration::from_millis(14));
         }
-        assert!(steps_with_guesses < 9, "{steps_with_guesses} of 200");
-        assert_eq!(Speculation::new(0).wanted(), 0);
+        assert!((cost.relative() - 0.1).abs() < 0.01, "{cost:?}");
+        cost.learn(5, Duration::ZERO);
+        cost.learn(5, Duration::from_mins(1));
+        assert!(cost.relative() < 0.3, "one step proves little: {cost:?}");
     }
 }
