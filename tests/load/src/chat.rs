@@ -33,6 +33,7 @@ pub(crate) struct Endpoint {
 /// What to ask.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
+    /// Empty: none, and a template may put its own there.
     pub(crate) system: String,
     pub(crate) user: String,
     pub(crate) tokens_max: u32,
@@ -80,10 +81,12 @@ pub(crate) struct PromptDetails {
 
 impl Question {
     fn body(&self, ignores_end: bool) -> Value {
+        let system = (!self.system.is_empty()).then(|| json!({"role": "system", "content": self.system}));
+        let messages: Vec<Value> = system.into_iter().chain([json!({"role": "user", "content": self.user})]).collect();
         let mut body = json!({
             // What our server calls the model by its file; llama-server takes any name.
             "model": "model",
-            "messages": [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}],
+            "messages": messages,
             "max_tokens": self.tokens_max,
             "stream": true,
             "stream_options": {"include_usage": true},
