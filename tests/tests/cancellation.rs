@@ -89,6 +89,14 @@ fn in_every_phase_of_a_real_answer() {
     assert_eq!(reply.status, 200, "{}", reply.text);
 }
 
+/// CPU time that a process has used, in hundredths of a second (`proc_pid_stat(5)`). A decode thread at work uses 50 in half a
+/// second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
 #[test]
 fn while_it_does_not_read() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -101,10 +109,13 @@ fn while_it_does_not_read() {
     socket.connect(&host.address().into()).expect("a connection");
     let mut client = send_chat(socket.into(), &chat(2, 60_000));
     read_text(&mut client, "tick");
-    // Nothing more is computed: the answer waits for its reader.
-    let computed = || host.metric("outrigger_requests_running", &[]);
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(computed(), 1, "the answer was given up");
+    // Nothing more is computed: the answer waits for its reader, and was not given up.
+    host.wait_until("nothing is computed", |host| {
+        let before = cpu_ticks(host.pid());
+        std::thread::sleep(Duration::from_millis(500));
+        cpu_ticks(host.pid()) - before <= 5
+    });
+    assert_eq!(host.metric("outrigger_requests_running", &[]), 1, "the answer was given up");
     leave(&host, client, "nobody read its answer");
     host.wait_until("it is given up", |host| host.log().contains("\"outcome\":\"cancelled\""));
 }

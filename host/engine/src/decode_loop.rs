@@ -60,14 +60,15 @@ impl<D: Decoder> Work for DecodeLoop<D> {
 
     fn step(&mut self, now: impl Fn() -> Instant) -> Outlook {
         self.reap();
-        let began = now();
-        self.admit(began);
+        self.admit(now());
         self.pause_those_behind();
         self.scheduler.plan(&mut self.batch, self.pace.tokens());
         if self.batch.rows.is_empty() {
             let is_idle = self.running.iter().all(Option::is_none);
             return if is_idle { Outlook::Idle } else { Outlook::Paused };
         }
+        // After admission: a copy that is fetched is no cost of tokens.
+        let began = now();
         match self.decode() {
             Ok(()) => {
                 let ended = now();

@@ -14,7 +14,8 @@ pub const PREFILL_TOKENS_PER_STEP_DEFAULT: NonZeroUsize = NonZeroUsize::new(256)
 /// The same, where an answer is under way, until it is known how long such steps take.
 pub const PREFILL_TOKENS_BESIDE_ANSWERS_DEFAULT: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 
-/// How long a step may take that computes prompts beside answers: what readers see of it is a pause of a little more.
+/// How long a step may take that computes prompts beside answers: readers see a pause of a little
+/// more, or of the shortest chunk's time where that is longer.
 pub const STEP_TIME_BESIDE_ANSWERS_DEFAULT: Duration = Duration::from_millis(400);
 
 /// Requests that wait for a slot. Admission bounds them long before; this bounds the memory if it does not.

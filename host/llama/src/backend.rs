@@ -1,6 +1,6 @@
 //! llama.cpp's start, once per process, with the modules that it computes with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use llama_cpp_sys_2 as sys;
@@ -33,12 +33,4 @@ pub fn backends(options: &BackendOptions) -> Result<&'static Backends, BackendEr
     // SAFETY: called once.
     unsafe { sys::llama_backend_init() };
     Ok(STARTED.get_or_init(|| backends))
-}
-
-impl BackendOptions {
-    /// The modules of `directory`.
-    #[must_use]
-    pub fn of(directory: Option<&Path>, device: DeviceChoice) -> Self {
-        Self { directory: directory.map(Path::to_owned), device }
-    }
 }

@@ -170,12 +170,6 @@ impl Model {
         self.encodes.as_ref().map(|encodes| &encodes.facts)
     }
 
-    /// Layers that a GPU computes, and how many there are, the output's counted as one.
-    #[must_use]
-    pub fn layers_on_device(&self) -> (u32, u32) {
-        (self.weights.layers_on_device, self.weights.layers())
-    }
-
     /// The memory that llama.cpp took for the model and, once there is a decoder, for that.
     #[must_use]
     pub fn buffers(&self) -> Vec<Buffer> {
@@ -222,7 +216,6 @@ pub(crate) struct Weights {
     model: NonNull<sys::llama_model>,
     /// Held while a context is made: two at once from one model are unsound.
     pub(crate) making_context: Mutex<()>,
-    layers_on_device: u32,
     buffers: Mutex<Vec<Buffer>>,
 }
 
@@ -255,12 +248,8 @@ impl Weights {
             log::reason_of(|| unsafe { sys::llama_model_load_from_file(path.as_ptr(), parameters) })
         });
         let model = NonNull::new(model).ok_or_else(|| LoadError::Rejected { path: options.path.clone(), reason })?;
-        let mut this =
-            Self { model, making_context: Mutex::new(()), layers_on_device: 0, buffers: Mutex::new(Vec::new()) };
+        let this = Self { model, making_context: Mutex::new(()), buffers: Mutex::new(Vec::new()) };
         this.keep_buffers(buffers);
-        if !used.is_empty() {
-            this.layers_on_device = options.gpu_layers.unwrap_or(u32::MAX).min(this.layers());
-        }
         Ok(this)
     }
 
@@ -272,12 +261,6 @@ impl Weights {
         }
         kept.extend(new);
         kept.truncate(BUFFERS_MAX);
-    }
-
-    /// The layers of the model, and its output.
-    fn layers(&self) -> u32 {
-        // SAFETY: the model is alive.
-        unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs() + 1
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::llama_model {

@@ -63,7 +63,7 @@ async fn choices_run_side_by_side_in_free_slots_and_the_rest_take_turns() {
 }
 
 #[tokio::test]
-async fn a_request_with_many_choices_holds_no_slot_that_it_does_not_need() {
+async fn who_leaves_takes_all_choices_along_and_no_other_answer() {
     let server = Setup::plays(vec![Act::Hang]).slots(3).start().await;
     let other = server.begin_stream().await;
     server.until_running(1).await;
