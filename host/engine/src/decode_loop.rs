@@ -10,7 +10,7 @@ use std::time::Instant;
 use inference::{EngineFault, Finish, Sampling, Token, Vocabulary};
 
 use crate::decoder::{DecodeError, Decoder, Row, Slot};
-use crate::draft::{Guess, RowCost, Speculation, guess};
+use crate::draft::{RowCost, Speculation, guess};
 use crate::handle::Config;
 use crate::pace::Pace;
 use crate::prefix::{Placement, Prefixes, Source, common_prefix};
@@ -312,6 +312,7 @@ impl<D: Decoder> DecodeLoop<D> {
     /// Lets a sequence go on with `token`, and with what may follow it.
     fn go_on(&mut self, slot: Slot, token: Token) {
         let left = self.running[slot.0].as_ref().map_or(0, Sequence::tokens_left) as usize;
+        self.speculations[slot.0].sampled(token);
         // The token after the last guess is sampled too.
         let most = self.guesses_max.min(left.saturating_sub(1));
         // The scheduler takes guesses of an answer that is alone.
@@ -321,9 +322,13 @@ impl<D: Decoder> DecodeLoop<D> {
         self.history.clear();
         self.history.extend_from_slice(self.prefixes.tokens(slot));
         self.history.push(token);
-        let guessed = guess(&self.history).map_or(&[][..], |Guess { tokens, agreeing }| {
-            let most = most.min(tokens.len());
-            &tokens[..self.speculations[slot.0].wanted(agreeing, self.row_cost.relative(), most)]
+        let speculation = &mut self.speculations[slot.0];
+        let guessed = guess(&self.history).map_or(&[][..], |guess| {
+            let wanted = speculation.wanted(guess, self.row_cost.relative(), most.min(guess.tokens.len()));
+            if wanted == 0 {
+                self.row_cost.forget();
+            }
+            &guess.tokens[..wanted]
         });
         self.scheduler.go_on(slot, token, guessed);
     }

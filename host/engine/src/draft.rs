@@ -20,8 +20,8 @@ const AGREEING: RangeInclusive<usize> = 3..=6;
 const LIKELIHOODS: [f64; 4] = [0.45, 0.6, 0.75, 0.85];
 /// How much one more right or wrong guess counts against all before it.
 const LEARNING: f64 = 0.2;
-/// What is thought of guesses that are not made any more goes back by this share to what was thought before, step by step: a
-/// text may begin to repeat later.
+/// What is thought of the cost of guesses that are not made any more goes back by this share to what was thought before, step
+/// by step.
 const FORGETTING: f64 = 0.01;
 /// What guesses have to promise to be made: what is measured is not exact, and a step with guesses comes less evenly.
 const GAIN_MIN: f64 = 1.05;
@@ -62,22 +62,30 @@ pub(crate) fn guess(tokens: &[Token]) -> Option<Guess<'_>> {
 pub(crate) struct Speculation {
     /// By how many tokens agree.
     likelihoods: [f64; LIKELIHOODS.len()],
-    /// How many agreed for the guesses that were made last.
+    /// How many agreed for the last guess.
     agreed: usize,
+    /// What it would have been where it was not made: whether it is right is seen all the same, for nothing.
+    expected: Option<Token>,
 }
 
 impl Default for Speculation {
     fn default() -> Self {
-        Self { likelihoods: LIKELIHOODS, agreed: *AGREEING.start() }
+        Self { likelihoods: LIKELIHOODS, agreed: *AGREEING.start(), expected: None }
     }
 }
 
 impl Speculation {
+    /// Takes note of a token that was sampled where none was guessed.
+    pub(crate) fn sampled(&mut self, token: Token) {
+        if let Some(expected) = self.expected.take() {
+            self.learn(1, usize::from(expected == token));
+        }
+    }
+
     /// How many tokens of a guess to compute in the next step, at most `most`, where a row more costs `row_cost` steps.
-    pub(crate) fn wanted(&mut self, agreeing: usize, row_cost: f64, most: usize) -> usize {
-        self.agreed = agreeing;
-        let class = class(agreeing);
-        let likelihood = self.likelihoods[class];
+    pub(crate) fn wanted(&mut self, guess: Guess<'_>, row_cost: f64, most: usize) -> usize {
+        self.agreed = guess.agreeing;
+        let likelihood = self.likelihoods[class(guess.agreeing)];
         // A right token brings the next one with it: 1 + p + p² + …, for the time of one step and `count` rows more.
         let (mut tokens, mut term, mut best, mut wanted) = (1.0, 1.0, GAIN_MIN, 0);
         for count in 1..=most {
@@ -88,9 +96,7 @@ impl Speculation {
                 (best, wanted) = (gain, count);
             }
         }
-        if wanted == 0 {
-            self.likelihoods[class] += FORGETTING * (LIKELIHOODS[class] - likelihood);
-        }
+        self.expected = guess.tokens.first().copied().filter(|_| wanted == 0);
         wanted
     }
 
@@ -134,6 +140,12 @@ impl RowCost {
         self.relative
     }
 
+    /// Takes note that a guess was not made. What a row costs is found out by guessing only, and a few steps beside a busy
+    /// neighbour may have told too much of it.
+    pub(crate) fn forget(&mut self) {
+        self.relative += FORGETTING * (ROW_COST.min(self.relative) - self.relative);
+    }
+
     /// Takes note that a step of so many rows of one answer took so long.
     pub(crate) fn learn(&mut self, rows: usize, elapsed: Duration) {
         let elapsed = elapsed.as_secs_f64();
@@ -154,6 +166,8 @@ impl RowCost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SIX: Guess<'_> = Guess { tokens: &[Token(7)], agreeing: 6 };
 
     fn tokens(text: &str) -> Vec<Token> {
         text.bytes().map(|byte| Token(u32::from(byte))).collect()
@@ -195,30 +209,65 @@ mod tests {
         let mut speculation = Speculation::default();
         let mut wanted = Vec::new();
         for _ in 0..8 {
-            let count = speculation.wanted(6, 0.5, 16);
+            let count = speculation.wanted(SIX, 0.5, 16);
             wanted.push(count);
             speculation.learn(count, count);
         }
         assert!(wanted.is_sorted() && wanted[0] >= 1 && wanted[7] == 16, "{wanted:?}");
 
         let steps_with_guesses = (0..200).filter(|_| {
-            let count = speculation.wanted(6, 0.5, 16);
+            let count = speculation.wanted(SIX, 0.5, 16);
             if count > 0 {
                 speculation.learn(count, 0);
             }
+            speculation.sampled(Token(1));
             count > 0
         });
         let steps_with_guesses = steps_with_guesses.count();
         assert!((2..20).contains(&steps_with_guesses), "{steps_with_guesses} of 200");
-        assert_eq!(Speculation::default().wanted(6, 0.0, 0), 0);
+        assert_eq!(Speculation::default().wanted(SIX, 0.0, 0), 0);
+    }
+
+    #[test]
+    fn guesses_that_were_not_made_are_learned_from() {
+        let mut speculation = Speculation { likelihoods: [0.1; 4], ..Speculation::default() };
+        let steps = (1..50).find(|_| {
+            let wanted = speculation.wanted(SIX, 0.5, 16);
+            speculation.sampled(SIX.tokens[0]);
+            wanted > 0
+        });
+        assert!(steps.is_some_and(|steps| (4..12).contains(&steps)), "{steps:?}: a copy is recognised in a few tokens");
+        speculation.sampled(Token(1));
+        let before = format!("{speculation:?}");
+        speculation.sampled(Token(1));
+        assert_eq!(format!("{speculation:?}"), before, "nothing was expected, so nothing is learned");
     }
 
     #[test]
     fn where_rows_are_cheap_more_is_guessed() {
-        let wanted = |agreeing, row_cost| Speculation::default().wanted(agreeing, row_cost, 16);
+        let wanted = |agreeing, row_cost| Speculation::default().wanted(Guess { agreeing, ..SIX }, row_cost, 16);
         assert_eq!(wanted(3, 0.5), 0);
         assert!(wanted(3, 0.01) > 1 && wanted(6, 0.01) > wanted(6, 0.5), "{} {}", wanted(6, 0.01), wanted(6, 0.5));
         assert_eq!(wanted(6, 1.0), 0, "what costs as much as a step is worth nothing");
+    }
+
+    #[test]
+    fn a_busy_moment_does_not_end_guessing_for_good() {
+        let (mut cost, mut speculation) = (RowCost::default(), Speculation::default());
+        cost.learn(1, Duration::from_millis(10));
+        for _ in 0..20 {
+            cost.learn(2, Duration::from_millis(90));
+        }
+        assert_eq!(speculation.wanted(SIX, cost.relative(), 16), 0, "{cost:?}");
+        let steps = (1..500).find(|_| {
+            cost.forget();
+            speculation.wanted(SIX, cost.relative(), 16) > 0
+        });
+        assert!(steps.is_some_and(|steps| steps > 20), "{steps:?}: neither at once nor never");
+
+        let mut free = RowCost::free();
+        free.forget();
+        assert!(free.relative() < f64::EPSILON, "what is known to be cheap is not forgotten: {free:?}");
     }
 
     #[test]

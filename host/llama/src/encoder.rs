@@ -1,27 +1,20 @@
 //! The engine's encoder, on llama.cpp: a context that remembers nothing from batch to batch.
 
-use std::cell::Cell;
-use std::ffi::c_void;
-use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use engine::{DecodeError, Encoder, EncoderShape, Row, Slot};
 use inference::Token;
 use llama_cpp_sys_2 as sys;
 
-use crate::context::{Batch, should_abort};
 use crate::encoding::Encodes;
 use crate::error::LoadError;
 use crate::limits::{CAUSAL_ROWS, SLOTS_MAX};
-use crate::log;
 use crate::model::Weights;
+use crate::raw_context::RawContext;
 
 /// Encodes inputs with llama.cpp. Not `Send`: it stays on the thread where [`crate::Model::encoder`] made it.
 pub struct LlamaEncoder {
-    raw: NonNull<sys::llama_context>,
-    /// Kept alive as long as the context.
-    _weights: Arc<Weights>,
+    raw: RawContext,
     encodes: Encodes,
     shape: EncoderShape,
     /// Rows of one call of llama.cpp.
@@ -29,11 +22,6 @@ pub struct LlamaEncoder {
     /// Numbers per input.
     width: usize,
     rows: Vec<Row>,
-    batch: Batch,
-    /// What the abort callback asks during a call; null between calls. Boxed because llama.cpp keeps its address.
-    abort: Box<Cell<*const c_void>>,
-    /// A context belongs to the thread that made it.
-    _not_send: PhantomData<*mut ()>,
 }
 
 impl LlamaEncoder {
@@ -53,43 +41,25 @@ impl LlamaEncoder {
         let rows_max =
             if encodes.is_by_last { shape.rows_max.min(CAUSAL_ROWS.max(inputs_max)) } else { shape.rows_max };
         let count = |number: usize| u32::try_from(number).map_err(|_| refuse("the sizes exceed 32 bits".to_owned()));
-        let abort = Box::new(Cell::new(ptr::null()));
-
-        // SAFETY: returns a plain value.
-        let mut parameters = unsafe { sys::llama_context_default_params() };
-        parameters.n_ctx = count(shape.rows_max)?;
-        parameters.n_batch = count(rows_max)?;
-        parameters.n_ubatch = count(rows_max)?;
-        parameters.n_seq_max = count(inputs_max.min(rows_max))?;
-        // Inputs of any lengths side by side, in one piece: otherwise llama.cpp takes them apart to make them alike, and
-        // takes the mean over a part.
-        parameters.kv_unified = true;
-        parameters.embeddings = true;
-        parameters.n_threads = threads;
-        parameters.n_threads_batch = threads;
-        parameters.no_perf = true;
-        parameters.abort_callback = Some(should_abort);
-        parameters.abort_callback_data = ptr::from_ref::<Cell<_>>(&abort).cast_mut().cast();
-
-        let ((context, reason), buffers) = {
-            let _one_at_a_time = weights.making_context.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: the model is alive and stays so as long as `weights` is held; the callback's data is boxed and
-            // freed after the context. C++ exceptions are caught inside, where a null pointer is made of them.
-            log::buffers_of(|| log::reason_of(|| unsafe { sys::llama_init_from_model(weights.as_ptr(), parameters) }))
-        };
-        weights.keep_buffers(buffers);
-        let raw = NonNull::new(context).ok_or_else(|| refuse(reason))?;
+        let (tokens, rows, inputs) = (count(shape.rows_max)?, count(rows_max)?, count(inputs_max.min(rows_max))?);
+        let raw = RawContext::new(weights, inputs_max, threads, |parameters| {
+            parameters.n_ctx = tokens;
+            parameters.n_batch = rows;
+            parameters.n_ubatch = rows;
+            parameters.n_seq_max = inputs;
+            // Inputs of any lengths side by side, in one piece: otherwise llama.cpp takes them apart to make them alike, and
+            // takes the mean over a part.
+            parameters.kv_unified = true;
+            parameters.embeddings = true;
+        })
+        .map_err(refuse)?;
         let mut this = Self {
             raw,
-            _weights: Arc::clone(weights),
             encodes: encodes.clone(),
             shape: EncoderShape { inputs_max: inputs_max.min(rows_max), ..shape },
             rows_max,
             width: encodes.width(weights),
             rows: Vec::new(),
-            batch: Batch::new(inputs_max),
-            abort,
-            _not_send: PhantomData,
         };
         // SAFETY: the context is alive.
         let (tokens, rows) = unsafe { (sys::llama_n_ctx(this.raw.as_ptr()), sys::llama_n_ubatch(this.raw.as_ptr())) };
@@ -118,22 +88,6 @@ impl LlamaEncoder {
             self.shape.rows_max,
             self.shape.context_length
         )))
-    }
-
-    /// Computes the rows in `part`.
-    fn compute(&mut self, part: std::ops::Range<usize>, abort: &dyn Fn() -> bool) -> Result<(), DecodeError> {
-        self.batch.fill(&self.rows[part]);
-        self.abort.set(ptr::from_ref(&abort).cast());
-        // SAFETY: the batch's arrays are as long as it says. Slots are checked, tokens are the engine's: llama.cpp checks
-        // them and refuses the batch. The callback's data is valid during the call, and taken back below.
-        let status = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch.as_raw()) };
-        self.abort.set(ptr::null());
-        match status {
-            0 => Ok(()),
-            2 => Err(DecodeError::Aborted),
-            1 => Err(DecodeError::Failed("the context has no room for the batch".to_owned())),
-            status => Err(DecodeError::Failed(format!("llama_decode returned {status}; its log says why"))),
-        }
     }
 
     /// What llama.cpp made of an input that ended in the last call.
@@ -178,7 +132,7 @@ impl Encoder for LlamaEncoder {
         let mut from = 0;
         while from < self.rows.len() {
             let to = self.rows.len().min(from + self.rows_max);
-            self.compute(from..to, abort)?;
+            self.raw.compute(&self.rows[from..to], Some(abort))?;
             // An input has ended where the next row is another one's.
             for place in from..to {
                 let slot = self.rows[place].slot;
@@ -189,12 +143,5 @@ impl Encoder for LlamaEncoder {
             from = to;
         }
         Ok(outputs)
-    }
-}
-
-impl Drop for LlamaEncoder {
-    fn drop(&mut self) {
-        // SAFETY: the context is ours, and freed before the model that `_weights` keeps alive.
-        unsafe { sys::llama_free(self.raw.as_ptr()) };
     }
 }

@@ -36,6 +36,7 @@ mod modules;
 mod penalties;
 mod precheck;
 mod probe;
+mod raw_context;
 mod sampler;
 mod threads;
 mod visible;

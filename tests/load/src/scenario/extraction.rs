@@ -7,6 +7,17 @@ use crate::chat::{self, Endpoint, Question, Sampling};
 use crate::report::{Aim, Row, Unit};
 use crate::server::{Contender, Server, Shape};
 
+/// A letter with an order in it, and what the model is shown first: it has 135 million parameters, and copies without a
+/// mistake what it has seen copied once.
+const EXAMPLE: &str = "\
+Order 47990 was placed on 2 March by Mr. Tomas Lindqvist of Uppsala. It contains one box of oil pastels and a sketchbook in \
+the format A5. The customer asks that the invoice be sent by e-mail.";
+const ORDER: &str = "\
+Order 48213 was placed on 14 March by Mrs. Adelheid Brunner of Graz. It contains three boxes of drawing paper in the format \
+A3, two sets of watercolours with 24 pans each, and a folding easel of beech wood. The parcel left the warehouse in Linz on \
+15 March at 16:40 and was handed to the carrier with the number RX 7730 4418 2 AT. The customer asks that it be left with \
+the neighbour, Mr. Okonkwo, if nobody is at home, and that the invoice be sent by post to her office at Herrengasse 9.";
+
 const CODE: &str = r#"def read_orders(path):
     orders = []
     with open(path) as file:
@@ -29,11 +40,22 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let shape = Shape { slots: 1, context_length: 1024 };
     let pair = Pair::start(bench, shape).await?;
     let plain = Server::start(bench, Contender::OutriggerWithoutDrafts, shape).await?;
+    let passage = json!({"messages": [
+        {"role": "user", "content": letter(EXAMPLE)},
+        {"role": "assistant", "content": EXAMPLE},
+        {"role": "user", "content": letter(ORDER)},
+    ]});
     let code = format!("Repeat this code, with `amount` renamed to `total`.\n\n```python\n{CODE}```");
     let people = format!("{PEOPLE}\n\nExtract all people as JSON with name, city, email and phone.");
     let questions = [
-        ("code that is edited", Aim::RatioAtLeast(1.5), question(code, CODE_TOKENS, Value::Null)),
-        ("a table that is extracted", Aim::RatioAtLeast(1.0), question(people, bench.answer_tokens(), schema())),
+        (
+            "a passage that is extracted",
+            Aim::RatioAtLeast(1.5),
+            question(String::new(), bench.answer_tokens(), passage),
+        ),
+        // Where the model writes something of its own, guesses must not cost.
+        ("code that is edited", Aim::RatioAtLeast(0.97), question(code, CODE_TOKENS, Value::Null)),
+        ("a table that is extracted", Aim::RatioAtLeast(0.97), question(people, bench.answer_tokens(), schema())),
     ];
     let mut rows = Vec::new();
     for (what, aim, question) in questions {
@@ -62,6 +84,13 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         rows.extend([peer, ratio, cpu]);
     }
     Ok(rows)
+}
+
+fn letter(order: &str) -> String {
+    format!(
+        "Which passage of the message is about the order?\n\nMessage:\nThank you for writing to us. Opening hours: Monday to \
+         Friday from nine to five. Telephone: +43 316 555 0188.\n\n{order}\n\nYours, the shop in Linz."
+    )
 }
 
 fn question(user: String, tokens_max: u32, extra: Value) -> Question {
