@@ -124,6 +124,8 @@ fn configuration_that_means_nothing() {
 #[test]
 fn contexts_that_the_model_or_the_memory_does_not_hold() {
     let model = format!("--model=file:{}", demo_model().display());
+    check_refused(&[&model, "--cpus=3-1"], 2, &["`3-1` is no list of processors", "0-3,8"]);
+    check_refused(&[&model, "--cpus=1000"], 1, &["processors 1000", "may run on"]);
     check_refused(&[&model, "--context-length=100000"], 1, &["100000", "trained for 8192"]);
     // A small model that claims to know contexts of four thousand million tokens: 2 TB.
     let folder = tempfile::tempdir().expect("a folder");

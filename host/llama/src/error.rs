@@ -122,6 +122,14 @@ pub enum LoadError {
     /// There is nothing to compute with.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Not where it may compute.
+    #[error("cannot compute on the processors {cpus} (`cpus`): this process may run on {allowed}")]
+    Cpus {
+        /// What was chosen.
+        cpus: String,
+        /// What there is.
+        allowed: String,
+    },
     /// The file cannot be read.
     #[error("failed to open the model file {path}", path = .path.display())]
     Open {

@@ -18,6 +18,7 @@
 mod backend;
 mod buffers;
 mod context;
+mod cpus;
 mod decoder;
 mod device;
 mod dry;
@@ -44,6 +45,7 @@ mod vocabulary;
 
 pub use backend::{BackendOptions, backends};
 pub use buffers::{Buffer, Part};
+pub use cpus::Cpus;
 pub use decoder::LlamaDecoder;
 pub use device::{Backend, Device, DeviceChoice};
 pub use encoder::LlamaEncoder;

@@ -15,6 +15,7 @@ use llama_cpp_sys_2 as sys;
 use crate::backend::{self, BackendOptions};
 use crate::buffers::{Buffer, Part};
 use crate::context::Context;
+use crate::cpus::Cpus;
 use crate::decoder::LlamaDecoder;
 use crate::device::Device;
 use crate::encoder::LlamaEncoder;
@@ -51,6 +52,8 @@ pub struct LoadOptions {
     pub main_gpu: Option<u32>,
     /// Threads that compute; `None`: as many as the process may use.
     pub threads: Option<u32>,
+    /// The only processors that compute; `None`: wherever the system puts the threads.
+    pub cpus: Option<Cpus>,
     /// What keys and values of a model that completes are kept as.
     pub kv_type: KvType,
 }
@@ -67,6 +70,7 @@ impl LoadOptions {
             gpu_layers: None,
             main_gpu: None,
             threads: None,
+            cpus: None,
             kv_type: KvType::default(),
         }
     }
@@ -81,12 +85,16 @@ pub struct Model {
     /// `None`: it completes.
     encodes: Option<Encodes>,
     threads: i32,
+    cpus: Option<Cpus>,
     kv_type: KvType,
 }
 
 impl Model {
     /// Loads a model. Reads the file, so it takes its time: call it where waiting is fine.
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+        if let Some(cpus) = &options.cpus {
+            cpus.check().map_err(|allowed| LoadError::Cpus { cpus: cpus.to_string(), allowed })?;
+        }
         let backends = backend::backends(&options.backends)?;
         let (size_on_disk, created) = inspect(&options.path)?;
         let devices = backends.used(options.main_gpu)?;
@@ -142,8 +150,9 @@ impl Model {
             .threads
             .and_then(|threads| i32::try_from(threads).ok())
             .filter(|&threads| threads > 0)
-            .unwrap_or_else(threads::available);
-        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads, kv_type: options.kv_type })
+            .unwrap_or_else(|| threads::available(options.cpus.as_ref()));
+        let (cpus, kv_type) = (options.cpus.clone(), options.kv_type);
+        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads, cpus, kv_type })
     }
 
     /// The model's facts.
@@ -183,6 +192,7 @@ impl Model {
     /// Where [`Model::encoding`] is `None`.
     pub fn encoder(&self, shape: EncoderShape) -> Result<LlamaEncoder, LoadError> {
         let encodes = self.encodes.as_ref().expect("only models that encode are asked for an encoder");
+        self.hold_this_thread()?;
         LlamaEncoder::new(&self.weights, encodes, shape, self.threads)
     }
 
@@ -191,8 +201,15 @@ impl Model {
         if shape.slots > SLOTS_MAX {
             return Err(LoadError::TooManySlots { slots: shape.slots });
         }
+        self.hold_this_thread()?;
         let context = Context::new(&self.weights, shape, self.threads, self.kv_type)?;
         LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
+    }
+
+    /// Where the operator chose processors. OpenMP's threads are started by this one, and stay where it is.
+    fn hold_this_thread(&self) -> Result<(), LoadError> {
+        let Some(cpus) = &self.cpus else { return Ok(()) };
+        cpus.hold_this_thread().map_err(|error| LoadError::Cpus { cpus: cpus.to_string(), allowed: error.to_string() })
     }
 }
 

@@ -115,6 +115,7 @@ fn load_model(
     let options = llama::LoadOptions {
         context_length: Some(plan.context_length),
         threads: settings.threads,
+        cpus: settings.cpus.clone(),
         kv_type: settings.kv_type,
         revision: located.revision.clone(),
         backends: settings.backends.clone(),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use clap::Args;
-use llama::{DeviceChoice, KvType};
+use llama::{Cpus, DeviceChoice, KvType};
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
@@ -55,6 +55,12 @@ pub(crate) struct Said {
     /// Threads that compute [default: the processors that the cgroup grants]
     #[arg(long, env = "OUTRIGGER_THREADS", value_name = "COUNT", help_heading = "Model")]
     pub(crate) threads: Option<u32>,
+
+    /// The only processors that compute, such as 0-3,8; everything else of the host runs where the system puts it
+    /// [default: all that the process may use]
+    #[arg(long, env = "OUTRIGGER_CPUS", value_name = "LIST", help_heading = "Model")]
+    #[serde(deserialize_with = "super::compute::deserialize_name")]
+    pub(crate) cpus: Option<Cpus>,
 
     /// What computes: auto, cuda, metal, rocm, vulkan or cpu. auto takes the first in this order that has a device; a
     /// device that is named and missing is an error [default: auto]
@@ -227,6 +233,7 @@ impl Said {
             kv_cache_type: self.kv_cache_type.or(file.kv_cache_type),
             initial_load: self.initial_load.or(file.initial_load),
             threads: self.threads.or(file.threads),
+            cpus: self.cpus.or(file.cpus),
             device: self.device.or(file.device),
             gpu_layers: self.gpu_layers.or(file.gpu_layers),
             main_gpu: self.main_gpu.or(file.main_gpu),
@@ -300,6 +307,7 @@ mod tests {
                 "listen-insecure" | "initial-load" | "offline" | "require-explicit-token" => {
                     (flag.replace('-', "_"), "true")
                 }
+                "cpus" => ("cpus".to_owned(), "\"0-1\""),
                 "kv-cache-type" => ("kv_cache_type".to_owned(), "\"q8_0\""),
                 _ => (flag.replace('-', "_"), ""),
             };

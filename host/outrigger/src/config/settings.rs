@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use llama::{BackendOptions, KvType};
+use llama::{BackendOptions, Cpus, KvType};
 use model::ModelReference;
 use telemetry::logging::LogFormat;
 
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) context_length: Option<ContextLength>,
     pub(crate) kv_type: KvType,
     pub(crate) threads: Option<u32>,
+    pub(crate) cpus: Option<Cpus>,
     pub(crate) backends: BackendOptions,
     pub(crate) gpu_layers: Option<u32>,
     pub(crate) main_gpu: Option<u32>,
@@ -93,6 +94,7 @@ impl Settings {
             },
             gpu_layers: said.gpu_layers,
             main_gpu: said.main_gpu,
+            cpus: said.cpus.clone(),
             threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
             max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
                 .map_or(MAX_CONCURRENCY_DEFAULT, size),

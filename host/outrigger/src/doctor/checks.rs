@@ -197,7 +197,7 @@ fn concurrency(settings: &Settings) -> Finding {
 /// More threads than processors wait for each other at every layer.
 fn threads(settings: &Settings) -> Finding {
     const CHECK: &str = "threads";
-    let available = llama::threads_available().unsigned_abs();
+    let available = llama::threads_available(settings.cpus.as_ref()).unsigned_abs();
     match settings.threads {
         Some(asked) if asked > available => Finding::note(
             CHECK,
