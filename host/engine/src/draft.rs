@@ -16,8 +16,9 @@ use inference::Token;
 
 /// Tokens that have to agree, at most and at least. Two agree by chance all the time.
 const AGREEING: RangeInclusive<usize> = 3..=6;
-/// How likely a guessed token is thought to be right before any was seen, by how many tokens agree.
-const LIKELIHOODS: [f64; 4] = [0.45, 0.6, 0.75, 0.85];
+/// How likely a guessed token is thought to be right before any was seen, by how many tokens agree. Rather too little: what is
+/// not guessed is learned from all the same, and the first wrong guesses of every answer are what guessing costs.
+const LIKELIHOODS: [f64; 4] = [0.3, 0.4, 0.5, 0.6];
 /// How much one more right or wrong guess counts against all before it.
 const LEARNING: f64 = 0.2;
 /// What is thought of the cost of guesses that are not made any more goes back by this share to what was thought before, step
