@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use telemetry::logging::LogFormat;
 
 use crate::config::{Said, Settings, StoreSettings, log_format};
+use crate::plugin;
 
 /// A WebAssembly-pluggable inference sidecar: llama.cpp behind an OpenAI-compatible API on loopback, with sandboxed
 /// plugins between prompt and tokens.
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show what a model's file says of itself, and the memory that it needs
     Inspect(Inspect),
+    /// Check and list plugins
+    Plugin(plugin::Plugin),
     /// Measure how fast this machine answers with a model
     Bench(Bench),
     /// Check what `serve` would be run with: token, revision, cache, device, memory, disk, concurrency, metrics
@@ -71,6 +74,9 @@ Routes:
   POST /v1/rerank, GET /v1/models                the OpenAI API
   GET /livez, /readyz, /health, /v1/ready        is it alive, is it ready
   GET /metrics                                   Prometheus
+  GET /admin/plugins, POST /admin/plugins/reload what runs, and a reload (loopback only)
+
+SIGHUP loads the plugins anew, from the configuration as it is now; they take over only when all of them load.
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or configuration.
 Ctrl-C or SIGTERM lets running answers finish; a second one ends at once.")]
@@ -135,7 +141,7 @@ pub(crate) struct Bench {
     pub(crate) settings: SettingsArguments,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SettingsArguments {
     /// Configuration file (TOML)
     #[arg(long, env = "OUTRIGGER_CONFIG", value_name = "FILE", long_help = format!("Configuration file (TOML)\n\n{PRECEDENCE}"))]
