@@ -179,8 +179,7 @@ fn tokenizer_difference(
     }))
 }
 
-/// What a `[[plugin]]` table means.
-/// Every file that is read is put into `files` first, as it is then.
+/// What a `[[plugin]]` table means. Every file that is read is put into `files` first, as it is then.
 pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::Result<PluginSpec> {
     let name = &table.name;
     let attempt = || format!("cannot use the plugin `{name}`");
@@ -190,7 +189,9 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
         None => bundle::package(name)?,
         Some(path) => {
             let path = Path::new(path);
-            files.extend([FileStamp::of(path), FileStamp::of(Package::manifest_path(path))]);
+            files.push(FileStamp::of(Package::manifest_path(path)));
+            // A folder is another one with every file that is written to it.
+            files.extend(Some(FileStamp::of(path)).filter(|_| !path.is_dir()));
             Package::read(path, limits.component_bytes_max).with_context(|| {
                 if path.exists() {
                     return attempt();

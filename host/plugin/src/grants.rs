@@ -6,6 +6,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use crate::limits::LimitKey;
+use crate::load_error::LoadError;
 use crate::manifest::{Asks, KvAsk, MetricAsk, NamedAsk, Need};
 use crate::spec::{PluginSpec, Wasi};
 
@@ -93,6 +94,22 @@ pub(crate) fn compare(spec: &PluginSpec) -> Vec<Grant> {
     }
     grants.extend(LimitKey::ALL.into_iter().filter_map(|key| limit(key, asks, spec)));
     grants
+}
+
+/// Refuses a plugin that is not granted what it cannot do without.
+pub(crate) fn check_needed(plugin: &str, grants: &[Grant]) -> Result<(), LoadError> {
+    let missing = grants.iter().filter(|grant| grant.state == GrantState::Missing);
+    let lines: Vec<String> = missing
+        .map(|grant| {
+            let reason = grant.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
+            format!("  - {}{reason}", grant.describe())
+        })
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let toml = toml_to_write(plugin, grants, &[GrantState::Missing]);
+    Err(LoadError::Ungranted { plugin: plugin.to_owned(), missing: lines.join("\n"), toml })
 }
 
 fn named(key: &'static str, asks: &[NamedAsk], granted: &[&str]) -> Vec<Grant> {

@@ -10,12 +10,11 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::fault::Failure;
-use crate::grants::{self, Grant, GrantState};
+use crate::grants;
 use crate::imports;
 use crate::instance::{Identity, Instance, StageIndices};
 use crate::limits::{NAME_BYTES_MAX, THREAD_STACK_BYTES};
 use crate::load_error::{LoadError, Objections};
-use crate::manifest::{About, Manifest};
 use crate::outline::{self, NoOutline, Outline};
 use crate::report::{CodeOrigin, LoadReport, StageUse, Trial};
 use crate::sandbox::Inner;
@@ -87,7 +86,7 @@ pub(crate) fn inspect(spec: &PluginSpec, report: &mut LoadReport) -> Result<Insp
     report.stages_unused = exported.into_iter().filter(|stage| stages.iter().all(|(used, _)| used != stage)).collect();
     // Before the imports: what a manifest says of an ask is more than what an import does.
     report.grants = grants::compare(spec);
-    check_grants(spec, &report.grants)?;
+    grants::check_needed(&spec.name, &report.grants)?;
     check_config(spec, &config)?;
     check_imports(spec, &outline)?;
     Ok(Inspected { config, sha256, stages })
@@ -128,8 +127,7 @@ fn run(
         tally: Tally::default(),
     });
     let (identity, trial) = try_out(&plugin)?;
-    report.notes.extend(difference(spec.manifest.as_deref(), &identity));
-    (report.identity, report.trial) = (Some(identity), Some(trial));
+    report.passed(identity, trial);
     Ok(plugin)
 }
 
@@ -204,7 +202,9 @@ fn check_bytes(spec: &PluginSpec, report: &mut LoadReport) -> Result<String, Loa
         }
     }
     let manifest = spec.manifest.as_deref();
-    if let Some(meant) = manifest.and_then(|manifest| manifest.about.sha256.as_ref()).filter(|it| **it != actual) {
+    if let Some(meant) =
+        manifest.and_then(|manifest| manifest.about.sha256.as_ref()).filter(|it| !it.eq_ignore_ascii_case(&actual))
+    {
         let manifest = manifest.map(|manifest| manifest.origin.clone()).unwrap_or_default();
         return Err(LoadError::OtherManifest {
             plugin: plugin(),
@@ -288,22 +288,6 @@ fn choose_stages(spec: &PluginSpec, exported: &[Stage]) -> Result<Vec<(Stage, i3
     }
 }
 
-/// What the plugin cannot do without.
-fn check_grants(spec: &PluginSpec, grants: &[Grant]) -> Result<(), LoadError> {
-    let missing = grants.iter().filter(|grant| grant.state == GrantState::Missing);
-    let lines: Vec<String> = missing
-        .map(|grant| {
-            let reason = grant.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
-            format!("  - {}{reason}", grant.describe())
-        })
-        .collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let toml = grants::toml_to_write(&spec.name, grants, &[GrantState::Missing]);
-    Err(LoadError::Ungranted { plugin: spec.name.clone(), missing: lines.join("\n"), toml })
-}
-
 /// The operator's configuration, judged by the author's schema.
 fn check_config(spec: &PluginSpec, config: &serde_json::Value) -> Result<(), LoadError> {
     let schema = spec.manifest.as_ref().and_then(|manifest| manifest.config_schema.as_ref());
@@ -313,16 +297,6 @@ fn check_config(spec: &PluginSpec, config: &serde_json::Value) -> Result<(), Loa
     } else {
         Err(LoadError::ConfigRefused { plugin: spec.name.clone(), objections: Objections(objections) })
     }
-}
-
-/// What the manifest says and the plugin does not.
-fn difference(manifest: Option<&Manifest>, identity: &Identity) -> Option<String> {
-    let About { name, version, .. } = &manifest?.about;
-    if *name == identity.name && *version == identity.version {
-        return None;
-    }
-    let identity = shown(&format!("{} {}", identity.name, identity.version));
-    Some(format!("the manifest is of {name} {version}, and the component calls itself {identity}"))
 }
 
 fn check_imports(spec: &PluginSpec, outline: &Outline) -> Result<(), LoadError> {

@@ -13,6 +13,7 @@ use crate::load;
 use crate::load_error::LoadError;
 use crate::manifest::About;
 use crate::spec::{OnFailure, PluginSpec, Wasi};
+use crate::text::escape_into;
 
 /// What is known of a plugin after it was loaded, or up to where it was refused. Holds no value of its configuration: that may be
 /// a secret.
@@ -172,6 +173,19 @@ impl LoadReport {
         let refused = load::inspect(spec, &mut report).err();
         report.elapsed = started.elapsed();
         (report, refused)
+    }
+
+    /// The trial was passed.
+    pub(crate) fn passed(&mut self, identity: Identity, trial: Trial) {
+        if let Some(manifest) = &self.manifest
+            && (manifest.name != identity.name || manifest.version != identity.version)
+        {
+            let mut note =
+                format!("the manifest is of {} {}, and the component calls itself ", manifest.name, manifest.version);
+            escape_into(&mut note, &format!("{} {}", identity.name, identity.version));
+            self.notes.push(note);
+        }
+        (self.identity, self.trial) = (Some(identity), Some(trial));
     }
 
     /// What it asked for and does without.

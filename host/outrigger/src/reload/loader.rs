@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use inference::Stage;
-use plugin::{FileStamp, LoadReport, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{FileStamp, Limits, LoadReport, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig};
 use telemetry::PluginMetrics;
 
 use crate::bundle;
@@ -76,7 +76,9 @@ impl PluginLoader {
         let sandbox = self.sandbox_for(&specs)?;
         let mut load = |(spec, table): (PluginSpec, &PluginTable)| -> anyhow::Result<_> {
             let (report, result) = sandbox.examine(spec, &self.model);
-            log_loaded(&report, result.is_ok());
+            if result.is_ok() {
+                log_loaded(&report);
+            }
             reports.push(report);
             result.map_err(|error| with_lines(error, table))
         };
@@ -96,24 +98,23 @@ impl PluginLoader {
         // just ended are still being wound up.
         let instances = u32::try_from(self.max_concurrency.get() * (specs.len() + 1) * 2);
         let instances = instances.context("there are too many plugins for so many requests at once")?;
-        let memory_bytes = specs.iter().map(|spec| spec.limits.memory_bytes_max).max().unwrap_or_default();
+        // The default plugin has the default limits, however little the others are given.
+        let default = Limits::default().memory_bytes_max;
+        let memory_bytes = specs.iter().map(|spec| spec.limits.memory_bytes_max).fold(default, usize::max);
         match &self.sandbox {
             Some(sandbox) if sandbox.has_room(instances, memory_bytes) => Ok(sandbox.clone()),
             Some(sandbox) => Ok(sandbox.resized(instances, memory_bytes)?),
             None => Ok(Sandbox::new(SandboxConfig {
                 cache_dir: self.cache_dir.clone(),
                 workers: self.workers.map(NonZeroUsize::get),
-                memory_bytes_max: Some(memory_bytes).filter(|bytes| *bytes > 0),
+                memory_bytes_max: Some(memory_bytes),
                 max_instances: Some(instances),
             })?),
         }
     }
 }
 
-fn log_loaded(report: &LoadReport, is_loaded: bool) {
-    if !is_loaded {
-        return;
-    }
+fn log_loaded(report: &LoadReport) {
     let stages: Vec<&str> = report.stages.iter().map(|used| used.stage.as_str()).collect();
     tracing::info!(
         plugin = report.name,

@@ -66,6 +66,8 @@ pub(crate) struct Reloader {
     begun: AtomicU64,
     turn: tokio::sync::Mutex<Arc<Outcome>>,
     loader: Mutex<Option<PluginLoader>>,
+    /// One at a time: the engine's line has a place beyond those of requests that were let in, and no more.
+    warming: tokio::sync::Mutex<()>,
 }
 
 /// The set that new requests get.
@@ -104,6 +106,7 @@ impl Reloader {
             begun: AtomicU64::new(0),
             turn: tokio::sync::Mutex::new(Arc::new(Outcome::NotLoaded)),
             loader: Mutex::new(None),
+            warming: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -227,8 +230,12 @@ impl Reloader {
 
     /// Computes the configured beginnings of prompts as the new plugins render them; one that they render as before costs a token.
     async fn warm(&self, generation: u64) {
+        let _turn = self.warming.lock().await;
         let Some(serving) = self.service.serving() else { return };
         for (number, prompt) in (1..).zip(&self.warm_prompts) {
+            if self.running.borrow().as_ref().is_none_or(|running| running.generation != generation) {
+                return;
+            }
             if let Err(error) = serving.warm(RequestId::new(format!("warm-{generation}-{number}")), prompt).await {
                 tracing::warn!("cannot warm prompt {number} of `warm_prompts` with the new plugins: {error}");
             }

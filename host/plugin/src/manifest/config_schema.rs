@@ -16,7 +16,7 @@ pub(crate) struct ConfigSchema {
 }
 
 /// Something in a configuration that the schema does not allow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Objection {
     /// The way to the value, as keys and indices.
     pub(crate) path: Vec<String>,
@@ -48,7 +48,10 @@ impl ConfigSchema {
             escape_into(&mut reason, &error.masked().to_string());
             Objection { path, reason: cut(reason, REASON_BYTES_MAX) }
         };
-        self.validator.iter_errors(config).take(CONFIG_ERRORS_MAX).map(objection).collect()
+        let mut objections: Vec<_> =
+            self.validator.iter_errors(config).take(CONFIG_ERRORS_MAX).map(objection).collect();
+        objections.sort();
+        objections
     }
 }
 
