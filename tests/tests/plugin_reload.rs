@@ -70,7 +70,8 @@ fn reload(host: &Host) -> (u16, Value) {
 fn a_signal_replaces_the_plugins_of_new_requests_and_of_no_other() {
     let setup = Setup::new();
     let host = setup.serve(&[]);
-    let mut running = host.stream(&request(4_000));
+    // More than fits between a host and a client that does not read.
+    let mut running = host.stream(&request(6_000));
     running.next_data().expect("it begins");
     assert_eq!(host.chat(&request(2)).content(), "[masked] tock ");
 
@@ -145,7 +146,7 @@ fn a_file_that_changes_is_noticed() {
     let manifest = "[plugin]\nname = \"misbehaving\"\nversion = \"0.1.0\"\ndescription = \"Misbehaves.\"\n[asks]\nheaders = [\"x-a\"]\n";
     replace(&setup.path("mask.plugin.toml"), manifest.as_bytes());
     host.wait_until("it is refused", |host| host.metric("outrigger_plugin_reloads_total", &["refused"]) == 2);
-    assert!(host.log().contains("headers = [\\\\\\\"x-a\\\\\\\"]") || host.log().contains("x-a"), "{}", host.log());
+    assert!(host.log().contains("to see the header `x-a`"), "{}", host.log());
     setup.configure("grants = { headers = [\"x-a\"] }");
     host.wait_until("it is granted", |host| generation(host) == 4);
     assert_eq!(host.get("/admin/plugins").json()["plugins"][1]["grants"][0]["state"], "granted");

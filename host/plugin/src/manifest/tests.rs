@@ -126,3 +126,37 @@ fn texts_cannot_forge_what_people_read() {
         "`plugin.license` has 501 bytes, and 500 is the most that is read",
     );
 }
+
+/// The example of `plugins/MANIFEST.md`.
+fn documented() -> &'static str {
+    let text = include_str!("../../../../plugins/MANIFEST.md");
+    let (_, rest) = text.split_once("```toml\n").expect("an example");
+    rest.split_once("```").expect("its end").0
+}
+
+#[test]
+fn what_is_documented_is_a_manifest() {
+    let manifest = Manifest::parse("MANIFEST.md", documented(), |name| {
+        assert_eq!(name, "config.schema.json");
+        Ok("{}".to_owned())
+    });
+    let Asks { modify, headers, kv, metrics, model, wasi, limits } = manifest.expect("a manifest").asks;
+    assert_eq!([modify.len(), headers.len(), kv.len(), metrics.len(), limits.len()], [1, 1, 1, 1, 2]);
+    assert!(model.is_some() && wasi.is_some());
+    let text = include_str!("../../../../plugins/MANIFEST.md");
+    for key in LimitKey::ALL {
+        assert!(text.contains(&format!("`{}`", key.as_str())), "MANIFEST.md does not know {}", key.as_str());
+    }
+}
+
+proptest::proptest! {
+    /// Whatever a damaged file says, it is a manifest or an error.
+    #[test]
+    fn damage_never_panics(place in 0..2_000_usize, length in 0..40_usize, other in ".{0,20}") {
+        let mut text = documented().to_owned();
+        let start = text.floor_char_boundary(place.min(text.len()));
+        let end = text.floor_char_boundary((start + length).min(text.len()));
+        text.replace_range(start..end, &other);
+        let _ = Manifest::parse("damaged", &text, |_| Ok(other.clone()));
+    }
+}
