@@ -5,6 +5,7 @@
 //! are for the host.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -42,12 +43,27 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     watch(&root, &plugins, &packages);
     let built = build(&plugins, &packages)?;
-    for package in packages {
+    for package in &packages {
         let file = format!("{}.wasm", package.replace('-', "_"));
         fs::copy(built.join(&file), out.join(&file))
             .map_err(|error| format!("failed to copy {file} from {}: {error}", built.display()))?;
     }
-    Ok(())
+    write_manifests(&plugins, &packages, &out)
+}
+
+/// The table of manifests that `lib.rs` includes. Every plugin has one, but the guest that is only for tests.
+fn write_manifests(plugins: &Path, packages: &[&str], out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut table = String::from("&[");
+    for package in packages.iter().filter(|package| **package != "misbehaving") {
+        let manifest = plugins.join(package).join("plugin.toml");
+        if !manifest.is_file() {
+            return Err(format!("{} is missing; plugins/MANIFEST.md says what is in it", manifest.display()).into());
+        }
+        let path = manifest.to_str().ok_or_else(|| format!("the path {} is not UTF-8", manifest.display()))?;
+        write!(table, "({package:?}, include_str!({path:?})), ")?;
+    }
+    table.push(']');
+    Ok(fs::write(out.join("manifests.rs"), table)?)
 }
 
 /// Runs the script; its last line says where the components are.
@@ -84,6 +100,8 @@ fn watch(root: &Path, plugins: &Path, packages: &[&str]) {
     for package in packages.iter().chain(&["sdk"]) {
         sources.extend(["Cargo.toml", "src"].map(|part| plugins.join(package).join(part)));
     }
+    sources
+        .extend(packages.iter().map(|package| plugins.join(package).join("plugin.toml")).filter(|file| file.is_file()));
     for source in sources {
         println!("cargo::rerun-if-changed={}", source.display());
     }

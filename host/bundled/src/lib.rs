@@ -14,6 +14,14 @@ pub const REDACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/redact.wasm"
 #[cfg(feature = "misbehaving")]
 pub const MISBEHAVING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehaving.wasm"));
 
+/// The text of a bundled plugin's `plugin.toml`, by the plugin's name.
+#[must_use]
+pub fn manifest(name: &str) -> Option<&'static str> {
+    MANIFESTS.iter().find(|(named, _)| *named == name).map(|&(_, text)| text)
+}
+
+const MANIFESTS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/manifests.rs"));
+
 #[cfg(test)]
 mod tests {
     use super::*;

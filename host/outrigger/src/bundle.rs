@@ -1,5 +1,8 @@
 //! The plugins that travel in the binary.
 
+use anyhow::{Context as _, bail};
+use plugin::Package;
+
 /// Renders prompts and reads answers unless another plugin is configured to.
 pub(crate) const DEFAULT_PROMPT_PLUGIN: &str = "chat-template";
 
@@ -15,6 +18,18 @@ pub(crate) fn component(name: &str) -> Option<&'static [u8]> {
     }
 }
 
+/// The bundled plugin of this name, with its manifest.
+pub(crate) fn package(name: &str) -> anyhow::Result<Package> {
+    let Some(component) = component(name) else {
+        bail!(
+            "no bundled plugin is called `{name}` ({} are); name a component with `from = \"PATH\"`",
+            NAMES.join(" and ")
+        )
+    };
+    Package::bundled(component, bundled::manifest(name))
+        .with_context(|| format!("cannot use the bundled plugin `{name}`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -23,6 +38,8 @@ mod tests {
     fn every_name_has_a_component() {
         for name in NAMES {
             assert!(component(name).is_some_and(|bytes| bytes.starts_with(b"\0asm")), "{name}");
+            let manifest = package(name).expect("a component and a manifest").manifest.expect("a manifest");
+            assert_eq!(manifest.about.name, name);
         }
     }
 }

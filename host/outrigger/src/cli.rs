@@ -8,10 +8,11 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use telemetry::logging::LogFormat;
 
 use crate::config::{Said, Settings, StoreSettings, log_format};
+use crate::{plugin, probe};
 
 /// A WebAssembly-pluggable inference sidecar: llama.cpp behind an OpenAI-compatible API on loopback, with sandboxed
 /// plugins between prompt and tokens.
@@ -37,7 +38,7 @@ pub(crate) enum Command {
     /// Answer one prompt on the terminal, as the answer is made
     Run(Run),
     /// Ask a running server how it is: exit code 0 if well, 1 if not
-    Probe(Probe),
+    Probe(probe::Probe),
     /// Download a model, or bring it up to date
     Pull(Pull),
     /// List downloaded models
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show what a model's file says of itself, and the memory that it needs
     Inspect(Inspect),
+    /// Check and list plugins
+    Plugin(plugin::Plugin),
     /// Measure how fast this machine answers with a model
     Bench(Bench),
     /// Check what `serve` would be run with: token, revision, cache, device, memory, disk, concurrency, metrics
@@ -71,6 +74,9 @@ Routes:
   POST /v1/rerank, GET /v1/models                the OpenAI API
   GET /livez, /readyz, /health, /v1/ready        is it alive, is it ready
   GET /metrics                                   Prometheus
+  GET /admin/plugins, POST /admin/plugins/reload what runs, and a reload (loopback only)
+
+SIGHUP loads the plugins anew, from the configuration as it is now; they take over only when all of them load.
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or configuration.
 Ctrl-C or SIGTERM lets running answers finish; a second one ends at once.")]
@@ -135,7 +141,7 @@ pub(crate) struct Bench {
     pub(crate) settings: SettingsArguments,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SettingsArguments {
     /// Configuration file (TOML)
     #[arg(long, env = "OUTRIGGER_CONFIG", value_name = "FILE", long_help = format!("Configuration file (TOML)\n\n{PRECEDENCE}"))]
@@ -303,25 +309,6 @@ pub(crate) struct Doctor {
     pub(crate) settings: SettingsArguments,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Probe {
-    /// What to ask
-    #[arg(value_enum)]
-    pub(crate) probe: ProbeKind,
-
-    /// Where the server listens
-    #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8484")]
-    pub(crate) listen: String,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum ProbeKind {
-    /// Does it answer at all?
-    Livez,
-    /// Does it take requests?
-    Readyz,
-}
-
 /// A size with its unit. `50` would be bytes, and would delete all models of somebody who thinks in gigabytes.
 fn size(text: &str) -> Result<ByteSize, String> {
     let text = text.trim();
@@ -329,16 +316,6 @@ fn size(text: &str) -> Result<ByteSize, String> {
         return Err(format!("a size has a unit; write {text}GB or {text}GiB"));
     }
     text.parse().map_err(|_| "it is no size; write for example 20GB or 20GiB".to_owned())
-}
-
-impl ProbeKind {
-    /// The path that answers.
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Self::Livez => "/livez",
-            Self::Readyz => "/readyz",
-        }
-    }
 }
 
 impl SettingsArguments {

@@ -10,8 +10,10 @@ mod encoder;
 mod inspect;
 mod models;
 mod placement;
+mod plugin;
 mod probe;
 mod progress;
+mod reload;
 mod run;
 mod serve;
 mod source;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         cli::Command::Prune(arguments) => models::prune(arguments),
         cli::Command::Bench(arguments) => bench::bench(arguments),
         cli::Command::Inspect(arguments) => inspect::inspect(arguments),
+        cli::Command::Plugin(arguments) => plugin::plugin(arguments),
         cli::Command::Doctor(arguments) => doctor::doctor(arguments),
     };
     match result {

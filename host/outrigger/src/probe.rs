@@ -5,14 +5,33 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
 
 use crate::Failure;
-use crate::cli::Probe;
 
 /// Below the timeouts that orchestrators give their probes, so that our words are what they report.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Enough for the status line and a reason.
 const REPLY_BYTES_MAX: u64 = 4096;
+
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    /// What to ask
+    #[arg(value_enum)]
+    probe: ProbeKind,
+
+    /// Where the server listens
+    #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8484")]
+    listen: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProbeKind {
+    /// Does it answer at all?
+    Livez,
+    /// Does it take requests?
+    Readyz,
+}
 
 pub(crate) fn probe(arguments: &Probe) -> Result<(), Failure> {
     Ok(ask(arguments)?)
@@ -42,4 +61,14 @@ fn ask(Probe { probe, listen }: &Probe) -> anyhow::Result<()> {
     let status = reply.lines().next().unwrap_or_default();
     let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
     bail!("{listen}{path} answered `{status}`: {body}")
+}
+
+impl ProbeKind {
+    /// The path that answers.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Livez => "/livez",
+            Self::Readyz => "/readyz",
+        }
+    }
 }

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use inference::RequestId;
-use server::{Drained, HttpConfig, Service, Serving};
+use server::{Drained, HttpConfig, PluginAdmin, Service, Serving};
 use telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::Failure;
-use crate::cli::Serve;
+use crate::cli::{Serve, SettingsArguments};
 use crate::config::Settings;
 use crate::console::Stderr;
+use crate::reload::{self, Admin, Reloader};
 use crate::source::{Located, Source};
 use crate::wiring::{self, Loaded};
 
@@ -22,8 +23,8 @@ use crate::wiring::{self, Loaded};
 const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
-    let Serve { settings } = arguments;
-    let settings = settings.resolve().map_err(Failure::usage)?;
+    let Serve { settings: arguments } = arguments;
+    let settings = arguments.clone().resolve().map_err(Failure::usage)?;
     telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
     settings.store.log_warnings();
@@ -32,7 +33,7 @@ pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(listen_and_serve(settings));
+    let result = runtime.block_on(listen_and_serve(settings, arguments));
     // A load that is still under way in C++ is not waited for.
     runtime.shutdown_background();
     Ok(result?)
@@ -44,7 +45,8 @@ fn io_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get() / 4).clamp(1, 4)
 }
 
-async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
+/// `arguments`: what `settings` were made of, to be read again.
+async fn listen_and_serve(settings: Settings, arguments: SettingsArguments) -> anyhow::Result<()> {
     // The port first: whoever asks learns from the first moment that the model is on its way.
     let listener =
         TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -54,8 +56,18 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = wiring::metrics();
     let service = Arc::new(Service::new(wiring::service_config(&settings), metrics.clone()));
     let drain = settings.drain;
-    let http =
-        HttpConfig { hosts_allowed: settings.allowed_hosts.clone(), drain_grace: drain, ..HttpConfig::default() };
+    let reloader =
+        Reloader::new(arguments, settings.warm_prompts.clone(), Arc::clone(&service), metrics.plugins.clone());
+    let reloader = Arc::new(reloader);
+    // From here on, SIGHUP does not end the process.
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    tokio::spawn(reload::on_hangup(Arc::clone(&reloader), hangup));
+    if settings.plugin_watch {
+        tokio::spawn(reload::watch(Arc::clone(&reloader)));
+    }
+    let admin = settings.admin.then(|| Arc::new(Admin(Arc::clone(&reloader))) as Arc<dyn PluginAdmin>);
+    let hosts_allowed = settings.allowed_hosts.clone();
+    let http = HttpConfig { hosts_allowed, admin, drain_grace: drain, ..HttpConfig::default() };
 
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(listener, Arc::clone(&service), http, async {
@@ -64,7 +76,7 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
 
     let loaded = tokio::select! {
-        loaded = bring_model(settings, &service, &metrics) => Some(loaded?),
+        loaded = bring_model(settings, &service, &metrics, &reloader) => Some(loaded?),
         () = signals.next() => None,
     };
     if loaded.is_some() {
@@ -92,11 +104,16 @@ async fn listen_and_serve(settings: Settings) -> anyhow::Result<()> {
 
 /// Makes the service ready: at once, or, for a model that must be downloaded first, when the first request wants it (R29).
 /// What is returned is to be held for as long as the model is served.
-async fn bring_model(settings: Settings, service: &Service, metrics: &Metrics) -> anyhow::Result<Located> {
+async fn bring_model(
+    settings: Settings,
+    service: &Service,
+    metrics: &Metrics,
+    reloader: &Reloader,
+) -> anyhow::Result<Located> {
     let settings = Arc::new(settings);
     let source = Source::new(&settings.model, &settings.store)?;
     if settings.initial_load || !source.is_missing()? {
-        return load(&source, &settings, service, metrics).await;
+        return load(&source, &settings, service, metrics, reloader).await;
     }
     service.on_first_use();
     tracing::info!(
@@ -105,7 +122,7 @@ async fn bring_model(settings: Settings, service: &Service, metrics: &Metrics) -
     );
     loop {
         service.wanted().await;
-        match load(&source, &settings, service, metrics).await {
+        match load(&source, &settings, service, metrics, reloader).await {
             Ok(located) => return Ok(located),
             Err(error) => {
                 tracing::error!("{error:#}");
@@ -121,6 +138,7 @@ async fn load(
     settings: &Arc<Settings>,
     service: &Service,
     metrics: &Metrics,
+    reloader: &Reloader,
 ) -> anyhow::Result<Located> {
     let located = source.locate(&metrics.downloads, |progress| service.loading(progress)).await?;
     service.loading(format!("{}: loading", settings.model_id));
@@ -129,9 +147,11 @@ async fn load(
     let ((loaded, device), located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
     service.computes_with(device);
     match loaded {
-        Loaded::Chat(serving) => {
+        Loaded::Chat(serving, plugins) => {
             warm(settings, service, &serving).await;
             service.ready(serving);
+            let (plugin_loader, set) = *plugins;
+            reloader.started(plugin_loader, set);
         }
         Loaded::Encoder(engine) => service.ready_to_encode(engine),
     }

@@ -1,20 +1,21 @@
 //! Rooms wired together: a file and a list of plugins become what the service serves.
 
-use std::num::NonZeroUsize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use inference::{DeviceFacts, EncodingEngine, Engine as _, Pipeline, SpecialTokens, Stage, Vocabulary};
+use inference::{DeviceFacts, EncodingEngine, Engine as _, SpecialTokens, Stage, Vocabulary};
 use model::Tokenizer;
 use model::gguf::{self, Header};
-use plugin::{LoadedPlugin, ModelContext, Modify, OnFailure, PluginSpec, Plugins, Sandbox, SandboxConfig, Wasi};
+use plugin::{FileStamp, LoadError, ModelContext, Modify, OnFailure, Package, PluginSpec, Wasi};
 use server::{ServiceConfig, Serving};
-use telemetry::{DeviceMetrics, Metrics, PluginMetrics};
+use telemetry::{DeviceMetrics, Metrics};
 
 use crate::config::{PluginLimits, PluginTable, Settings};
 use crate::placement::{self, Plan};
+use crate::reload::{LoadedSet, PluginLoader};
 use crate::source::Located;
 use crate::{bundle, encoder};
 
@@ -36,8 +37,8 @@ pub(crate) fn metrics() -> Metrics {
 
 /// What a loaded model is served as.
 pub(crate) enum Loaded {
-    /// It answers chats, with the plugins around it.
-    Chat(Serving),
+    /// It answers chats, with the plugins around it, and what may replace them.
+    Chat(Serving, Box<(PluginLoader, LoadedSet)>),
     /// It encodes inputs.
     Encoder(Arc<dyn EncodingEngine>),
 }
@@ -73,8 +74,11 @@ pub(crate) fn load(settings: &Settings, located: &Located, metrics: &Metrics) ->
         tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
     }
     located.check_unchanged()?;
-    let pipeline = load_plugins(settings, &engine, &metrics.plugins)?;
-    Ok((Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }), device))
+    let context = ModelContext::new(engine.card().clone(), Arc::clone(engine.vocabulary()));
+    let mut loader = PluginLoader::new(settings, context, metrics.plugins.clone());
+    let set = loader.load(&settings.plugins).map_err(|refused| refused.error)?;
+    let pipeline = Arc::clone(&set.plugins);
+    Ok((Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }, Box::new((loader, set))), device))
 }
 
 /// [`load`] for what only makes sense with a model that answers chats.
@@ -84,7 +88,7 @@ pub(crate) fn load_chat(
     metrics: &Metrics,
 ) -> anyhow::Result<(Serving, DeviceFacts)> {
     match load(settings, located, metrics)? {
-        (Loaded::Chat(serving), device) => Ok((serving, device)),
+        (Loaded::Chat(serving, _), device) => Ok((serving, device)),
         (Loaded::Encoder(_), _) => {
             bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id)
         }
@@ -176,66 +180,34 @@ fn tokenizer_difference(
     }))
 }
 
-fn load_plugins(
-    settings: &Settings,
-    engine: &engine::EngineHandle,
-    metrics: &PluginMetrics,
-) -> anyhow::Result<Arc<dyn Pipeline>> {
-    let specs = settings.plugins.iter().map(spec).collect::<anyhow::Result<Vec<_>>>()?;
-    let sandbox = Sandbox::new(SandboxConfig {
-        cache_dir: settings.cache_dir.as_ref().map(|dir| dir.join("components")),
-        workers: settings.plugin_workers.map(NonZeroUsize::get),
-        memory_bytes_max: specs.iter().map(|spec| spec.limits.memory_bytes_max).max(),
-        // Every request that is let in has room for all its plugins, the default one included, while as many that have
-        // just ended are still being wound up.
-        max_instances: u32::try_from(settings.max_concurrency.get() * (specs.len() + 1) * 2).ok(),
-    })?;
-    let model = ModelContext::new(engine.card().clone(), Arc::clone(engine.vocabulary()));
-    let load = |spec| -> anyhow::Result<LoadedPlugin> {
-        let plugin = sandbox.load(spec, &model)?;
-        let facts = plugin.facts();
-        let stages: Vec<&str> = facts.stages.iter().map(|stage| stage.as_str()).collect();
-        tracing::info!(
-            plugin = facts.name,
-            version = facts.identity.version,
-            sha256 = facts.sha256,
-            stages = stages.join(","),
-            code = ?facts.code,
-            elapsed_ms = millis(facts.elapsed),
-            "plugin loaded"
-        );
-        Ok(plugin)
-    };
-    let mut plugins = specs.into_iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
-    if !plugins.iter().any(|plugin| plugin.facts().stages.contains(&Stage::Prompt)) {
-        plugins.insert(0, load(spec(&PluginTable::bare(bundle::DEFAULT_PROMPT_PLUGIN.to_owned(), None))?)?);
-    }
-    Ok(Arc::new(Plugins::new(&sandbox, plugins, metrics.clone())?))
-}
-
-/// What a `[[plugin]]` table means.
-fn spec(table: &PluginTable) -> anyhow::Result<PluginSpec> {
+/// What a `[[plugin]]` table means. Every file that is read is put into `files` first, as it is then.
+pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::Result<PluginSpec> {
     let name = &table.name;
     let attempt = || format!("cannot use the plugin `{name}`");
-    let (source, component): (String, Arc<[u8]>) = match &table.from {
-        None => match bundle::component(name) {
-            Some(component) => ("bundled".to_owned(), component.into()),
-            None => bail!(
-                "no bundled plugin is called `{name}` ({} are); name a component with `from = \"PATH\"`",
-                bundle::NAMES.join(" and ")
-            ),
-        },
+    let mut limits = plugin::Limits::default();
+    apply(&table.limits, &mut limits);
+    let package = match &table.from {
+        None => bundle::package(name)?,
         Some(path) => {
-            let component = std::fs::read(path).with_context(|| {
+            let path = Path::new(path);
+            files.push(FileStamp::of(Package::manifest_path(path)));
+            // A folder is another one with every file that is written to it.
+            files.extend(Some(FileStamp::of(path)).filter(|_| !path.is_dir()));
+            Package::read(path, limits.component_bytes_max).with_context(|| {
+                if path.exists() {
+                    return attempt();
+                }
+                let (path, names) = (path.display(), bundle::NAMES.join(", "));
                 format!(
-                    "cannot read the plugin `{path}`; it names neither a bundled plugin ({}) nor a component's file",
-                    bundle::NAMES.join(", ")
+                    "cannot read the plugin `{path}`; it names neither a bundled plugin ({names}) nor a file or folder"
                 )
-            })?;
-            (path.clone(), component.into())
+            })?
         }
     };
-    let mut spec = PluginSpec::new(name, source, component);
+    files.extend(package.files);
+    let mut spec = PluginSpec::new(name, package.source, package.component);
+    spec.manifest = package.manifest;
+    spec.limits = limits;
     spec.sha256.clone_from(&table.sha256);
     spec.config_json = serde_json::to_string(&table.config).with_context(attempt)?;
     spec.headers = table.grants.headers.iter().map(|header| header.to_ascii_lowercase()).collect();
@@ -254,8 +226,19 @@ fn spec(table: &PluginTable) -> anyhow::Result<PluginSpec> {
     };
     spec.policy_failure = on_failure(table.on_failure.policy.as_deref()).with_context(attempt)?;
     spec.postprocess_failure = on_failure(table.on_failure.postprocess.as_deref()).with_context(attempt)?;
-    apply(&table.limits, &mut spec.limits);
     Ok(spec)
+}
+
+/// Why a plugin was refused, with the lines of the configuration that are to blame.
+pub(crate) fn with_lines(error: LoadError, table: &PluginTable) -> anyhow::Error {
+    let LoadError::ConfigRefused { objections, .. } = &error else { return error.into() };
+    let lines: BTreeSet<usize> = objections.paths().filter_map(|path| table.config_lines.of(path)).collect();
+    let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    if lines.is_empty() {
+        error.into()
+    } else {
+        anyhow::Error::from(error).context(format!("line {}", lines.join(", ")))
+    }
 }
 
 fn modify(name: &str) -> anyhow::Result<Modify> {

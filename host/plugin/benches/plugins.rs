@@ -38,7 +38,7 @@ fn main() {
 
     println!("{:<66} {:>10} {:>10}", "", "median", "p99");
     for plugin in [&redact, &template] {
-        let name = &plugin.facts().name;
+        let name = &plugin.report().name;
         report(
             &format!("instantiate, init and drop `{name}`"),
             1,

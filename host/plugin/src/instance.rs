@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inference::Stage;
+use serde::Serialize;
 use telemetry::PluginMetrics;
 use wasmtime::component::{InstancePre, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
@@ -18,7 +19,7 @@ use crate::state::GuestState;
 use crate::text::cut;
 
 /// What a plugin calls itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Identity {
     /// Its name.
     pub name: String,
@@ -119,6 +120,11 @@ impl Instance {
         let identity =
             Identity { name: cut(identity.name, NOTE_BYTES_MAX), version: cut(identity.version, NOTE_BYTES_MAX) };
         Ok((this, identity))
+    }
+
+    /// Linear memory that it has now.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.memory_bytes()
     }
 
     pub(crate) fn inspect(

@@ -156,7 +156,10 @@ impl Lane {
             }
         }
         match &mut self.slots[index].instance {
-            State::Live(instance) => guest(instance).map_err(|failure| self.fail(index, stage, failure)),
+            State::Live(instance) => {
+                self.set.plugins[index].tally.called();
+                guest(instance).map_err(|failure| self.fail(index, stage, failure))
+            }
             State::Dead(fault) => {
                 let detail = format!("it failed earlier in this request: {}", fault.detail);
                 let kind = fault.kind;
@@ -175,6 +178,7 @@ impl Lane {
         };
         if !self.is_cancelled() {
             self.set.metrics.record_fault(&plugin, stage, fault.kind);
+            self.set.plugins[index].tally.failed(stage, &self.call.request_id, &fault);
             tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
         }
         // A failed `init` leaves nothing to call, however orderly it failed.

@@ -5,7 +5,8 @@
 //!
 //! One request's way: `run` (asynchronous, waits) → `workers` (a queue and threads) → `lane` (the request's stages in
 //! order) and `answer` (its text on the way out) → `instance` (one typed call under its budget) → the guest.
-//! `load` is the way of a file to a plugin. Every limit is in `limits`.
+//! `package`, `manifest`, `grants`, `load` and `report` are the way of a file to a plugin, and what is said of it. Every limit is
+//! in `limits`.
 
 mod answer;
 mod bindings;
@@ -15,6 +16,7 @@ mod convert;
 mod engine;
 mod extra;
 mod fault;
+mod grants;
 mod imports;
 mod instance;
 mod items;
@@ -22,24 +24,36 @@ mod lane;
 mod limits;
 mod load;
 mod load_error;
+mod manifest;
 mod outline;
+mod package;
 mod plugins;
 #[doc(hidden)]
 pub mod probe;
+mod report;
 mod run;
 mod sandbox;
 mod spec;
 mod state;
+mod status;
+mod tally;
 mod text;
 mod ticker;
 mod wasi;
 mod window;
 mod workers;
 
+pub use grants::{Grant, GrantState, toml_to_write};
 pub use instance::Identity;
-pub use limits::Limits;
-pub use load::{CodeOrigin, LoadedPlugin, PluginFacts};
-pub use load_error::LoadError;
+pub use limits::{LimitKey, Limits};
+pub use load::LoadedPlugin;
+pub use load_error::{LoadError, Objections};
+pub use manifest::{
+    About, Asks, KvAsk, LimitAsk, Manifest, ManifestError, MetricAsk, MetricKind, NamedAsk, Need, WasiAsk,
+};
+pub use package::{FileStamp, Package, PackageError};
 pub use plugins::{Plugins, SetError};
+pub use report::{CodeOrigin, LimitValue, LoadReport, ManifestFacts, StageUse, Trial};
 pub use sandbox::{Sandbox, SandboxError};
 pub use spec::{ModelContext, Modify, OnFailure, PluginSpec, SandboxConfig, Wasi};
+pub use status::{FaultStatus, PluginStatus};

@@ -67,6 +67,54 @@ impl Default for Limits {
     }
 }
 
+/// A limit that an operator may set and a manifest may ask for, by its name in both.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitKey {
+    name: &'static str,
+    value: fn(&Limits) -> u64,
+}
+
+impl LimitKey {
+    /// All of them, in the order in which they are shown. Sizes are in bytes, times in milliseconds.
+    pub const ALL: [Self; 13] = [
+        Self { name: "component_bytes", value: |limits| limits.component_bytes_max as u64 },
+        Self { name: "memory_bytes", value: |limits| limits.memory_bytes_max as u64 },
+        Self { name: "call_bytes", value: |limits| limits.call_bytes_max as u64 },
+        Self { name: "host_calls", value: |limits| limits.host_calls_max.into() },
+        Self { name: "log_bytes", value: |limits| limits.log_bytes_max as u64 },
+        Self { name: "holdback_bytes", value: |limits| limits.holdback_bytes_max as u64 },
+        Self { name: "output_bytes", value: |limits| limits.output_bytes_max as u64 },
+        Self { name: "init_ms", value: |limits| milliseconds(limits.init_cpu_max) },
+        Self { name: "policy_ms", value: |limits| milliseconds(limits.policy_cpu_max) },
+        Self { name: "prompt_ms", value: |limits| milliseconds(limits.prompt_cpu_max) },
+        Self { name: "push_ms", value: |limits| milliseconds(limits.push_cpu_max) },
+        Self { name: "finish_ms", value: |limits| milliseconds(limits.finish_cpu_max) },
+        Self { name: "request_ms", value: |limits| milliseconds(limits.request_cpu_max) },
+    ];
+
+    /// The limit of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name == name)
+    }
+
+    /// Its name in the configuration and in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.name
+    }
+
+    /// What it is in `limits`.
+    #[must_use]
+    pub fn of(self, limits: &Limits) -> u64 {
+        (self.value)(limits)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Between two looks at a running guest's clock. Finer costs wake-ups, coarser lets a loop run longer than its budget.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
@@ -176,3 +224,27 @@ pub(crate) const CACHE_FILES_MAX: usize = 64;
 
 /// WASI resources (streams, pollables) that one `quiet` instance may have open.
 pub(crate) const WASI_RESOURCES_MAX: usize = 256;
+
+/// Bytes of a `plugin.toml`: a page or two, with a schema in it perhaps.
+pub(crate) const MANIFEST_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of one text in a manifest: it is shown in a line.
+pub(crate) const MANIFEST_TEXT_BYTES_MAX: usize = 500;
+
+/// Authors of a plugin.
+pub(crate) const MANIFEST_LIST_MAX: usize = 64;
+
+/// Things of one kind that a manifest may ask for: an operator reads and grants each.
+pub(crate) const ASKS_MAX: usize = 64;
+
+/// Bytes of a JSON Schema in a file of its own.
+pub(crate) const CONFIG_SCHEMA_BYTES_MAX: usize = 256 << 10;
+
+/// Places of a JSON Schema with its references followed, so that judging takes milliseconds. Large ones have hundreds.
+pub(crate) const CONFIG_SCHEMA_PLACES_MAX: u64 = 10_000;
+
+/// Objections to one configuration that are told at once.
+pub(crate) const CONFIG_ERRORS_MAX: usize = 8;
+
+/// Bytes of the last fault's text that is kept for whoever asks: a message and the first frames. All of it was logged.
+pub(crate) const FAULT_TEXT_BYTES_MAX: usize = 1 << 10;

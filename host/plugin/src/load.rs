@@ -3,22 +3,25 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use inference::Stage;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::fault::Failure;
+use crate::grants;
 use crate::imports;
 use crate::instance::{Identity, Instance, StageIndices};
 use crate::limits::{NAME_BYTES_MAX, THREAD_STACK_BYTES};
-use crate::load_error::LoadError;
+use crate::load_error::{LoadError, Objections};
 use crate::outline::{self, NoOutline, Outline};
+use crate::report::{CodeOrigin, LoadReport, StageUse, Trial};
 use crate::sandbox::Inner;
 use crate::spec::{ModelContext, Modify, OnFailure, PluginSpec, Wasi};
 use crate::state::{GuestState, Owner};
-use crate::text::cut;
+use crate::tally::Tally;
+use crate::text::{cut, escape_into};
 use crate::wasi;
 
 /// The contract that this host speaks, for messages.
@@ -28,14 +31,14 @@ pub(crate) const API: &str = "outrigger:plugin@0.1";
 #[derive(Clone)]
 pub struct LoadedPlugin {
     pub(crate) plugin: Arc<Plugin>,
-    facts: Arc<PluginFacts>,
+    pub(crate) report: Arc<LoadReport>,
 }
 
 impl LoadedPlugin {
-    /// What is known about it, for the log.
+    /// What loading it found out.
     #[must_use]
-    pub fn facts(&self) -> &PluginFacts {
-        &self.facts
+    pub fn report(&self) -> &LoadReport {
+        &self.report
     }
 }
 
@@ -51,61 +54,64 @@ pub(crate) struct Plugin {
     pub(crate) modify: Vec<Modify>,
     pub(crate) policy_failure: OnFailure,
     pub(crate) postprocess_failure: OnFailure,
+    pub(crate) tally: Tally,
 }
 
-/// What is known of a loaded plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginFacts {
-    /// The operator's name for it.
-    pub name: String,
-    /// Where it came from.
-    pub source: String,
-    /// What it calls itself.
-    pub identity: Identity,
-    /// The stages in use.
-    pub stages: Vec<Stage>,
-    /// SHA-256 of the component in hexadecimal: what to pin.
-    pub sha256: String,
-    /// Size of the component.
-    pub size_bytes: usize,
-    /// Whether it was compiled now or taken from the cache.
-    pub code: CodeOrigin,
-    /// How long all of it took.
-    pub elapsed: Duration,
-}
-
-/// Where a plugin's native code came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CodeOrigin {
-    /// Compiled now.
-    Compiled,
-    /// Compiled at an earlier start.
-    Cached,
-}
-
-pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext) -> Result<LoadedPlugin, LoadError> {
+pub(crate) fn load(
+    sandbox: &Arc<Inner>,
+    spec: PluginSpec,
+    model: &ModelContext,
+) -> (LoadReport, Result<LoadedPlugin, LoadError>) {
     let started = Instant::now();
-    check_name(&spec)?;
+    let mut report = LoadReport::of(&spec);
+    let result = run(sandbox, spec, model, &mut report);
+    report.elapsed = started.elapsed();
+    let result = result.map(|plugin| LoadedPlugin { plugin, report: Arc::new(report.clone()) });
+    (report, result)
+}
+
+/// What can be judged without compiling or running anything.
+pub(crate) fn inspect(spec: &PluginSpec, report: &mut LoadReport) -> Result<Inspected, LoadError> {
+    check_name(spec)?;
+    check_headers(spec)?;
+    let config = parse_config(spec)?;
+    report.config_keys = config.as_object().into_iter().flatten().map(|(key, _)| shown(key)).collect();
+    let sha256 = check_bytes(spec, report)?;
+    let outline = read_outline(spec)?;
+    report.imports = outline.imports.iter().map(|import| shown(import)).collect();
+    let exported = check_exports(spec, &outline)?;
+    report.api = outline.exports.iter().find_map(|name| Some(outline::api_name(name)?.version.to_owned()));
+    let stages = choose_stages(spec, &exported)?;
+    report.stages = stages.iter().map(|&(stage, order)| StageUse { stage, order }).collect();
+    report.stages_unused = exported.into_iter().filter(|stage| stages.iter().all(|(used, _)| used != stage)).collect();
+    // Before the imports: what a manifest says of an ask is more than what an import does.
+    report.grants = grants::compare(spec);
+    grants::check_needed(&spec.name, &report.grants)?;
+    check_config(spec, &config)?;
+    check_imports(spec, &outline)?;
+    Ok(Inspected { config, sha256, stages })
+}
+
+/// What the first half of loading found out for the second.
+pub(crate) struct Inspected {
+    config: serde_json::Value,
+    sha256: String,
+    stages: Vec<(Stage, i32)>,
+}
+
+/// All checks, and what each finds out.
+fn run(
+    sandbox: &Arc<Inner>,
+    spec: PluginSpec,
+    model: &ModelContext,
+    report: &mut LoadReport,
+) -> Result<Arc<Plugin>, LoadError> {
+    let Inspected { config, sha256, stages } = inspect(&spec, report)?;
     check_limits(sandbox, &spec)?;
-    check_headers(&spec)?;
-    let config = parse_config(&spec)?;
-    let sha256 = check_bytes(&spec)?;
-    let outline = read_outline(&spec)?;
-    let exported = check_exports(&spec, &outline)?;
-    let stages = choose_stages(&spec, &exported)?;
-    check_imports(&spec, &outline)?;
+    let compiling = Instant::now();
     let (component, code) = compile(sandbox, &spec, &sha256)?;
+    (report.code, report.compile_elapsed) = (Some(code), compiling.elapsed());
     let (pre, indices) = link(sandbox, &spec, &component, &stages)?;
-    let facts = PluginFacts {
-        name: spec.name.clone(),
-        source: spec.source,
-        identity: Identity::default(),
-        stages: stages.iter().map(|&(stage, _)| stage).collect(),
-        sha256,
-        size_bytes: spec.component.len(),
-        code,
-        elapsed: Duration::ZERO,
-    };
     let owner =
         Owner { name: spec.name, limits: spec.limits, config_json: spec.config_json, config, model: model.clone() };
     let plugin = Arc::new(Plugin {
@@ -118,10 +124,18 @@ pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext)
         modify: spec.modify,
         policy_failure: spec.policy_failure,
         postprocess_failure: spec.postprocess_failure,
+        tally: Tally::default(),
     });
-    let identity = try_out(&plugin)?;
-    let facts = PluginFacts { identity, elapsed: started.elapsed(), ..facts };
-    Ok(LoadedPlugin { plugin, facts: Arc::new(facts) })
+    let (identity, trial) = try_out(&plugin)?;
+    report.passed(identity, trial);
+    Ok(plugin)
+}
+
+/// A guest's text, where people see it.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    escape_into(&mut shown, text);
+    shown
 }
 
 fn check_name(spec: &PluginSpec) -> Result<(), LoadError> {
@@ -170,13 +184,14 @@ fn parse_config(spec: &PluginSpec) -> Result<serde_json::Value, LoadError> {
 }
 
 /// Size, digest and kind of the file; returns the digest.
-fn check_bytes(spec: &PluginSpec) -> Result<String, LoadError> {
+fn check_bytes(spec: &PluginSpec, report: &mut LoadReport) -> Result<String, LoadError> {
     let (plugin, origin) = (|| spec.name.clone(), || spec.source.clone());
     let (size_bytes, limit_bytes) = (spec.component.len(), spec.limits.component_bytes_max);
     if size_bytes > limit_bytes {
         return Err(LoadError::TooLarge { plugin: plugin(), origin: origin(), size_bytes, limit_bytes });
     }
     let actual = hexadecimal(&Sha256::digest(&spec.component));
+    report.sha256 = Some(actual.clone());
     if let Some(pinned) = &spec.sha256 {
         let pin = pinned.to_ascii_lowercase();
         if pin.len() != actual.len() || !pin.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -185,6 +200,19 @@ fn check_bytes(spec: &PluginSpec) -> Result<String, LoadError> {
         if pin != actual {
             return Err(LoadError::Digest { plugin: plugin(), origin: origin(), pinned: pin, actual });
         }
+    }
+    let manifest = spec.manifest.as_deref();
+    if let Some(meant) =
+        manifest.and_then(|manifest| manifest.about.sha256.as_ref()).filter(|it| !it.eq_ignore_ascii_case(&actual))
+    {
+        let manifest = manifest.map(|manifest| manifest.origin.clone()).unwrap_or_default();
+        return Err(LoadError::OtherManifest {
+            plugin: plugin(),
+            origin: origin(),
+            manifest,
+            meant: meant.clone(),
+            actual,
+        });
     }
     if wasmtime::Engine::detect_precompiled(&spec.component).is_some() {
         return Err(LoadError::Precompiled { plugin: plugin(), origin: origin() });
@@ -238,14 +266,36 @@ fn check_exports(spec: &PluginSpec, outline: &Outline) -> Result<Vec<Stage>, Loa
     if exported.is_empty() { Err(LoadError::NoStage { plugin: plugin() }) } else { Ok(exported) }
 }
 
-/// The stages to use: what the operator asks for, or everything.
+/// The stages to use: what the operator asks for, or else what the author suggests, or else everything.
 fn choose_stages(spec: &PluginSpec, exported: &[Stage]) -> Result<Vec<(Stage, i32)>, LoadError> {
-    let Some(asked) = &spec.stages else {
-        return Ok(exported.iter().map(|&stage| (stage, 0)).collect());
-    };
-    match asked.iter().find(|(stage, _)| !exported.contains(stage)) {
-        Some(&(stage, _)) => Err(LoadError::StageMissing { plugin: spec.name.clone(), stage, exports: list(exported) }),
-        None => Ok(asked.clone()),
+    let missing =
+        |stages: &[(Stage, i32)]| stages.iter().map(|&(stage, _)| stage).find(|stage| !exported.contains(stage));
+    let (plugin, exports) = (|| spec.name.clone(), || list(exported));
+    let suggested = spec.manifest.as_ref().and_then(|manifest| Some((manifest, manifest.stages.as_ref()?)));
+    if let Some((manifest, stages)) = suggested
+        && let Some(stage) = missing(stages)
+    {
+        let manifest = manifest.origin.clone();
+        return Err(LoadError::StagePromised { plugin: plugin(), manifest, stage, exports: exports() });
+    }
+    match (&spec.stages, suggested) {
+        (Some(asked), _) => match missing(asked) {
+            Some(stage) => Err(LoadError::StageMissing { plugin: plugin(), stage, exports: exports() }),
+            None => Ok(asked.clone()),
+        },
+        (None, Some((_, stages))) => Ok(stages.clone()),
+        (None, None) => Ok(exported.iter().map(|&stage| (stage, 0)).collect()),
+    }
+}
+
+/// The operator's configuration, judged by the author's schema.
+fn check_config(spec: &PluginSpec, config: &serde_json::Value) -> Result<(), LoadError> {
+    let schema = spec.manifest.as_ref().and_then(|manifest| manifest.config_schema.as_ref());
+    let objections = schema.map(|schema| schema.objections(config)).unwrap_or_default();
+    if objections.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::ConfigRefused { plugin: spec.name.clone(), objections: Objections(objections) })
     }
 }
 
@@ -314,16 +364,20 @@ fn link(
 
 /// Makes an instance and initialises it, on a thread like those that will run it. Some mistakes show only here: a
 /// record that differs from ours, a configuration that the plugin refuses.
-fn try_out(plugin: &Arc<Plugin>) -> Result<Identity, LoadError> {
+fn try_out(plugin: &Arc<Plugin>) -> Result<(Identity, Trial), LoadError> {
     let name = || plugin.owner.name.clone();
     let failed = |kind, detail| LoadError::Init { plugin: name(), kind, detail };
     let trial = thread::Builder::new().name("plugin-trial".to_owned()).stack_size(THREAD_STACK_BYTES).spawn({
         let plugin = Arc::clone(plugin);
-        move || Instance::start(&plugin, Arc::default(), None).map(|(_, identity)| identity)
+        move || {
+            let started = Instant::now();
+            let (instance, identity) = Instance::start(&plugin, Arc::default(), None)?;
+            Ok((identity, Trial { memory_bytes: instance.memory_bytes(), elapsed: started.elapsed() }))
+        }
     });
     let trial = trial.map_err(|source| LoadError::Thread { plugin: name(), source })?;
     match trial.join() {
-        Ok(Ok(identity)) => Ok(identity),
+        Ok(Ok(passed)) => Ok(passed),
         Ok(Err(Failure::Invalid(text))) => Err(failed("invalid", text)),
         Ok(Err(Failure::Fault(fault))) => Err(failed(fault.kind.as_str(), fault.detail)),
         Err(_) => Err(failed("trap", "the host panicked; this is a bug of Outrigger, please report it".to_owned())),

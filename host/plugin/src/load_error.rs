@@ -1,8 +1,11 @@
 //! Why a plugin was not loaded, in words that say what to change.
 
+use std::fmt;
+
 use inference::Stage;
 
 use crate::load::API;
+use crate::manifest::Objection;
 
 /// Why a plugin was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +158,58 @@ pub enum LoadError {
         /// What it does export.
         exports: String,
     },
+    /// The manifest names a stage that it does not have.
+    #[error(
+        "the manifest {manifest} of plugin `{plugin}` names the stage `{stage}`, and the component exports {exports}; they \
+         belong to different versions, or the manifest is wrong"
+    )]
+    StagePromised {
+        /// The plugin.
+        plugin: String,
+        /// Its manifest.
+        manifest: String,
+        /// The stage.
+        stage: Stage,
+        /// What it does export.
+        exports: String,
+    },
+    /// The manifest is another component's.
+    #[error(
+        "plugin `{plugin}` ({origin}) has sha256 {actual}, and its manifest {manifest} belongs to {meant}; install the \
+         component and the manifest of one version"
+    )]
+    OtherManifest {
+        /// The plugin.
+        plugin: String,
+        /// Where it came from.
+        origin: String,
+        /// The manifest.
+        manifest: String,
+        /// The digest that the manifest names.
+        meant: String,
+        /// What it is.
+        actual: String,
+    },
+    /// Its manifest asks for something that it cannot do without, and the operator did not grant it.
+    #[error(
+        "plugin `{plugin}` needs what it is not granted:\n{missing}\nif it may have that, its table has these lines:\n\n{toml}"
+    )]
+    Ungranted {
+        /// The plugin.
+        plugin: String,
+        /// What is missing, one in a line.
+        missing: String,
+        /// The lines that grant it.
+        toml: String,
+    },
+    /// Its configuration is not what its schema allows.
+    #[error("the configuration of plugin `{plugin}` is not what the plugin takes: {objections}")]
+    ConfigRefused {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong with it.
+        objections: Objections,
+    },
     /// It needs something that we do not have.
     #[error("plugin `{plugin}` imports `{import}`, which this host does not offer; it offers {offered}")]
     ImportUnknown {
@@ -230,4 +285,27 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// What a schema does not allow in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objections(pub(crate) Vec<Objection>);
+
+impl Objections {
+    /// The ways to the values that are objected to, as keys and indices.
+    pub fn paths(&self) -> impl Iterator<Item = &[String]> {
+        self.0.iter().map(|objection| objection.path.as_slice())
+    }
+}
+
+impl fmt::Display for Objections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, objection) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            let key = objection.key();
+            let place = if key.is_empty() { "[plugin.config]".to_owned() } else { format!("`config.{key}`") };
+            write!(f, "{separator}{place}: {}", objection.reason)?;
+        }
+        Ok(())
+    }
 }

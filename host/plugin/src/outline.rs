@@ -53,6 +53,7 @@ impl Outline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ApiName<'a> {
     pub(crate) interface: &'a str,
+    pub(crate) version: &'a str,
     /// Whether this host speaks that version: any `0.1.z`.
     pub(crate) is_supported: bool,
 }
@@ -62,7 +63,7 @@ pub(crate) fn api_name(name: &str) -> Option<ApiName<'_>> {
     let name = name.strip_prefix("outrigger:plugin/")?;
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     let is_patch = |patch: &str| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit());
-    Some(ApiName { interface, is_supported: version.strip_prefix("0.1.").is_some_and(is_patch) })
+    Some(ApiName { interface, version, is_supported: version.strip_prefix("0.1.").is_some_and(is_patch) })
 }
 
 /// The stage that an interface of the contract is; `None` for `lifecycle` and what a later version may add.

@@ -6,6 +6,7 @@ use inference::{Call, Pipeline, PipelineRun, Stage};
 use telemetry::PluginMetrics;
 
 use crate::load::{LoadedPlugin, Plugin};
+use crate::report::LoadReport;
 use crate::run::Run;
 use crate::sandbox::{Inner, Sandbox};
 
@@ -17,6 +18,8 @@ pub struct Plugins {
 /// The plugins, and who does what in which order; numbers are places in `plugins`.
 pub(crate) struct PluginSet {
     pub(crate) plugins: Vec<Arc<Plugin>>,
+    /// What loading each of them found out.
+    pub(crate) reports: Vec<Arc<LoadReport>>,
     pub(crate) policies: Vec<usize>,
     pub(crate) prompt: usize,
     pub(crate) parse: Option<usize>,
@@ -66,7 +69,8 @@ impl Plugins {
     /// Puts loaded plugins together. Chains run by the configured order, and plugins of the same order as they stand
     /// in `plugins`.
     pub fn new(sandbox: &Sandbox, plugins: Vec<LoadedPlugin>, metrics: PluginMetrics) -> Result<Self, SetError> {
-        let plugins: Vec<Arc<Plugin>> = plugins.into_iter().map(|loaded| loaded.plugin).collect();
+        let (plugins, reports): (Vec<Arc<Plugin>>, Vec<Arc<LoadReport>>) =
+            plugins.into_iter().map(|loaded| (loaded.plugin, loaded.report)).unzip();
         check_names(&plugins)?;
         let sandbox = Arc::clone(sandbox.inner());
         let instances = sandbox.instances_max();
@@ -90,9 +94,11 @@ impl Plugins {
             filters: chain(&plugins, Stage::Postprocess),
             audits: chain(&plugins, Stage::Audit),
             plugins,
+            reports,
             metrics,
             sandbox,
         };
+        set.metrics.set_made();
         Ok(Self { set: Arc::new(set) })
     }
 
@@ -109,6 +115,13 @@ impl Pipeline for Plugins {
     fn changes_text(&self) -> Option<(&str, Stage)> {
         let first = self.set.filters.first()?;
         Some((self.set.plugins[*first].owner.name.as_str(), Stage::Postprocess))
+    }
+}
+
+/// The generation ends here: with the last of its requests, or when it is replaced and none runs.
+impl Drop for PluginSet {
+    fn drop(&mut self) {
+        self.metrics.set_freed();
     }
 }
 

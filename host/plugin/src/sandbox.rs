@@ -11,6 +11,7 @@ use crate::engine::{self, PoolSize};
 use crate::limits::{INSTANCES_DEFAULT, Limits, POOL_MEMORY_BYTES_DEFAULT, QUEUE_WAIT, WORKERS_MAX, WORKERS_MIN};
 use crate::load::{self, LoadedPlugin};
 use crate::load_error::LoadError;
+use crate::report::LoadReport;
 use crate::spec::{ModelContext, PluginSpec, SandboxConfig};
 use crate::ticker::Ticker;
 use crate::workers::{QueueFull, Workers};
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) table_elements_max: usize,
     instances: Arc<Semaphore>,
     instances_max: u32,
+    config: SandboxConfig,
 }
 
 /// Why there is no sandbox.
@@ -66,20 +68,39 @@ impl Sandbox {
         let inner = Inner {
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             workers: Workers::start(workers).map_err(SandboxError::Thread)?,
-            cache: config.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
+            cache: config.cache_dir.clone().and_then(|dir| Cache::open(dir, &engine)),
             memory_bytes_max: size.memory_bytes,
             table_elements_max: size.table_elements,
             instances: Arc::new(Semaphore::new(instances_max as usize)),
             instances_max,
             engine,
+            config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Another sandbox of another size, to replace this one when its plugins are replaced by more or larger ones. Both work until
+    /// the last plugin of this one is gone.
+    pub fn resized(&self, max_instances: u32, memory_bytes_max: usize) -> Result<Self, SandboxError> {
+        let (max_instances, memory_bytes_max) = (Some(max_instances), Some(memory_bytes_max));
+        Self::new(SandboxConfig { max_instances, memory_bytes_max, ..self.inner.config.clone() })
     }
 
     /// Checks, compiles and tries a plugin. Takes up to some CPU-seconds for a component that is not in the cache:
     /// not for a thread of the async runtime.
     pub fn load(&self, spec: PluginSpec, model: &ModelContext) -> Result<LoadedPlugin, LoadError> {
+        self.examine(spec, model).1
+    }
+
+    /// [`load`](Self::load), with what was found out, also where the plugin is refused.
+    pub fn examine(&self, spec: PluginSpec, model: &ModelContext) -> (LoadReport, Result<LoadedPlugin, LoadError>) {
         load::load(&self.inner, spec, model)
+    }
+
+    /// Whether so many instances may live at once, and each may have so many bytes of memory.
+    #[must_use]
+    pub fn has_room(&self, instances: u32, memory_bytes: usize) -> bool {
+        instances <= self.inner.instances_max && memory_bytes <= self.inner.memory_bytes_max
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use inference::{ModelCard, Stage, Token, Vocabulary};
+use serde::Serialize;
 
 use crate::limits::Limits;
+use crate::manifest::Manifest;
 
 /// How the sandbox is set up.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,8 @@ pub struct PluginSpec {
     pub source: String,
     /// The component.
     pub component: Arc<[u8]>,
+    /// What its author says of it and asks for, where there is a manifest.
+    pub manifest: Option<Arc<Manifest>>,
     /// Its SHA-256 in hexadecimal, where the operator pinned it.
     pub sha256: Option<String>,
     /// The plugin's own configuration: a JSON object.
@@ -58,6 +62,7 @@ impl PluginSpec {
             name: name.into(),
             source: source.into(),
             component: component.into(),
+            manifest: None,
             sha256: None,
             config_json: "{}".to_owned(),
             stages: None,
@@ -105,7 +110,8 @@ impl Modify {
 }
 
 /// Which WASI a plugin may import.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Wasi {
     /// None at all.
     #[default]
@@ -115,8 +121,20 @@ pub enum Wasi {
     Quiet,
 }
 
+impl Wasi {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quiet => "quiet",
+        }
+    }
+}
+
 /// What happens to a request when a plugin breaks its contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// The request ends with an error, and text that was held back is dropped.
     #[default]

@@ -18,6 +18,11 @@ pub(crate) fn escape_into(line: &mut String, text: &str) {
     }
 }
 
+/// Whether [`escape_into`] would change nothing.
+pub(crate) fn is_plain(text: &str) -> bool {
+    !text.chars().any(|character| character.is_control() || is_bidirectional_mark(character))
+}
+
 fn is_bidirectional_mark(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -3,11 +3,13 @@
 //! [`Service`] answers a chat whatever transport it came over; [`serve`] puts it on a listener. The model arrives when
 //! it is loaded ([`Service::ready`]): until then requests are told how far it is.
 
+mod admin;
 mod http;
 pub mod limits;
 mod service;
 mod wire;
 
+pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
 pub use http::{Drained, HttpConfig, serve};
 pub use service::{
     Answer, AnswerEvent, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs, RankingRequest,

@@ -3,6 +3,7 @@
 //! This is the only place that reads the environment.
 
 mod compute;
+mod lines;
 mod plugins;
 mod said;
 mod secret;
@@ -10,8 +11,9 @@ mod settings;
 mod store;
 
 pub(crate) use compute::ContextLength;
+pub(crate) use lines::ConfigLines;
 pub(crate) use plugins::{PluginLimits, PluginTable};
 pub(crate) use said::{Said, log_format};
 pub(crate) use secret::SecretText;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, choose_plugins, default_cache_dir};
 pub(crate) use store::StoreSettings;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::ConfigLines;
+
 /// One `[[plugin]]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,9 @@ pub(crate) struct PluginTable {
     /// The plugin's own configuration.
     #[serde(default)]
     pub(crate) config: toml::Table,
+    /// Where the file says it.
+    #[serde(skip)]
+    pub(crate) config_lines: ConfigLines,
     /// Stages to use with their place in the chain; without it, all that the component exports.
     pub(crate) stages: Option<BTreeMap<String, i32>>,
     /// What it may see and change.
@@ -41,6 +46,7 @@ impl PluginTable {
             sha256: None,
             wasi: None,
             config: toml::Table::new(),
+            config_lines: ConfigLines::default(),
             stages: None,
             grants: Grants::default(),
             limits: PluginLimits::default(),

@@ -17,6 +17,7 @@ use llama::{Cpus, DeviceChoice, KvType};
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
+use super::lines::config_lines;
 use super::{ContextLength, PluginTable, SecretText};
 
 /// Every key, each perhaps unsaid.
@@ -161,6 +162,13 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_PLUGIN_WORKERS", value_name = "COUNT", help_heading = "Plugins")]
     pub(crate) plugin_workers: Option<u32>,
 
+    /// Load the plugins anew when a file that they were read from changes, the configuration included [default: false]
+    ///
+    /// SIGHUP and POST /admin/plugins/reload do so at any time. New plugins take over only when all of them load.
+    #[arg(long, env = "OUTRIGGER_PLUGIN_WATCH", value_name = "BOOL", help_heading = "Plugins")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) plugin_watch: Option<bool>,
+
     /// Folder for what can be made again, such as compiled plugins [default: $XDG_CACHE_HOME/outrigger or
     /// ~/.cache/outrigger]
     #[arg(long, env = "OUTRIGGER_CACHE_DIR", value_name = "DIR", help_heading = "Plugins")]
@@ -179,6 +187,11 @@ pub(crate) struct Said {
     #[arg(long = "allowed-host", env = "OUTRIGGER_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',')]
     #[arg(help_heading = "Server")]
     pub(crate) allowed_hosts: Option<Vec<String>>,
+
+    /// Answer /admin/plugins, to connections over a loopback address only [default: true]
+    #[arg(long, env = "OUTRIGGER_ADMIN", value_name = "BOOL", help_heading = "Server")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) admin: Option<bool>,
 
     /// How long running answers may take to finish after SIGTERM or Ctrl-C [default: 30]
     #[arg(long, env = "OUTRIGGER_DRAIN_SECONDS", value_name = "SECONDS", help_heading = "Server")]
@@ -212,7 +225,8 @@ impl Said {
         };
         let toml = toml::Deserializer::parse(text)
             .map_err(|error| anyhow!("{}: {}", place(&error), error.message().trim_end()))?;
-        serde_path_to_error::deserialize(toml).map_err(|error| {
+        let said: Result<Self, _> = serde_path_to_error::deserialize(toml);
+        let mut said = said.map_err(|error| {
             let (key, error) = (error.path().to_string(), error.inner());
             let place = place(error);
             match key.as_str() {
@@ -222,7 +236,11 @@ impl Said {
                 }
                 key => anyhow!("{place}: `{key}`: {}", error.message().trim_end()),
             }
-        })
+        })?;
+        for (table, lines) in said.plugin_tables.iter_mut().zip(config_lines(text)) {
+            table.config_lines = lines;
+        }
+        Ok(said)
     }
 
     fn or(self, file: Self) -> Self {
@@ -255,10 +273,12 @@ impl Said {
             plugin_names: self.plugin_names,
             plugin_tables: file.plugin_tables,
             plugin_workers: self.plugin_workers.or(file.plugin_workers),
+            plugin_watch: self.plugin_watch.or(file.plugin_watch),
             cache_dir: self.cache_dir.or(file.cache_dir),
             listen: self.listen.or(file.listen),
             listen_insecure: self.listen_insecure.or(file.listen_insecure),
             allowed_hosts: self.allowed_hosts.or(file.allowed_hosts),
+            admin: self.admin.or(file.admin),
             drain_seconds: self.drain_seconds.or(file.drain_seconds),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
@@ -304,9 +324,12 @@ mod tests {
                 "log-format" => ("log_format".to_owned(), "\"json\""),
                 "device" => ("device".to_owned(), "\"cpu\""),
                 "ca-file" => ("ca_files".to_owned(), "[\"a.pem\"]"),
-                "listen-insecure" | "initial-load" | "offline" | "require-explicit-token" => {
-                    (flag.replace('-', "_"), "true")
-                }
+                "listen-insecure"
+                | "initial-load"
+                | "offline"
+                | "require-explicit-token"
+                | "plugin-watch"
+                | "admin" => (flag.replace('-', "_"), "true"),
                 "cpus" => ("cpus".to_owned(), "\"0-1\""),
                 "kv-cache-type" => ("kv_cache_type".to_owned(), "\"q8_0\""),
                 _ => (flag.replace('-', "_"), ""),

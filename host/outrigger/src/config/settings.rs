@@ -59,9 +59,11 @@ pub(crate) struct Settings {
     pub(crate) queue_wait: Duration,
     pub(crate) plugins: Vec<PluginTable>,
     pub(crate) plugin_workers: Option<NonZeroUsize>,
+    pub(crate) plugin_watch: bool,
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) listen: SocketAddr,
     pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) admin: bool,
     pub(crate) drain: Duration,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
@@ -105,9 +107,11 @@ impl Settings {
             queue_wait: seconds("queue_wait_seconds", said.queue_wait_seconds)?.unwrap_or(QUEUE_WAIT_DEFAULT),
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
             plugin_workers: at_least_one("plugin_workers", said.plugin_workers, PLUGIN_WORKERS_MAX)?.map(size),
+            plugin_watch: said.plugin_watch.unwrap_or(false),
             cache_dir: said.cache_dir.or_else(default_cache_dir),
             listen,
             allowed_hosts: said.allowed_hosts.unwrap_or_default(),
+            admin: said.admin.unwrap_or(true),
             drain: seconds("drain_seconds", said.drain_seconds)?.unwrap_or(DRAIN_DEFAULT),
             log_format: said.log_format.unwrap_or(LogFormat::Auto),
             log: said.log.unwrap_or_else(|| "info".to_owned()),
@@ -192,7 +196,7 @@ fn listen_address(given: Option<&str>, insecure: bool) -> anyhow::Result<SocketA
 }
 
 /// Names given as flags select tables of the file, bundled plugins or components; without any, the file's tables stand.
-fn choose_plugins(names: Option<Vec<String>>, tables: Vec<PluginTable>) -> anyhow::Result<Vec<PluginTable>> {
+pub(crate) fn choose_plugins(names: Option<Vec<String>>, tables: Vec<PluginTable>) -> anyhow::Result<Vec<PluginTable>> {
     let chosen: Vec<PluginTable> = match names {
         None => tables,
         Some(names) => names
@@ -223,7 +227,7 @@ fn plugin_name(path: &str) -> String {
     file.strip_suffix(".wasm").unwrap_or(file).replace('_', "-")
 }
 
-fn default_cache_dir() -> Option<PathBuf> {
+pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).map(|cache| cache.join("outrigger"))
 }

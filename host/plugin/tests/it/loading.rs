@@ -6,22 +6,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inference::{Pipeline, Stage};
-use plugin::{CodeOrigin, Limits, LoadedPlugin, PluginSpec, Plugins, Sandbox, SandboxConfig, SetError, Wasi};
+use plugin::{
+    CodeOrigin, Limits, LoadReport, LoadedPlugin, PluginSpec, Plugins, Sandbox, SandboxConfig, SetError, Wasi,
+};
 use telemetry::Metrics;
 
 use crate::house::{call, chat, guest, guest_for, load, model, renderer};
 
 /// The error for a spec, with what differs between builds of the guest taken out.
 fn refusal(spec: PluginSpec) -> String {
-    let digest = facts_of_the_guest().sha256;
+    let digest = report_of_the_guest().sha256.expect("it was read");
     let error = load(spec).err().expect("it must not load");
     let text = error.to_string().replace(&digest, "DIGEST");
     // Backtraces name places in the guest's code.
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-fn facts_of_the_guest() -> plugin::PluginFacts {
-    load(guest("guest", "{}")).expect("it loads").facts().clone()
+fn report_of_the_guest() -> LoadReport {
+    load(guest("guest", "{}")).expect("it loads").report().clone()
 }
 
 fn bytes(component: impl Into<Vec<u8>>) -> PluginSpec {
@@ -34,11 +36,13 @@ fn wat(text: &str) -> PluginSpec {
 
 #[test]
 fn a_plugin_says_what_it_is() {
-    let facts = facts_of_the_guest();
+    let facts = report_of_the_guest();
     assert_eq!((facts.name.as_str(), facts.source.as_str()), ("guest", "bundled"));
-    assert_eq!((facts.identity.name.as_str(), facts.identity.version.as_str()), ("misbehaving", "0.1.0"));
+    let identity = facts.identity.expect("it was tried");
+    assert_eq!((identity.name.as_str(), identity.version.as_str()), ("misbehaving", "0.1.0"));
     let all = [Stage::Policy, Stage::Prompt, Stage::Parse, Stage::Postprocess, Stage::Audit];
-    assert_eq!((facts.stages.as_slice(), facts.size_bytes), (all.as_slice(), bundled::MISBEHAVING.len()));
+    let stages: Vec<Stage> = facts.stages.iter().map(|used| used.stage).collect();
+    assert_eq!((stages.as_slice(), facts.size_bytes), (all.as_slice(), bundled::MISBEHAVING.len()));
     assert!(facts.elapsed > Duration::ZERO);
 }
 
@@ -146,7 +150,7 @@ fn what_the_operator_said_does_not_fit() {
             ("a stage that it lacks", refusal(PluginSpec { stages, ..chat_template })),
         ],
     );
-    load(pinned(facts_of_the_guest().sha256.to_uppercase())).expect("that is its digest");
+    load(pinned(report_of_the_guest().sha256.expect("it was read").to_uppercase())).expect("that is its digest");
 }
 
 #[test]
@@ -207,7 +211,12 @@ async fn no_room_for_instances_is_overload() {
 fn origin(cache: &Path) -> CodeOrigin {
     let config = SandboxConfig { cache_dir: Some(cache.to_owned()), workers: Some(1), ..SandboxConfig::default() };
     let sandbox = Sandbox::new(config).expect("a sandbox");
-    sandbox.load(guest("guest", "{}"), &model()).expect("no cache ever fails a load").facts().code
+    sandbox
+        .load(guest("guest", "{}"), &model())
+        .expect("no cache ever fails a load")
+        .report()
+        .code
+        .expect("it was compiled")
 }
 
 fn only_file(cache: &Path) -> PathBuf {

@@ -3,6 +3,8 @@
 mod faults;
 mod house;
 mod loading;
+mod manifests;
 mod quiet;
+mod reloading;
 mod stages;
 mod streaming;

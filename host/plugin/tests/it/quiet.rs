@@ -1,7 +1,7 @@
 //! `wasi = "quiet"`: enough WASI to start, and nothing more.
 
 use inference::Stage;
-use plugin::{LoadError, PluginFacts, PluginSpec, Wasi};
+use plugin::{LoadError, LoadReport, PluginSpec, Wasi};
 
 use crate::house::{House, load, logged, renderer};
 
@@ -12,8 +12,8 @@ fn quiet(init: &str) -> PluginSpec {
     PluginSpec { wasi: Wasi::Quiet, ..PluginSpec::new("quiet", "quiet.wat", component) }
 }
 
-fn start(init: &str) -> Result<PluginFacts, LoadError> {
-    load(quiet(init)).map(|plugin| plugin.facts().clone())
+fn start(init: &str) -> Result<LoadReport, LoadError> {
+    load(quiet(init)).map(|plugin| plugin.report().clone())
 }
 
 fn refusal(init: &str) -> String {
@@ -24,8 +24,10 @@ fn refusal(init: &str) -> String {
 fn what_is_printed_goes_to_the_log_on_one_line() {
     const PRINT: &str = "(call $write (call $get-stdout) (i32.const 1024) (i32.const 21) (i32.const 64))";
     let log = logged();
-    let facts = start(PRINT).expect("printing is fine");
-    assert_eq!((facts.identity.name.as_str(), facts.stages.as_slice()), ("quiet", [Stage::Audit].as_slice()));
+    let report = start(PRINT).expect("printing is fine");
+    let stages: Vec<Stage> = report.stages.iter().map(|used| used.stage).collect();
+    let name = report.identity.expect("it was tried").name;
+    assert_eq!((name.as_str(), stages.as_slice()), ("quiet", [Stage::Audit].as_slice()));
     let line = log.line("hello from");
     assert!(line.contains(r"hello from \u{1b}[31mWASI") && line.contains(r#"plugin="quiet""#), "{line}");
 }

@@ -1,5 +1,6 @@
 //! HTTP/1.1 on a listener, from the first connection to the last byte of the drain.
 
+mod admin;
 mod body;
 mod chat;
 mod connection;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::admin::PluginAdmin;
 use crate::limits;
 use crate::service::Service;
 
@@ -142,6 +144,8 @@ pub struct HttpConfig {
     /// Names by which clients may call this server, beside `localhost`, the loopback addresses and the address that
     /// a connection arrived at. Without a port.
     pub hosts_allowed: Vec<String>,
+    /// Who answers the admin routes; `None`: nobody.
+    pub admin: Option<Arc<dyn PluginAdmin>>,
     /// Connections at once.
     pub connections_max: usize,
     /// Bytes of a request body.
@@ -164,6 +168,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             hosts_allowed: Vec::new(),
+            admin: None,
             connections_max: limits::CONNECTIONS_MAX_DEFAULT,
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
             head_timeout: limits::HEAD_TIMEOUT_DEFAULT,

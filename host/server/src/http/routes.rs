@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::body::BodyReader;
 use super::status::Failure;
-use super::{HttpConfig, chat, encode, guard};
+use super::{HttpConfig, admin, chat, encode, guard};
 use crate::service::{ChatError, Readiness, Service};
 use crate::wire::{ModelList, ModelObject};
 
@@ -46,6 +46,8 @@ pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
         .route("/health", get(ready))
         .route("/v1/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/admin/plugins", get(admin::plugins))
+        .route("/admin/plugins/reload", post(admin::reload))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around))
@@ -169,6 +171,7 @@ fn route_name(path: &str) -> &'static str {
         "/livez" => "livez",
         "/readyz" | "/health" | "/v1/ready" => "readyz",
         "/metrics" => "metrics",
+        "/admin/plugins" | "/admin/plugins/reload" => "admin",
         _ if path == "/v1/models" || path.starts_with("/v1/models/") => "models",
         _ => "other",
     }
@@ -181,7 +184,7 @@ struct Status {
     reason: Option<String>,
 }
 
-fn json(value: &impl Serialize) -> Response {
+pub(super) fn json(value: &impl Serialize) -> Response {
     let text = serde_json::to_string(value).expect("strings and numbers serialise");
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }

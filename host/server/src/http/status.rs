@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use inference::{Blame, EngineFault, PipelineError, SubmitError};
 
+use crate::admin::ReloadRefused;
 use crate::limits;
 use crate::service::ChatError;
 use crate::wire::{ErrorBody, PluginFault, Refusal};
@@ -91,6 +92,21 @@ impl From<&ChatError> for Failure {
             ChatError::Internal { .. } | ChatError::Format(GrammarError::Unavailable(_)) => base("internal_error"),
             ChatError::Format(_) | ChatError::PromptFormat(_) | ChatError::TwoFormats { .. } => {
                 base("invalid_output_format")
+            }
+        }
+    }
+}
+
+impl From<&ReloadRefused> for Failure {
+    fn from(refused: &ReloadRefused) -> Self {
+        match refused {
+            ReloadRefused::NotLoaded => Self::client(
+                StatusCode::CONFLICT,
+                "not_loaded",
+                "no plugins are loaded: the model is not loaded yet, or it answers no chats; /readyz says which",
+            ),
+            ReloadRefused::Plugins { message, .. } => {
+                Self::client(StatusCode::UNPROCESSABLE_ENTITY, "plugins_refused", message.clone())
             }
         }
     }

@@ -216,6 +216,27 @@ impl Service {
         self.serve(Loaded::Chat(serving));
     }
 
+    /// New requests go through these plugins; those that run keep the ones that they began with. Without a model that answers
+    /// chats nothing changes.
+    pub fn replace_pipeline(&self, pipeline: Arc<dyn Pipeline>) {
+        self.state.send_if_modified(|state| match state {
+            State::Ready { loaded: Loaded::Chat(serving), .. } => {
+                serving.pipeline = pipeline;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// What answers chats now.
+    #[must_use]
+    pub fn serving(&self) -> Option<Serving> {
+        match self.state() {
+            State::Ready { loaded: Loaded::Chat(serving), .. } => Some(serving),
+            _ => None,
+        }
+    }
+
     /// From now on inputs are encoded.
     pub fn ready_to_encode(&self, engine: Arc<dyn EncodingEngine>) {
         self.metrics.inference.encoder_ready(&engine.card().id, encode::endpoint_of(engine.facts().task));

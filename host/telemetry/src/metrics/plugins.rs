@@ -17,6 +17,8 @@ pub struct PluginMetrics {
     call_seconds: Family<StageLabels, Histogram, fn() -> Histogram>,
     faults: Family<FaultLabels, Counter>,
     instances: Family<PluginLabel, Gauge>,
+    sets: Gauge,
+    reloads: Family<ReloadLabel, Counter>,
 }
 
 impl PluginMetrics {
@@ -26,7 +28,13 @@ impl PluginMetrics {
             call_seconds: Family::new_with_constructor(|| Histogram::new(CALL_BUCKETS_SECONDS)),
             faults: Family::default(),
             instances: Family::default(),
+            sets: Gauge::default(),
+            reloads: Family::default(),
         };
+        // Shown from the start: an alert on the second needs its zero.
+        for outcome in [PUBLISHED, REFUSED] {
+            drop(metrics.reloads.get_or_create(&ReloadLabel { outcome }));
+        }
         registry.register("outrigger_plugin_calls", "Calls into plugins by outcome", metrics.calls.clone());
         registry.register(
             "outrigger_plugin_call_seconds",
@@ -39,6 +47,16 @@ impl PluginMetrics {
             metrics.faults.clone(),
         );
         registry.register("outrigger_plugin_instances", "Plugin instances alive now", metrics.instances.clone());
+        registry.register(
+            "outrigger_plugin_generations",
+            "Sets of plugins in memory: the one that answers new requests, and those that others still run with",
+            metrics.sets.clone(),
+        );
+        registry.register(
+            "outrigger_plugin_reloads",
+            "Attempts to replace the plugins, by whether the new ones were published or refused",
+            metrics.reloads.clone(),
+        );
         metrics
     }
 
@@ -54,6 +72,22 @@ impl PluginMetrics {
     pub fn record_fault(&self, plugin: &str, stage: Stage, kind: FaultKind) {
         let labels = FaultLabels { plugin: plugin.to_owned(), stage: stage.as_str(), kind: kind.as_str() };
         self.faults.get_or_create(&labels).inc();
+    }
+
+    /// A set of plugins was put together.
+    pub fn set_made(&self) {
+        self.sets.inc();
+    }
+
+    /// The last that used a set of plugins let go of it.
+    pub fn set_freed(&self) {
+        self.sets.dec();
+    }
+
+    /// The plugins were to be replaced, and were or were not.
+    pub fn reloaded(&self, is_published: bool) {
+        let outcome = if is_published { PUBLISHED } else { REFUSED };
+        self.reloads.get_or_create(&ReloadLabel { outcome }).inc();
     }
 
     /// An instance of a plugin came to life.
@@ -89,6 +123,14 @@ struct FaultLabels {
     plugin: String,
     stage: &'static str,
     kind: &'static str,
+}
+
+const PUBLISHED: &str = "published";
+const REFUSED: &str = "refused";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabel {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
