@@ -14,6 +14,7 @@ mod placement;
 mod probe;
 mod progress;
 mod run;
+mod running;
 mod serve;
 mod source;
 mod spin;

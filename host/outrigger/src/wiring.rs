@@ -16,7 +16,7 @@ use telemetry::{DeviceMetrics, Metrics, PluginMetrics};
 use crate::config::{PluginLimits, PluginTable, Settings};
 use crate::placement::{self, Plan};
 use crate::source::Located;
-use crate::{bundle, encoder, grants};
+use crate::{bundle, encoder, grants, running};
 
 /// What the service is told of the settings.
 pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
@@ -180,13 +180,23 @@ fn load_plugins(
     engine: &engine::EngineHandle,
     metrics: &PluginMetrics,
 ) -> anyhow::Result<Arc<dyn Pipeline>> {
-    let specs = settings.plugins.iter().map(spec).collect::<anyhow::Result<Vec<_>>>()?;
+    let model_id = engine.card().id.as_str();
+    let (used, unused): (Vec<_>, Vec<_>) =
+        settings.plugins.iter().partition(|table| running::applies(table.models.as_deref(), model_id));
+    for table in unused {
+        tracing::info!(plugin = table.name, model = model_id, "plugin not used: its `models` do not name this model");
+    }
+    let specs = used.into_iter().map(spec).collect::<anyhow::Result<Vec<_>>>()?;
     let sandbox = Sandbox::new(SandboxConfig {
         cache_dir: settings.cache_dir.as_ref().map(|dir| dir.join("components")),
         workers: settings.plugin_workers.map(NonZeroUsize::get),
         memory_bytes_max: specs.iter().map(|spec| spec.limits.memory_bytes_max).max(),
         // Every request that is let in has room for all its plugins, the default one included, while as many that have
         // just ended are still being wound up.
+        idle_instances: specs
+            .iter()
+            .filter_map(|spec| spec.reuse)
+            .fold(0, |sum, reuse| sum.saturating_add(reuse.idle_max)),
         max_instances: u32::try_from(settings.max_concurrency.get() * (specs.len() + 1) * 2).ok(),
     })?;
     let model = ModelContext::new(engine.card().clone(), Arc::clone(engine.vocabulary()));
@@ -254,7 +264,17 @@ fn spec(table: &PluginTable) -> anyhow::Result<PluginSpec> {
             return Err(anyhow::anyhow!("`wasi` is `{other}`; `none` and `quiet` are possible")).with_context(attempt);
         }
     };
+    spec.breaker = running::breaker(&table.breaker);
+    spec.reuse = running::reuse(&table.instance).with_context(attempt)?;
+    if spec.reuse.is_some() {
+        tracing::warn!(
+            plugin = name,
+            "the plugin's instances are reused: what it remembers of one request is there in others; set `instance.reuse` \
+             only for a plugin that keeps nothing, or is meant to"
+        );
+    }
     spec.policy_failure = on_failure(table.on_failure.policy.as_deref()).with_context(attempt)?;
+    spec.parse_failure = on_failure(table.on_failure.parse.as_deref()).with_context(attempt)?;
     spec.postprocess_failure = on_failure(table.on_failure.postprocess.as_deref()).with_context(attempt)?;
     apply(&table.limits, &mut spec.limits);
     Ok(spec)

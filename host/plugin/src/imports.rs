@@ -151,14 +151,22 @@ impl GuestState {
     pub(crate) fn may_log(&mut self, bytes: usize) -> bool {
         let limit = self.owner.limits.log_bytes_max;
         if self.log_bytes > limit {
+            self.log_dropped(bytes);
             return false;
         }
         self.log_bytes = self.log_bytes.saturating_add(bytes);
         let fits = self.log_bytes <= limit;
         if !fits {
             tracing::warn!(target: "plugin", plugin = self.owner.name, "the plugin logged more than {limit} bytes in one request; the rest is dropped");
+            self.log_dropped(bytes);
         }
         fits
+    }
+
+    fn log_dropped(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.log_dropped(bytes);
+        }
     }
 }
 

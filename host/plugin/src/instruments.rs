@@ -25,11 +25,11 @@ impl GuestState {
     ) -> wasmtime::Result<()> {
         self.count_host_call()?;
         // A trial is no request: what it counts would be there again after every reload.
-        let Some(metrics) = &self.metrics else { return Ok(()) };
+        let Some(meter) = &self.meter else { return Ok(()) };
         let instrument = self.owner.instruments.iter().find(|instrument| instrument.spec().name == name);
         let recorded = instrument.ok_or(Dropped::Undeclared).and_then(|it| it.record(kind, value, labels));
         if let Err(reason) = recorded {
-            metrics.custom_dropped(&self.owner.name, reason);
+            meter.custom_dropped(reason);
         }
         Ok(())
     }

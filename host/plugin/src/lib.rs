@@ -9,6 +9,7 @@
 
 mod answer;
 mod bindings;
+mod breaker;
 mod budget;
 mod cache;
 mod convert;
@@ -28,6 +29,7 @@ mod outline;
 mod plugins;
 #[doc(hidden)]
 pub mod probe;
+mod reuse;
 mod run;
 mod sandbox;
 mod shared;
@@ -39,12 +41,14 @@ mod wasi;
 mod window;
 mod workers;
 
+pub use breaker::BreakerConfig;
 pub use instance::Identity;
 pub use kv::KvGrant;
 pub use limits::Limits;
 pub use load::{CodeOrigin, LoadedPlugin, PluginFacts};
 pub use load_error::LoadError;
 pub use plugins::{Plugins, SetError};
+pub use reuse::Reuse;
 pub use sandbox::{Sandbox, SandboxError};
 pub use spec::{ModelContext, Modify, OnFailure, PluginSpec, SandboxConfig, Wasi};
 pub use telemetry::{InstrumentKind, InstrumentSpec};

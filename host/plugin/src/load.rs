@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use telemetry::Instrument;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use crate::breaker::Breaker;
 use crate::fault::Failure;
 use crate::imports;
 use crate::instance::{Identity, Instance, StageIndices};
@@ -17,6 +18,7 @@ use crate::kv::GrantedStore;
 use crate::limits::{INSTRUMENTS_MAX, NAME_BYTES_MAX, STORES_MAX, THREAD_STACK_BYTES};
 use crate::load_error::LoadError;
 use crate::outline::{self, NoOutline, Outline};
+use crate::reuse::Reuse;
 use crate::sandbox::Inner;
 use crate::spec::{ModelContext, Modify, OnFailure, PluginSpec, Wasi};
 use crate::state::{GuestState, Owner};
@@ -51,7 +53,10 @@ pub(crate) struct Plugin {
     pub(crate) stages: Vec<(Stage, i32)>,
     pub(crate) headers: Vec<String>,
     pub(crate) modify: Vec<Modify>,
+    pub(crate) breaker: Breaker,
+    pub(crate) reuse: Option<Reuse>,
     pub(crate) policy_failure: OnFailure,
+    pub(crate) parse_failure: OnFailure,
     pub(crate) postprocess_failure: OnFailure,
 }
 
@@ -128,7 +133,10 @@ pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext)
         stages,
         headers: spec.headers,
         modify: spec.modify,
+        breaker: Breaker::new(spec.breaker),
+        reuse: spec.reuse,
         policy_failure: spec.policy_failure,
+        parse_failure: spec.parse_failure,
         postprocess_failure: spec.postprocess_failure,
     });
     let identity = try_out(&plugin)?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use inference::{Call, Pipeline, PipelineRun, Stage};
-use telemetry::PluginMetrics;
+use telemetry::{PluginMeter, PluginMetrics};
 
 use crate::load::{LoadedPlugin, Plugin};
+use crate::reuse::Pool;
 use crate::run::Run;
 use crate::sandbox::{Inner, Sandbox};
 
@@ -23,6 +24,10 @@ pub(crate) struct PluginSet {
     pub(crate) filters: Vec<usize>,
     pub(crate) audits: Vec<usize>,
     pub(crate) metrics: PluginMetrics,
+    /// One per plugin.
+    pub(crate) meters: Vec<Arc<PluginMeter>>,
+    /// One per plugin. They are the set's: instances that wait end with it.
+    pub(crate) pools: Vec<Pool>,
     pub(crate) sandbox: Arc<Inner>,
 }
 
@@ -103,6 +108,8 @@ impl Plugins {
             parse,
             filters: chain(&plugins, Stage::Postprocess),
             audits: chain(&plugins, Stage::Audit),
+            meters: plugins.iter().map(|plugin| metrics.meter(&plugin.owner.name)).collect(),
+            pools: plugins.iter().map(|plugin| Pool::new(plugin.reuse)).collect(),
             plugins,
             metrics,
             sandbox,

@@ -30,6 +30,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Shared,
     pub(crate) memory_bytes_max: usize,
     pub(crate) table_elements_max: usize,
+    /// Room for instances that wait for a request.
+    pub(crate) idle: Arc<Semaphore>,
     instances: Arc<Semaphore>,
     instances_max: u32,
 }
@@ -60,7 +62,7 @@ impl Sandbox {
             return Err(SandboxError::Zero("the number of plugin threads"));
         }
         let size = PoolSize {
-            instances: instances_max,
+            instances: instances_max.saturating_add(config.idle_instances),
             memory_bytes: config.memory_bytes_max.unwrap_or(POOL_MEMORY_BYTES_DEFAULT),
             table_elements: Limits::default().table_elements_max,
         };
@@ -72,6 +74,7 @@ impl Sandbox {
             shared: Shared::default(),
             memory_bytes_max: size.memory_bytes,
             table_elements_max: size.table_elements,
+            idle: Arc::new(Semaphore::new(config.idle_instances as usize)),
             instances: Arc::new(Semaphore::new(instances_max as usize)),
             instances_max,
             engine,

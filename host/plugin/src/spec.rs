@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 use inference::{ModelCard, Stage, Token, Vocabulary};
 use telemetry::InstrumentSpec;
 
+use crate::breaker::BreakerConfig;
 use crate::kv::KvGrant;
 use crate::limits::Limits;
+use crate::reuse::Reuse;
 
 /// How the sandbox is set up.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +21,8 @@ pub struct SandboxConfig {
     pub workers: Option<usize>,
     /// Live instances of all plugins and requests; `None`: 128. A request takes one per plugin.
     pub max_instances: Option<u32>,
+    /// Instances that may wait for a request, beside those; see [`Reuse`].
+    pub idle_instances: u32,
     /// The largest linear memory that any plugin may be given, in bytes; `None`: 128 MiB. It sizes the pool.
     pub memory_bytes_max: Option<usize>,
 }
@@ -51,8 +55,14 @@ pub struct PluginSpec {
     pub limits: Limits,
     /// Whether it may import WASI.
     pub wasi: Wasi,
+    /// When it is not asked any more, as it only fails.
+    pub breaker: BreakerConfig,
+    /// Whether its instances serve one request after the other; `None`: each serves one.
+    pub reuse: Option<Reuse>,
     /// What happens to a request when its policy fails.
     pub policy_failure: OnFailure,
+    /// What happens to an answer when its parser fails: open means that it goes on as the model's raw text.
+    pub parse_failure: OnFailure,
     /// What happens to an answer when its filter fails.
     pub postprocess_failure: OnFailure,
 }
@@ -73,7 +83,10 @@ impl PluginSpec {
             instruments: Vec::new(),
             limits: Limits::default(),
             wasi: Wasi::None,
+            breaker: BreakerConfig::default(),
+            reuse: None,
             policy_failure: OnFailure::Closed,
+            parse_failure: OnFailure::Closed,
             postprocess_failure: OnFailure::Closed,
         }
     }

@@ -1,12 +1,22 @@
 //! What it does with the host's `kv` and `metrics`: its configuration says it, call by call, and the answers become
 //! notes. `{"script": "add store key 2; get store key"}`.
 
+use std::cell::Cell;
+
 use crate::act::config;
 use crate::bindings::outrigger::plugin::types::Annotations;
 use crate::bindings::outrigger::plugin::{kv, metrics};
 
+thread_local! {
+    static REQUESTS: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Makes the calls; each with its answer.
 pub(crate) fn run() -> Annotations {
+    // Kept for ever.
+    if let Some(bytes) = config("grow").and_then(|bytes| bytes.parse().ok()) {
+        std::mem::forget(std::hint::black_box(vec![1_u8; bytes]));
+    }
     let script = config("script").unwrap_or_default();
     let lines = script.split(';').map(str::trim).filter(|line| !line.is_empty());
     lines.map(|line| (line.to_owned(), answer(&line.split(' ').collect::<Vec<_>>()))).collect()
@@ -52,6 +62,11 @@ fn answer(words: &[&str]) -> String {
             (0..number::<u32>(count)).for_each(|it| metrics::add(name, 1.0, &value(it)));
             String::new()
         }
+        // How many requests this instance has been asked to judge.
+        ["remember"] => REQUESTS.with(|requests| {
+            requests.set(requests.get() + 1);
+            requests.get().to_string()
+        }),
         _ => "not understood".to_owned(),
     }
 }

@@ -5,6 +5,7 @@
 mod compute;
 mod grants;
 mod plugins;
+mod running;
 mod said;
 mod secret;
 mod settings;
@@ -13,6 +14,7 @@ mod store;
 pub(crate) use compute::ContextLength;
 pub(crate) use grants::{InstrumentGrant, StoreGrant};
 pub(crate) use plugins::{PluginLimits, PluginTable};
+pub(crate) use running::{BreakerTable, InstanceTable};
 pub(crate) use said::{Said, log_format};
 pub(crate) use secret::SecretText;
 pub(crate) use settings::Settings;

@@ -115,9 +115,13 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn of(specs: Vec<PluginSpec>) -> Self {
-        let loaded = specs.into_iter().map(|spec| load(spec).expect("it loads")).collect();
+        Self::within(sandbox(), specs)
+    }
+
+    pub(crate) fn within(sandbox: &Sandbox, specs: Vec<PluginSpec>) -> Self {
+        let loaded = specs.into_iter().map(|spec| sandbox.load(spec, &model()).expect("it loads")).collect();
         let metrics = Metrics::new(&[]);
-        let plugins = Plugins::new(sandbox(), loaded, metrics.plugins.clone()).expect("they work together");
+        let plugins = Plugins::new(sandbox, loaded, metrics.plugins.clone()).expect("they work together");
         Self { plugins, metrics }
     }
 
@@ -140,7 +144,7 @@ impl House {
         run.prepare(chat("Hello")).await?;
         let mut answer = Answer::default();
         for (number, piece) in pieces.iter().enumerate() {
-            let output = run.push((*piece).to_owned(), number + 1 == pieces.len()).await?;
+            let output = run.push((*piece).to_owned(), Vec::new(), number + 1 == pieces.len()).await?;
             let stop = output.stop;
             answer.take(output);
             if stop.is_some() {
