@@ -246,6 +246,7 @@ fn spelled(token: Token, raw: &RawLogprobs, vocabulary: &dyn Vocabulary) -> Toke
         TokenLogprob { bytes, logprob }
     };
     TokenLogprobs {
+        token,
         sampled: spell(token, raw.sampled),
         top: raw.top.iter().map(|&(token, logprob)| spell(token, logprob)).collect(),
     }

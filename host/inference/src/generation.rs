@@ -104,6 +104,8 @@ pub enum GenerationEvent {
 /// the model gave, before temperature, penalties, masks and cuts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprobs {
+    /// The sampled token's number.
+    pub token: Token,
     /// The sampled token.
     pub sampled: TokenLogprob,
     /// The likeliest ones, likeliest first; as many as the request wants.

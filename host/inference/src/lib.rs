@@ -36,7 +36,8 @@ pub use generation::{
 pub use grammar::{CompiledGrammar, Constraint, Grammar, TokenMask};
 pub use model::{ModelCard, SpecialTokens, Token, Vocabulary};
 pub use pipeline::{
-    Annotations, Call, Delta, FaultKind, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage, Step,
+    Annotations, Call, ChosenToken, Delta, FaultKind, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage,
+    Step,
 };
 pub use prompt::{Prompt, Segment};
 pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolResult};

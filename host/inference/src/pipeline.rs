@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::{Blame, ChatRequest, Finish, Prompt, RequestId, Usage};
+use crate::{Blame, ChatRequest, Finish, Prompt, RequestId, Token, Usage};
 
 /// The configured plugins. A run keeps the set it began with, whatever is reloaded meanwhile.
 pub trait Pipeline: Send + Sync {
@@ -24,12 +24,13 @@ pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, PipelineError>> + S
 /// last has `last` set, `finish`. After an error, or dropped at any point, no guest code runs for it again but
 /// `audit`.
 pub trait PipelineRun: Send {
-    /// Runs the policies, then renders the prompt.
+    /// Runs the policies, renders the prompt, and opens the parser and the filters of the answer.
     fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared>;
 
     /// Takes more of the model's text through `parse` and the filters. `text` may be empty when `last` is set, which
-    /// releases whatever was held back.
-    fn push(&mut self, text: String, last: bool) -> Step<'_, Output>;
+    /// releases whatever was held back. `tokens` are those that `text` is made of where [`Prepared::wants_tokens`], and
+    /// otherwise none.
+    fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output>;
 
     /// Tells the plugins how it ended, and returns what they noted.
     fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations>;
@@ -55,6 +56,17 @@ pub struct Prepared {
     pub request: ChatRequest,
     /// Its prompt.
     pub prompt: Prompt,
+    /// A filter wants to see the tokens that the answer's text is made of. They cost the engine a look at all logits.
+    pub wants_tokens: bool,
+}
+
+/// A token that the model chose, as filters see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChosenToken {
+    /// Its number.
+    pub token: Token,
+    /// The natural logarithm of the probability that the model gave it; at most 0.
+    pub logprob: f32,
 }
 
 /// What a push releases.
@@ -215,18 +227,34 @@ pub enum PipelineError {
         /// What the sandbox reported.
         detail: String,
     },
+    /// A plugin has failed again and again, and is not asked for a while.
+    #[error("plugin `{plugin}` failed again and again and is not asked now ({stage}); try again later")]
+    Unavailable {
+        /// The plugin.
+        plugin: String,
+        /// The stage in which it would have been asked.
+        stage: Stage,
+        /// When it is asked again.
+        retry_after: Duration,
+    },
     /// No thread or instance for the plugins became free in time.
     #[error("the plugins are overloaded; try again later")]
     Overloaded,
 }
 
 impl PipelineError {
+    /// Whether it is a plugin that failed, so that the operator may have chosen to go on without it.
+    #[must_use]
+    pub fn is_of_a_plugin(&self) -> bool {
+        matches!(self, Self::Fault { .. } | Self::Unavailable { .. })
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
             Self::Rejected { .. } | Self::Invalid { .. } => Blame::Client,
-            Self::Fault { .. } => Blame::Plugin,
+            Self::Fault { .. } | Self::Unavailable { .. } => Blame::Plugin,
             Self::Overloaded => Blame::Capacity,
         }
     }

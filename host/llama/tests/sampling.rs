@@ -330,7 +330,7 @@ fn they_are_llamas_own_before_anything_changes_them() {
     for sampling in [greedy(), Sampling { logit_bias, repeat_penalty: 1.5, temperature: 0.1, ..hot(1) }] {
         let request = GenerationRequest { logprobs: Some(20), max_tokens: 1, ..served.request(PROMPT, sampling) };
         let said = served.say(request);
-        let [TokenLogprobs { sampled, top }] = &said.logprobs[..] else { panic!("{said:?}") };
+        let [TokenLogprobs { sampled, top, .. }] = &said.logprobs[..] else { panic!("{said:?}") };
         assert_eq!((top.len(), said.text.as_bytes()), (20, sampled.bytes.as_slice()));
         let chosen = logprob(served.token(&said.text).0 as usize);
         assert!((f64::from(sampled.logprob) - chosen).abs() < 1e-3, "{sampled:?}, not {chosen}");

@@ -17,7 +17,7 @@ use crate::config::{PluginLimits, PluginTable, Settings};
 use crate::placement::{self, Plan};
 use crate::reload::{LoadedSet, PluginLoader};
 use crate::source::Located;
-use crate::{bundle, encoder};
+use crate::{bundle, encoder, grants, running};
 
 /// What the service is told of the settings.
 pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
@@ -213,6 +213,9 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
     spec.headers = table.grants.headers.iter().map(|header| header.to_ascii_lowercase()).collect();
     spec.modify =
         table.grants.modify.iter().map(|part| modify(part)).collect::<Result<_, _>>().with_context(attempt)?;
+    spec.kv = table.grants.kv.iter().map(grants::store).collect();
+    let instruments = table.grants.metrics.iter().map(grants::instrument);
+    spec.instruments = instruments.collect::<Result<_, _>>().with_context(attempt)?;
     if let Some(stages) = &table.stages {
         let chosen = stages.iter().map(|(stage, order)| Ok((self::stage(stage)?, *order)));
         spec.stages = Some(chosen.collect::<anyhow::Result<_>>().with_context(attempt)?);
@@ -224,7 +227,17 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
             return Err(anyhow::anyhow!("`wasi` is `{other}`; `none` and `quiet` are possible")).with_context(attempt);
         }
     };
+    spec.breaker = running::breaker(&table.breaker);
+    spec.reuse = running::reuse(&table.instance).with_context(attempt)?;
+    if spec.reuse.is_some() {
+        tracing::warn!(
+            plugin = name,
+            "the plugin's instances are reused: what it remembers of one request is there in others; set `instance.reuse` \
+             only for a plugin that keeps nothing, or is meant to"
+        );
+    }
     spec.policy_failure = on_failure(table.on_failure.policy.as_deref()).with_context(attempt)?;
+    spec.parse_failure = on_failure(table.on_failure.parse.as_deref()).with_context(attempt)?;
     spec.postprocess_failure = on_failure(table.on_failure.postprocess.as_deref()).with_context(attempt)?;
     Ok(spec)
 }

@@ -13,12 +13,16 @@ use inference::{
     Token, Usage, Vocabulary,
 };
 use plugin::probe::{self, Probe};
-use plugin::{LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{
+    InstrumentKind, InstrumentSpec, KvGrant, LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig,
+};
 use telemetry::Metrics;
 use tokio::runtime::Runtime;
 
 /// Pieces of one answer, as a model of 64 tokens gives them.
 const PUSHES: usize = 64;
+/// Calls of the host in one request.
+const ADDS: usize = 1_000;
 /// Streams at once, and the pace of each, for the latency under load.
 const STREAMS: usize = 64;
 const PACE: Duration = Duration::from_millis(20);
@@ -30,7 +34,8 @@ fn main() {
     let redact = load(PluginSpec::new("redact", "bundled", bundled::REDACT));
     let plain = |name: &str, stages: &[Stage]| {
         let stages = Some(stages.iter().map(|&stage| (stage, 0)).collect());
-        load(PluginSpec { stages, ..PluginSpec::new(name, "bundled", bundled::MISBEHAVING) })
+        let (kv, instruments) = (vec![KvGrant::new("store")], vec![counter()]);
+        load(PluginSpec { stages, kv, instruments, ..PluginSpec::new(name, "bundled", bundled::MISBEHAVING) })
     };
     let together = |plugins: Vec<LoadedPlugin>| {
         Plugins::new(&sandbox, plugins, Metrics::new(&[]).plugins).expect("they work together")
@@ -63,6 +68,21 @@ fn main() {
     report("prepare with `chat-template`, two short messages, fresh instance", 1, &measure(1_000, prepare));
     report("a whole request through both, 64 pushes", 1, &measure(500, || whole(&both, &short)));
 
+    let adding = together(vec![load(PluginSpec {
+        config_json: format!(r#"{{"script": "add-many store n {ADDS}"}}"#),
+        stages: Some(vec![(Stage::Policy, 0), (Stage::Prompt, 0)]),
+        kv: vec![KvGrant::new("store")],
+        instruments: vec![counter()],
+        ..PluginSpec::new("adding", "bundled", bundled::MISBEHAVING)
+    })]);
+    let prepare = || drop(black_box(probe(&adding).prepare(short.clone()).expect("it accepts")));
+    report("`kv.add` from a guest", ADDS, &measure(200, prepare));
+    let both_threads = std::thread::scope(|scope| {
+        let threads = [(); 2].map(|()| scope.spawn(|| measure(200, prepare)));
+        threads.map(|thread| thread.join().expect("it accepts")).concat()
+    });
+    report("the same, from two threads into one number", ADDS, &both_threads);
+
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     report(
@@ -75,6 +95,16 @@ fn main() {
         1,
         &streams(&runtime, &Arc::new(both)),
     );
+}
+
+fn counter() -> InstrumentSpec {
+    InstrumentSpec {
+        name: "counted".to_owned(),
+        kind: InstrumentKind::Counter,
+        labels: Vec::new(),
+        series_max: 1,
+        buckets: Vec::new(),
+    }
 }
 
 /// Times of one call each.
@@ -124,7 +154,7 @@ async fn stream(plugins: &Plugins, pushes: usize, pace: Duration) -> Vec<Duratio
             tokio::time::sleep(pace).await;
         }
         let started = Instant::now();
-        black_box(run.push(piece(number), false).await.expect("it behaves"));
+        black_box(run.push(piece(number), Vec::new(), false).await.expect("it behaves"));
         times.push(started.elapsed());
     }
     times

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::{FaultKind, Finish, Output, PipelineError, Stage};
+use inference::{ChosenToken, FaultKind, Finish, Output, PipelineError, Stage};
 
-use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Chunk, Profile};
+use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Chunk, Profile, Token};
 use crate::bindings::outrigger::plugin::types;
 use crate::convert;
 use crate::fault::Fault;
@@ -16,11 +16,10 @@ use crate::window::{Rules, Verdict, Window};
 /// Where an answer stands.
 #[derive(Default)]
 pub(crate) struct Answer {
-    /// What the parser is opened with.
-    pub(crate) tools: Vec<types::Tool>,
-    /// See `tools`.
-    pub(crate) prefix: String,
-    is_open: bool,
+    /// The parser failed, and the operator lets answers go on as raw text.
+    is_raw: bool,
+    /// Text since the parser last said something, kept for the case that it fails and answers go on without it.
+    unparsed: String,
     /// Bytes that the parser has emitted.
     parsed_bytes: usize,
     calls: Calls,
@@ -36,6 +35,11 @@ struct Filter {
     /// The tool call whose arguments its window holds.
     call: Option<u32>,
     emitted_bytes: usize,
+    /// Tokens that it was not shown yet, where it wants them. No more than an answer has.
+    tokens: Option<Vec<Token>>,
+    /// Since when text of each channel has been held, and the most that ever was.
+    held_since: [Option<Instant>; 3],
+    held_bytes_max: usize,
     state: FilterState,
 }
 
@@ -47,17 +51,30 @@ enum FilterState {
 }
 
 impl Answer {
-    /// The plugins whose filters are there to be told of the end.
-    pub(crate) fn open_filters(&self) -> Vec<usize> {
-        self.filters.iter().filter(|filter| filter.state == FilterState::Open).map(|filter| filter.plugin).collect()
+    /// The plugins whose filters are there to be told of the end, and the most bytes that each held.
+    pub(crate) fn open_filters(&self) -> Vec<(usize, usize)> {
+        let open = self.filters.iter().filter(|filter| filter.state == FilterState::Open);
+        open.map(|filter| (filter.plugin, filter.held_bytes_max)).collect()
+    }
+
+    /// Whether any filter wants to see tokens.
+    pub(crate) fn wants_tokens(&self) -> bool {
+        self.filters.iter().any(|filter| filter.tokens.is_some())
     }
 }
 
 impl Lane {
     /// Takes more of the model's text through the stages after the model.
-    pub(crate) fn push(&mut self, text: String, mut last: bool) -> Result<Output, PipelineError> {
-        if !self.answer.is_open {
-            self.open()?;
+    pub(crate) fn push(
+        &mut self,
+        text: String,
+        tokens: &[ChosenToken],
+        mut last: bool,
+    ) -> Result<Output, PipelineError> {
+        if !tokens.is_empty() {
+            for filter in &mut self.answer.filters {
+                filter.keep(tokens);
+            }
         }
         let mut items = self.parse(text, last)?;
         let mut stop = None;
@@ -71,13 +88,16 @@ impl Lane {
         Ok(Output { deltas: deltas(items), stop })
     }
 
-    fn open(&mut self) -> Result<(), PipelineError> {
-        self.answer.is_open = true;
+    /// Opens the parser and the filters.
+    pub(crate) fn open(&mut self, tools: &[types::Tool], prefix: &str) -> Result<(), PipelineError> {
         let set = Arc::clone(&self.set);
         if let Some(index) = set.parse {
-            let (call, tools, prefix) =
-                (self.call_for(index), std::mem::take(&mut self.answer.tools), std::mem::take(&mut self.answer.prefix));
-            self.run(index, Stage::Parse, |instance| instance.open_parser(&call, &tools, &prefix))?;
+            let call = self.call_for(index);
+            match self.run(index, Stage::Parse, |instance| instance.open_parser(&call, tools, prefix)) {
+                Ok(()) => {}
+                Err(error) if self.parse_is_open(index) && self.may_go_on_after(&error) => self.answer.is_raw = true,
+                Err(error) => return Err(error),
+            }
         }
         for &index in &set.filters {
             let call = self.call_for(index);
@@ -86,7 +106,7 @@ impl Lane {
                     let filter = Filter::new(index, profile, set.plugins[index].owner.limits.holdback_bytes_max);
                     self.answer.filters.push(filter);
                 }
-                Err(PipelineError::Fault { .. }) if self.postprocess_is_open(index) => {}
+                Err(error) if self.postprocess_is_open(index) && self.may_go_on_after(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -94,10 +114,30 @@ impl Lane {
     }
 
     fn parse(&mut self, text: String, last: bool) -> Result<Vec<Item>, PipelineError> {
-        let Some(index) = self.set.parse else {
-            return Ok(vec![Item::Text { channel: Channel::Content, call: None, text }]);
-        };
-        let events = self.run(index, Stage::Parse, |instance| instance.parse(&text, last))?;
+        let raw = |text| Item::text(Channel::Content, None, text);
+        let Some(index) = self.set.parse.filter(|_| !self.answer.is_raw) else { return Ok(vec![raw(text)]) };
+        if !self.parse_is_open(index) {
+            return self.parse_with(index, &text, last);
+        }
+        self.answer.unparsed.push_str(&text);
+        match self.parse_with(index, &text, last) {
+            Ok(items) => {
+                if !items.is_empty() {
+                    self.answer.unparsed.clear();
+                }
+                Ok(items)
+            }
+            Err(error) if self.may_go_on_after(&error) => {
+                self.answer.is_raw = true;
+                let open = self.answer.calls.open.take().map(|index| Item::CallEnd { index });
+                Ok(open.into_iter().chain([raw(std::mem::take(&mut self.answer.unparsed))]).collect())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse_with(&mut self, index: usize, text: &str, last: bool) -> Result<Vec<Item>, PipelineError> {
+        let events = self.run(index, Stage::Parse, |instance| instance.parse(text, last))?;
         let limit = self.set.plugins[index].owner.limits.output_bytes_max;
         let request_id = self.call.request_id.clone();
         let mut items = Vec::with_capacity(events.len());
@@ -133,7 +173,7 @@ impl Lane {
                     self.feed(position, channel, call, &text, now, &mut out)?
                 }
                 Item::CallEnd { index } => {
-                    let stopped = self.show_last(position, Channel::ToolArguments, &mut out)?;
+                    let stopped = self.show_last(position, Channel::ToolArguments, now, &mut out)?;
                     self.answer.filters[position].call = None;
                     out.push(Item::CallEnd { index });
                     stopped
@@ -150,7 +190,7 @@ impl Lane {
         // The order in which an answer has them: thoughts, calls, text. A call that a stop cut short has no end.
         for channel in [Channel::Reasoning, Channel::ToolArguments, Channel::Content] {
             let stopped = if last {
-                self.show_last(position, channel, &mut out)?
+                self.show_last(position, channel, now, &mut out)?
             } else {
                 self.show_if_due(position, channel, now, &mut out)?
             };
@@ -191,7 +231,7 @@ impl Lane {
             return Ok(None);
         }
         if window.is_due(&filter.rules, now) {
-            return self.show(position, channel, false, out);
+            return self.show(position, channel, now, false, out);
         }
         match window.check_waiting(&filter.rules) {
             Ok(()) => Ok(None),
@@ -204,6 +244,7 @@ impl Lane {
         &mut self,
         position: usize,
         channel: Channel,
+        now: Instant,
         out: &mut Vec<Item>,
     ) -> Result<Option<Finish>, PipelineError> {
         let filter = &self.answer.filters[position];
@@ -219,7 +260,7 @@ impl Lane {
         if waits_for_everything && let Err(fault) = filter.windows[place(channel)].check_waiting(&filter.rules) {
             return self.give_up(position, fault, out).map(|()| None);
         }
-        self.show(position, channel, true, out)
+        self.show(position, channel, now, true, out)
     }
 
     /// Shows a filter its window and takes its verdict.
@@ -227,6 +268,7 @@ impl Lane {
         &mut self,
         position: usize,
         channel: Channel,
+        now: Instant,
         last: bool,
         out: &mut Vec<Item>,
     ) -> Result<Option<Finish>, PipelineError> {
@@ -234,7 +276,8 @@ impl Lane {
         let (index, rules) = (filter.plugin, filter.rules);
         let (window, new_from) = filter.windows[place(channel)].show();
         let new_from = u32::try_from(new_from).unwrap_or(u32::MAX);
-        let chunk = Chunk { channel, window, new_from, last };
+        let tokens = filter.tokens.as_mut().map(std::mem::take).unwrap_or_default();
+        let chunk = Chunk { channel, window, new_from, last, tokens };
         let answer = self.run(index, Stage::Postprocess, |instance| instance.filter(&chunk));
         let shown = chunk.window;
         let output = match answer {
@@ -254,6 +297,9 @@ impl Lane {
         });
         match settled {
             Ok(text) => {
+                if let Some(held) = filter.account_for_held(channel, now) {
+                    self.set.meters[index].held(held);
+                }
                 self.note(index, output.notes);
                 out.push(Item::text(channel, call, text));
                 Ok(stop)
@@ -280,8 +326,7 @@ impl Lane {
         out: &mut Vec<Item>,
     ) -> Result<(), PipelineError> {
         let filter = &self.answer.filters[position];
-        let is_allowed = matches!(error, PipelineError::Fault { .. }) && self.postprocess_is_open(filter.plugin);
-        if !is_allowed || self.is_cancelled() {
+        if !self.postprocess_is_open(filter.plugin) || !self.may_go_on_after(&error) {
             return Err(error);
         }
         let filter = &mut self.answer.filters[position];
@@ -308,8 +353,32 @@ impl Filter {
             windows: Default::default(),
             call: None,
             emitted_bytes: 0,
+            tokens: profile.want_tokens.then(Vec::new),
+            held_since: [None; 3],
+            held_bytes_max: 0,
             state: FilterState::Open,
         }
+    }
+
+    /// Keeps tokens until the filter is shown text.
+    fn keep(&mut self, tokens: &[ChosenToken]) {
+        if self.state == FilterState::Open
+            && let Some(kept) = &mut self.tokens
+        {
+            kept.extend(tokens.iter().map(|&ChosenToken { token, logprob }| Token { id: token.0, logprob }));
+        }
+    }
+
+    /// Looks at what a filter left in a window; when it has just let go of all that it held, says how long that was.
+    fn account_for_held(&mut self, channel: Channel, now: Instant) -> Option<Duration> {
+        let held_bytes = self.windows[place(channel)].len();
+        self.held_bytes_max = self.held_bytes_max.max(held_bytes);
+        let since = &mut self.held_since[place(channel)];
+        if held_bytes > 0 {
+            since.get_or_insert(now);
+            return None;
+        }
+        since.take().map(|since| now.duration_since(since))
     }
 
     fn takes(&self, channel: Channel) -> bool {

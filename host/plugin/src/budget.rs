@@ -90,6 +90,11 @@ impl Budget {
         Ok(())
     }
 
+    /// CPU time that was used so far and is not accounted for yet.
+    pub(crate) fn take_used(&mut self) -> Duration {
+        std::mem::take(&mut self.used)
+    }
+
     /// Ends the call and returns its wall time.
     pub(crate) fn end(&mut self) -> Duration {
         let elapsed = self.call.started.elapsed();

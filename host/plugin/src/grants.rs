@@ -59,9 +59,12 @@ impl<'a> Granted<'a> {
         Self {
             modify: spec.modify.iter().map(|part| part.as_str()).collect(),
             headers: spec.headers.iter().map(String::as_str).collect(),
-            // This sandbox serves neither, so nobody can grant one.
-            stores: Vec::new(),
-            instruments: Vec::new(),
+            stores: spec.kv.iter().map(|grant| (grant.store.as_str(), grant.bytes_max as u64)).collect(),
+            instruments: spec
+                .instruments
+                .iter()
+                .map(|granted| (granted.name.as_str(), granted.kind.as_str(), granted.labels.as_slice()))
+                .collect(),
         }
     }
 }

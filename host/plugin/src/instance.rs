@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use inference::Stage;
 use serde::Serialize;
-use telemetry::PluginMetrics;
+use telemetry::{Outcome, PluginMeter};
 use wasmtime::component::{InstancePre, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
 
@@ -60,8 +60,8 @@ pub(crate) struct Instance {
     parser: Option<ResourceAny>,
     filter: Option<ResourceAny>,
     pushes: u32,
-    /// `None` in a trial, which is no call of a request.
-    metrics: Option<PluginMetrics>,
+    served: u32,
+    initial_memory_bytes: usize,
 }
 
 struct Exports {
@@ -77,28 +77,36 @@ impl Instance {
     pub(crate) fn start(
         plugin: &Arc<Plugin>,
         cancellation: Arc<Cancellation>,
-        metrics: Option<PluginMetrics>,
+        meter: Option<Arc<PluginMeter>>,
     ) -> Result<(Self, Identity), Failure> {
         let limits = &plugin.owner.limits;
-        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancellation));
+        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancellation, meter));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.call_bytes_max);
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().budget.check()?;
             Ok(UpdateDeadline::Continue(1))
         });
-        if let Some(metrics) = &metrics {
-            metrics.instance_started(&plugin.owner.name);
+        if let Some(meter) = &store.data().meter {
+            meter.instance_started();
         }
         let exports = Exports { policy: None, prompt: None, parse: None, postprocess: None, audit: None };
-        let mut this =
-            Self { plugin: Arc::clone(plugin), store, exports, parser: None, filter: None, pushes: 0, metrics };
+        let mut this = Self {
+            plugin: Arc::clone(plugin),
+            store,
+            exports,
+            parser: None,
+            filter: None,
+            pushes: 0,
+            served: 1,
+            initial_memory_bytes: 0,
+        };
         let cpu_max = limits.init_cpu_max;
         // Instantiation runs start functions, so it is a call like any other.
         let identity = this.call(
             Stage::Init,
             cpu_max,
-            |_| "ok",
+            |_| Outcome::Ok,
             |this| {
                 let instance = this.plugin.pre.instantiate(&mut this.store)?;
                 let (indices, store) = (&this.plugin.indices, &mut this.store);
@@ -117,6 +125,7 @@ impl Instance {
                 indices.lifecycle.load(&mut *store, &instance)?.call_init(store)
             },
         )?;
+        this.initial_memory_bytes = this.store.data().memory.memory_bytes;
         let identity =
             Identity { name: cut(identity.name, NOTE_BYTES_MAX), version: cut(identity.version, NOTE_BYTES_MAX) };
         Ok((this, identity))
@@ -133,9 +142,9 @@ impl Instance {
         call: &types::Call,
     ) -> Result<(policy::Verdict, types::Annotations), Failure> {
         let outcome = |(verdict, _): &(policy::Verdict, _)| match verdict {
-            policy::Verdict::Accept => "accept",
-            policy::Verdict::Replace(_) => "replace",
-            policy::Verdict::Reject(_) => "reject",
+            policy::Verdict::Accept => Outcome::Accept,
+            policy::Verdict::Replace(_) => Outcome::Replace,
+            policy::Verdict::Reject(_) => Outcome::Reject,
         };
         let cpu_max = self.plugin.owner.limits.policy_cpu_max;
         self.call(Stage::Policy, cpu_max, outcome, |this| {
@@ -154,7 +163,7 @@ impl Instance {
         self.call(
             Stage::Prompt,
             cpu_max,
-            |_| "ok",
+            |_| Outcome::Ok,
             |this| {
                 let prompt = this.exports.prompt.as_ref().ok_or_else(missing)?;
                 prompt.call_render(&mut this.store, messages, options, call)
@@ -172,7 +181,7 @@ impl Instance {
         let parser = self.call(
             Stage::Parse,
             cpu_max,
-            |_| "open",
+            |_| Outcome::Open,
             |this| {
                 let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
                 parse.parser().call_open(&mut this.store, call, CHOICE, tools, prefix)
@@ -188,7 +197,7 @@ impl Instance {
         self.call(
             Stage::Parse,
             cpu_max,
-            |_| "ok",
+            |_| Outcome::Ok,
             |this| {
                 let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
                 let parser = this.parser.ok_or_else(missing)?;
@@ -202,7 +211,7 @@ impl Instance {
         let (filter, profile) = self.call(
             Stage::Postprocess,
             cpu_max,
-            |_| "open",
+            |_| Outcome::Open,
             |this| {
                 let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
                 postprocess.filter().call_open(&mut this.store, call, CHOICE)
@@ -215,10 +224,10 @@ impl Instance {
     pub(crate) fn filter(&mut self, chunk: &postprocess::Chunk) -> Result<postprocess::Output, Failure> {
         self.pushes = self.pushes.saturating_add(1);
         let outcome = |output: &postprocess::Output| match output {
-            postprocess::Output { stop: Some(_), .. } => "stop",
-            postprocess::Output { instead: Some(_), .. } => "rewrite",
-            postprocess::Output { consume, .. } if (*consume as usize) < chunk.window.len() => "hold",
-            _ => "pass",
+            postprocess::Output { stop: Some(_), .. } => Outcome::Stop,
+            postprocess::Output { instead: Some(_), .. } => Outcome::Rewrite,
+            postprocess::Output { consume, .. } if (*consume as usize) < chunk.window.len() => Outcome::Hold,
+            _ => Outcome::Pass,
         };
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         self.call(Stage::Postprocess, cpu_max, outcome, |this| {
@@ -237,7 +246,7 @@ impl Instance {
         self.call(
             Stage::Postprocess,
             cpu_max,
-            |_| "finish",
+            |_| Outcome::Finish,
             |this| {
                 let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
                 let filter = this.filter.ok_or_else(missing)?;
@@ -257,7 +266,7 @@ impl Instance {
         self.call(
             Stage::Audit,
             cpu_max,
-            |()| "ok",
+            |()| Outcome::Ok,
             |this| {
                 let audit = this.exports.audit.as_ref().ok_or_else(missing)?;
                 audit.call_completed(&mut this.store, call, finish, usage, notes).map(Ok)
@@ -270,40 +279,86 @@ impl Instance {
         &mut self,
         stage: Stage,
         cpu_max: Duration,
-        outcome: impl FnOnce(&R) -> &'static str,
+        outcome: impl FnOnce(&R) -> Outcome,
         guest: impl FnOnce(&mut Self) -> wasmtime::Result<Result<R, types::Error>>,
     ) -> Result<R, Failure> {
+        let (answer, elapsed) = self.bounded(cpu_max, guest)?;
+        let (result, outcome) = match answer {
+            Ok(Ok(value)) => {
+                let outcome = outcome(&value);
+                (Ok(value), outcome)
+            }
+            Ok(Err(error)) => match Failure::from(error) {
+                invalid @ Failure::Invalid(_) => (Err(invalid), Outcome::Invalid),
+                fault @ Failure::Fault(_) => (Err(fault), Outcome::Error),
+            },
+            Err(trap) => (Err(Fault::from(trap).into()), Outcome::Fault),
+        };
+        if let Some(meter) = &self.store.data().meter {
+            meter.call(stage, outcome, elapsed);
+        }
+        result
+    }
+
+    /// Runs guest code under its budget. Returns how it went, and how long it took.
+    fn bounded<R>(
+        &mut self,
+        cpu_max: Duration,
+        guest: impl FnOnce(&mut Self) -> wasmtime::Result<R>,
+    ) -> Result<(wasmtime::Result<R>, Duration), Fault> {
         let limits = &self.plugin.owner.limits;
         let request_max = limits.request_cpu_max + limits.request_cpu_per_push * self.pushes;
-        self.store.data_mut().budget.begin(cpu_max, request_max).map_err(Fault::from)?;
+        self.store.data_mut().budget.begin(cpu_max, request_max)?;
         let plugin = Arc::clone(&self.plugin);
         let in_flight = plugin.sandbox.ticker.watch();
         self.store.set_epoch_deadline(1);
         let answer = guest(self);
         drop(in_flight);
-        let elapsed = self.store.data_mut().budget.end();
-        let (result, word) = match answer {
-            Ok(Ok(value)) => {
-                let word = outcome(&value);
-                (Ok(value), word)
-            }
-            Ok(Err(error)) => match Failure::from(error) {
-                invalid @ Failure::Invalid(_) => (Err(invalid), "invalid"),
-                fault @ Failure::Fault(_) => (Err(fault), "error"),
-            },
-            Err(trap) => (Err(Fault::from(trap).into()), "fault"),
-        };
-        if let Some(metrics) = &self.metrics {
-            metrics.record_call(&self.plugin.owner.name, stage, word, elapsed);
+        Ok((answer, self.store.data_mut().budget.end()))
+    }
+
+    /// How many requests it has begun to serve.
+    pub(crate) fn served(&self) -> u32 {
+        self.served
+    }
+
+    /// Memory that it gained since it was initialised, in bytes.
+    pub(crate) fn growth_bytes(&self) -> usize {
+        self.store.data().memory.memory_bytes.saturating_sub(self.initial_memory_bytes)
+    }
+
+    /// Makes it ready for another request. See [`Self::clear`], which comes before.
+    pub(crate) fn renew(&mut self, cancellation: Arc<Cancellation>) {
+        self.store.data_mut().renew(cancellation);
+        self.served = self.served.saturating_add(1);
+    }
+
+    /// Has the guest drop what it opened for a request. After an error it must not be used again.
+    pub(crate) fn clear(&mut self) -> Result<(), Fault> {
+        for resource in [self.parser.take(), self.filter.take()].into_iter().flatten() {
+            let cpu_max = self.plugin.owner.limits.finish_cpu_max;
+            self.bounded(cpu_max, |this| resource.resource_drop(&mut this.store))?.0?;
         }
-        result
+        self.account();
+        self.pushes = 0;
+        Ok(())
+    }
+
+    /// Accounts for the CPU time of the request that has ended.
+    fn account(&mut self) {
+        let state = self.store.data_mut();
+        if let Some(meter) = &state.meter {
+            meter.cpu(state.budget.take_used());
+        }
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(metrics) = &self.metrics {
-            metrics.instance_ended(&self.plugin.owner.name);
+        self.account();
+        let state = self.store.data();
+        if let Some(meter) = &state.meter {
+            meter.instance_ended(state.memory.memory_bytes);
         }
     }
 }

@@ -2,14 +2,16 @@
 //! and travels to a worker with each job and back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inference::{Annotations, Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
+use telemetry::BreakerState;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::Answer;
 use crate::bindings::exports::outrigger::plugin::{policy, prompt};
 use crate::bindings::outrigger::plugin::types;
+use crate::breaker::{Admission, Standing};
 use crate::budget::Cancellation;
 use crate::convert;
 use crate::fault::{Failure, Fault};
@@ -35,6 +37,8 @@ pub(crate) struct Lane {
 
 struct Slot {
     instance: State,
+    /// How the breaker let this request to the plugin; `None` before, and again when it has been told how that went.
+    admission: Option<Admission>,
     notes: usize,
 }
 
@@ -44,6 +48,8 @@ enum State {
     Live(Box<Instance>),
     /// It faulted. No guest code runs in it again, and there is no second one.
     Dead(Fault),
+    /// The plugin only fails at present, and is not asked.
+    Refused(Duration),
 }
 
 impl Lane {
@@ -53,20 +59,21 @@ impl Lane {
         cancellation: Arc<Cancellation>,
         room: OwnedSemaphorePermit,
     ) -> Self {
-        let slots = set.plugins.iter().map(|_| Slot { instance: State::Unborn, notes: 0 }).collect();
+        let slots = set.plugins.iter().map(|_| Slot { instance: State::Unborn, admission: None, notes: 0 }).collect();
         Self { set, call, answer: Answer::default(), cancellation, slots, notes: Vec::new(), _room: room }
     }
 
-    /// Runs the policies, then renders the prompt.
+    /// Runs the policies, renders the prompt, and opens the parser and the filters.
     pub(crate) fn prepare(&mut self, mut request: ChatRequest) -> Result<Prepared, PipelineError> {
         let set = Arc::clone(&self.set);
         for &policy in &set.policies {
             self.inspect(policy, &mut request)?;
         }
         let prompt = self.render(set.prompt, &request)?;
-        self.answer.tools = convert::tools(&request.tools);
-        self.answer.prefix.clone_from(&prompt.prefix);
-        Ok(Prepared { request, prompt })
+        // Now, as whether a filter wants tokens has to be known before the first is sampled; and a plugin that fails at this
+        // costs no model time.
+        self.open(&convert::tools(&request.tools), &prompt.prefix)?;
+        Ok(Prepared { request, prompt, wants_tokens: self.answer.wants_tokens() })
     }
 
     fn inspect(&mut self, index: usize, request: &mut ChatRequest) -> Result<(), PipelineError> {
@@ -74,7 +81,7 @@ impl Lane {
         let answer = self.run(index, Stage::Policy, |instance| instance.inspect(&given, &call));
         let is_open = self.set.plugins[index].policy_failure == OnFailure::Open;
         let (verdict, notes) = match answer {
-            Err(PipelineError::Fault { .. }) if is_open => return Ok(()),
+            Err(error) if is_open && self.may_go_on_after(&error) => return Ok(()),
             answer => answer?,
         };
         self.note(index, notes);
@@ -113,11 +120,14 @@ impl Lane {
     /// Tells the filters how it ended, and returns all notes.
     pub(crate) fn finish(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
         let (finish, usage) = (convert::finish(finish), convert::usage(usage));
-        for index in self.answer.open_filters() {
+        for (index, held_bytes) in self.answer.open_filters() {
+            if held_bytes > 0 {
+                self.set.meters[index].held_bytes(held_bytes);
+            }
             let answer = self.run(index, Stage::Postprocess, |instance| instance.finish_filter(finish, usage));
             match answer {
                 Ok(notes) => self.note(index, notes),
-                Err(PipelineError::Fault { .. }) if self.postprocess_is_open(index) => {}
+                Err(error) if self.postprocess_is_open(index) && self.may_go_on_after(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -135,6 +145,15 @@ impl Lane {
             // A fault here is in the log and the metrics already; the reply is not affected any more.
             drop(self.run(index, Stage::Audit, |instance| instance.audit(&call, finish, usage, &notes)));
         }
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let State::Live(instance) = std::mem::replace(&mut slot.instance, State::Unborn) else { continue };
+            // A fault has taken the admission: such an instance is not used again, however orderly it failed.
+            let Some(admission) = slot.admission.take() else { continue };
+            if let Some(standing) = set.plugins[index].breaker.succeeded(admission) {
+                tell(&set, index, standing);
+            }
+            set.pools[index].give(*instance, &set.sandbox.idle, Instant::now());
+        }
     }
 
     /// Calls a plugin's instance, making it first if need be.
@@ -145,15 +164,7 @@ impl Lane {
         guest: impl FnOnce(&mut Instance) -> Result<R, Failure>,
     ) -> Result<R, PipelineError> {
         if let State::Unborn = self.slots[index].instance {
-            let started = Instance::start(
-                &self.set.plugins[index],
-                Arc::clone(&self.cancellation),
-                Some(self.set.metrics.clone()),
-            );
-            match started {
-                Ok((instance, _)) => self.slots[index].instance = State::Live(Box::new(instance)),
-                Err(failure) => return Err(self.fail(index, Stage::Init, failure)),
-            }
+            self.start(index)?;
         }
         match &mut self.slots[index].instance {
             State::Live(instance) => {
@@ -165,8 +176,37 @@ impl Lane {
                 let kind = fault.kind;
                 Err(PipelineError::Fault { plugin: self.name(index), stage, kind, detail })
             }
+            &mut State::Refused(retry_after) => {
+                Err(PipelineError::Unavailable { plugin: self.name(index), stage, retry_after })
+            }
             State::Unborn => unreachable!("an instance was made, or its failure returned, above"),
         }
+    }
+
+    /// Makes a plugin's instance for this request, or takes one that waits, if the breaker lets it.
+    fn start(&mut self, index: usize) -> Result<(), PipelineError> {
+        let set = Arc::clone(&self.set);
+        let (plugin, meter, now) = (&set.plugins[index], &set.meters[index], Instant::now());
+        let admission = plugin.breaker.admit(now);
+        match admission {
+            Admission::Allowed => {}
+            Admission::Trial => tell(&set, index, Standing::Trial),
+            Admission::Refused { retry_after } => {
+                meter.refused();
+                self.slots[index].instance = State::Refused(retry_after);
+                return Ok(());
+            }
+        }
+        self.slots[index].admission = Some(admission);
+        let instance = match set.pools[index].take(&self.cancellation, now) {
+            Some(instance) => instance,
+            None => match Instance::start(plugin, Arc::clone(&self.cancellation), Some(Arc::clone(meter))) {
+                Ok((instance, _)) => instance,
+                Err(failure) => return Err(self.fail(index, Stage::Init, failure)),
+            },
+        };
+        self.slots[index].instance = State::Live(Box::new(instance));
+        Ok(())
     }
 
     /// What a failure means for the request. A fault is counted and logged here, once, and ends the instance.
@@ -177,8 +217,13 @@ impl Lane {
             Failure::Fault(fault) => fault,
         };
         if !self.is_cancelled() {
-            self.set.metrics.record_fault(&plugin, stage, fault.kind);
             self.set.plugins[index].tally.failed(stage, &self.call.request_id, &fault);
+            self.set.meters[index].fault(stage, fault.kind);
+            if let Some(admission) = self.slots[index].admission.take()
+                && let Some(standing) = self.set.plugins[index].breaker.failed(admission, Instant::now())
+            {
+                tell(&self.set, index, standing);
+            }
             tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
         }
         // A failed `init` leaves nothing to call, however orderly it failed.
@@ -186,6 +231,11 @@ impl Lane {
             self.slots[index].instance = State::Dead(fault.clone());
         }
         PipelineError::Fault { plugin, stage, kind: fault.kind, detail: fault.detail }
+    }
+
+    /// Whether a request whose plugin is "open" goes on after this.
+    pub(crate) fn may_go_on_after(&self, error: &PipelineError) -> bool {
+        error.is_of_a_plugin() && !self.is_cancelled()
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -204,6 +254,10 @@ impl Lane {
         self.set.plugins[index].postprocess_failure == OnFailure::Open
     }
 
+    pub(crate) fn parse_is_open(&self, index: usize) -> bool {
+        self.set.plugins[index].parse_failure == OnFailure::Open
+    }
+
     /// Keeps a plugin's notes, as many and as long as they may be.
     pub(crate) fn note(&mut self, index: usize, notes: types::Annotations) {
         let slot = &mut self.slots[index];
@@ -214,6 +268,39 @@ impl Lane {
         for (name, value) in notes.into_iter().take(room) {
             slot.notes += 1;
             self.notes.push((cut(name, NOTE_BYTES_MAX), cut(value, NOTE_BYTES_MAX)));
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        for (slot, plugin) in self.slots.iter().zip(&self.set.plugins) {
+            // Nobody learned how the plugin does: the client left, or the fault was of our making.
+            if let Some(admission) = slot.admission {
+                plugin.breaker.abandoned(admission, now);
+            }
+        }
+    }
+}
+
+/// Says how a plugin stands with its breaker, when that has changed.
+fn tell(set: &PluginSet, index: usize, standing: Standing) {
+    let (plugin, meter) = (&set.plugins[index].owner.name, &set.meters[index]);
+    match standing {
+        Standing::Closed => {
+            meter.breaker(BreakerState::Closed);
+            tracing::info!(plugin, "the plugin works again and is asked as before");
+        }
+        Standing::Trial => meter.breaker(BreakerState::Trial),
+        Standing::Open { pause } => {
+            meter.breaker(BreakerState::Open);
+            tracing::warn!(
+                plugin,
+                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                "the plugin failed again and again and is not asked until a trial succeeds; its requests fail at once, or \
+                 go on without it where `on_failure` is open"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod answer;
 mod bindings;
+mod breaker;
 mod budget;
 mod cache;
 mod convert;
@@ -19,7 +20,9 @@ mod fault;
 mod grants;
 mod imports;
 mod instance;
+mod instruments;
 mod items;
+mod kv;
 mod lane;
 mod limits;
 mod load;
@@ -31,8 +34,10 @@ mod plugins;
 #[doc(hidden)]
 pub mod probe;
 mod report;
+mod reuse;
 mod run;
 mod sandbox;
+mod shared;
 mod spec;
 mod state;
 mod status;
@@ -43,8 +48,10 @@ mod wasi;
 mod window;
 mod workers;
 
+pub use breaker::BreakerConfig;
 pub use grants::{Grant, GrantState, toml_to_write};
 pub use instance::Identity;
+pub use kv::KvGrant;
 pub use limits::{LimitKey, Limits};
 pub use load::LoadedPlugin;
 pub use load_error::{LoadError, Objections};
@@ -54,6 +61,8 @@ pub use manifest::{
 pub use package::{FileStamp, Package, PackageError};
 pub use plugins::{Plugins, SetError};
 pub use report::{CodeOrigin, LimitValue, LoadReport, ManifestFacts, StageUse, Trial};
-pub use sandbox::{Sandbox, SandboxError};
+pub use reuse::Reuse;
+pub use sandbox::{Room, Sandbox, SandboxError};
 pub use spec::{ModelContext, Modify, OnFailure, PluginSpec, SandboxConfig, Wasi};
 pub use status::{FaultStatus, PluginStatus};
+pub use telemetry::{InstrumentKind, InstrumentSpec};

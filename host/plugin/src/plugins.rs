@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use inference::{Call, Pipeline, PipelineRun, Stage};
-use telemetry::PluginMetrics;
+use telemetry::{PluginMeter, PluginMetrics};
 
 use crate::load::{LoadedPlugin, Plugin};
 use crate::report::LoadReport;
+use crate::reuse::Pool;
 use crate::run::Run;
 use crate::sandbox::{Inner, Sandbox};
 
@@ -26,6 +27,10 @@ pub(crate) struct PluginSet {
     pub(crate) filters: Vec<usize>,
     pub(crate) audits: Vec<usize>,
     pub(crate) metrics: PluginMetrics,
+    /// One per plugin.
+    pub(crate) meters: Vec<Arc<PluginMeter>>,
+    /// One per plugin. They are the set's: instances that wait end with it.
+    pub(crate) pools: Vec<Pool>,
     pub(crate) sandbox: Arc<Inner>,
 }
 
@@ -52,6 +57,19 @@ pub enum SetError {
         /// The name.
         name: String,
     },
+    /// A family of metrics has one kind.
+    #[error(
+        "the plugins `{one}` and `{other}` both have an instrument `{instrument}`, one a counter and one a histogram; \
+         only one of them can be granted it"
+    )]
+    Instrument {
+        /// Its name.
+        instrument: String,
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+    },
     /// A request would wait for ever.
     #[error(
         "there are {plugins} plugins and room for {instances} instances, and a request needs one of each; raise the \
@@ -72,6 +90,7 @@ impl Plugins {
         let (plugins, reports): (Vec<Arc<Plugin>>, Vec<Arc<LoadReport>>) =
             plugins.into_iter().map(|loaded| (loaded.plugin, loaded.report)).unzip();
         check_names(&plugins)?;
+        show_instruments(&plugins, &metrics)?;
         let sandbox = Arc::clone(sandbox.inner());
         let instances = sandbox.instances_max();
         if plugins.len() > instances as usize {
@@ -93,6 +112,8 @@ impl Plugins {
             parse,
             filters: chain(&plugins, Stage::Postprocess),
             audits: chain(&plugins, Stage::Audit),
+            meters: plugins.iter().map(|plugin| metrics.meter(&plugin.owner.name)).collect(),
+            pools: plugins.iter().map(|plugin| Pool::new(plugin.reuse)).collect(),
             plugins,
             reports,
             metrics,
@@ -137,6 +158,22 @@ fn check_names(plugins: &[Arc<Plugin>]) -> Result<(), SetError> {
         if plugins[..index].iter().any(|other| other.owner.name == plugin.owner.name) {
             return Err(SetError::SameName { name: plugin.owner.name.clone() });
         }
+    }
+    Ok(())
+}
+
+/// Has the plugins' own instruments shown, if they can stand side by side.
+fn show_instruments(plugins: &[Arc<Plugin>], metrics: &PluginMetrics) -> Result<(), SetError> {
+    let all = || plugins.iter().flat_map(|plugin| plugin.owner.instruments.iter().map(move |it| (plugin, it)));
+    for (plugin, instrument) in all() {
+        let (name, kind) = (&instrument.spec().name, instrument.spec().kind);
+        if let Some((other, _)) = all().find(|(_, it)| it.spec().name == *name && it.spec().kind != kind) {
+            let (one, other) = (plugin.owner.name.clone(), other.owner.name.clone());
+            return Err(SetError::Instrument { instrument: name.clone(), one, other });
+        }
+    }
+    for (_, instrument) in all() {
+        metrics.show(instrument);
     }
     Ok(())
 }

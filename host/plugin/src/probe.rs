@@ -28,7 +28,7 @@ impl Probe {
 
     /// See [`inference::PipelineRun::push`].
     pub fn push(&mut self, text: String, last: bool) -> Result<Output, PipelineError> {
-        self.0.push(text, last)
+        self.0.push(text, &[], last)
     }
 
     /// See [`inference::PipelineRun::finish`].

@@ -1,10 +1,11 @@
 //! One request's run: hands its lane to a worker for each step and waits for it to come back.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use inference::{
-    Annotations, Call, ChatRequest, Delta, FaultKind, Finish, Output, PipelineError, PipelineRun, Prepared, Stage,
-    Step, Usage,
+    Annotations, Call, ChatRequest, ChosenToken, Delta, FaultKind, Finish, Output, PipelineError, PipelineRun,
+    Prepared, Stage, Step, Usage,
 };
 use tokio::sync::oneshot;
 
@@ -45,10 +46,15 @@ impl Run {
         let Place::Nowhere(call) = &self.lane else { return Ok(()) };
         let call = call.clone();
         let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
-        let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| PipelineError::Overloaded)?;
+        let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| self.overloaded("instances"))?;
         let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
         self.lane = Place::Here(Box::new(lane));
         Ok(())
+    }
+
+    fn overloaded(&self, what: &'static str) -> PipelineError {
+        self.set.metrics.overloaded(what);
+        PipelineError::Overloaded
     }
 
     /// Does `work` with the lane on a worker.
@@ -63,7 +69,9 @@ impl Run {
             return Err(gone(stage, "the request was given up, or has ended, before this step"));
         };
         let (sender, receiver) = oneshot::channel();
+        let (set, queued_at) = (Arc::clone(&self.set), Instant::now());
         let job = move || {
+            set.metrics.queued(urgency.as_str(), queued_at.elapsed());
             let result = work(&mut lane);
             let finish = match (&result, &then) {
                 (Ok(_), Then::Return) => {
@@ -84,7 +92,7 @@ impl Run {
         };
         let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
         let queued = self.set.sandbox.workers.submit(urgency, Box::new(job)).await;
-        queued.map_err(|_| PipelineError::Overloaded)?;
+        queued.map_err(|_| self.overloaded("queue"))?;
         let answer = receiver.await;
         cancel.disarm();
         let (result, lane) = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
@@ -103,13 +111,14 @@ impl PipelineRun for Run {
         })
     }
 
-    fn push(&mut self, text: String, last: bool) -> Step<'_, Output> {
+    fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output> {
         Box::pin(async move {
             if self.set.passes_text_through() {
                 let deltas = if text.is_empty() { Vec::new() } else { vec![Delta::Content(text)] };
                 return Ok(Output { deltas, stop: None });
             }
-            self.step(Stage::Postprocess, Urgency::Stream, Then::Return, move |lane| lane.push(text, last)).await
+            let work = move |lane: &mut Lane| lane.push(text, &tokens, last);
+            self.step(Stage::Postprocess, Urgency::Stream, Then::Return, work).await
         })
     }
 

@@ -12,6 +12,7 @@ use crate::limits::{INSTANCES_DEFAULT, Limits, POOL_MEMORY_BYTES_DEFAULT, QUEUE_
 use crate::load::{self, LoadedPlugin};
 use crate::load_error::LoadError;
 use crate::report::LoadReport;
+use crate::shared::Shared;
 use crate::spec::{ModelContext, PluginSpec, SandboxConfig};
 use crate::ticker::Ticker;
 use crate::workers::{QueueFull, Workers};
@@ -22,13 +23,27 @@ pub struct Sandbox {
     inner: Arc<Inner>,
 }
 
+/// What a set of plugins needs of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Instances that live at once.
+    pub instances: u32,
+    /// Instances that wait for the next request, beside them.
+    pub idle_instances: u32,
+    /// Bytes of memory that one may have.
+    pub memory_bytes: usize,
+}
+
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) ticker: Ticker,
     pub(crate) workers: Workers,
     pub(crate) cache: Option<Cache>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) memory_bytes_max: usize,
     pub(crate) table_elements_max: usize,
+    /// Room for instances that wait for a request.
+    pub(crate) idle: Arc<Semaphore>,
     instances: Arc<Semaphore>,
     instances_max: u32,
     config: SandboxConfig,
@@ -51,6 +66,10 @@ pub enum SandboxError {
 impl Sandbox {
     /// Sets up the engine and starts the threads.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
+        Self::with(config, Arc::default())
+    }
+
+    fn with(config: SandboxConfig, shared: Arc<Shared>) -> Result<Self, SandboxError> {
         let instances_max = config.max_instances.unwrap_or(INSTANCES_DEFAULT);
         let workers = config.workers.unwrap_or_else(default_workers);
         if instances_max == 0 {
@@ -60,7 +79,7 @@ impl Sandbox {
             return Err(SandboxError::Zero("the number of plugin threads"));
         }
         let size = PoolSize {
-            instances: instances_max,
+            instances: instances_max.saturating_add(config.idle_instances),
             memory_bytes: config.memory_bytes_max.unwrap_or(POOL_MEMORY_BYTES_DEFAULT),
             table_elements: Limits::default().table_elements_max,
         };
@@ -69,8 +88,10 @@ impl Sandbox {
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             workers: Workers::start(workers).map_err(SandboxError::Thread)?,
             cache: config.cache_dir.clone().and_then(|dir| Cache::open(dir, &engine)),
+            shared,
             memory_bytes_max: size.memory_bytes,
             table_elements_max: size.table_elements,
+            idle: Arc::new(Semaphore::new(config.idle_instances as usize)),
             instances: Arc::new(Semaphore::new(instances_max as usize)),
             instances_max,
             engine,
@@ -80,10 +101,15 @@ impl Sandbox {
     }
 
     /// Another sandbox of another size, to replace this one when its plugins are replaced by more or larger ones. Both work until
-    /// the last plugin of this one is gone.
-    pub fn resized(&self, max_instances: u32, memory_bytes_max: usize) -> Result<Self, SandboxError> {
-        let (max_instances, memory_bytes_max) = (Some(max_instances), Some(memory_bytes_max));
-        Self::new(SandboxConfig { max_instances, memory_bytes_max, ..self.inner.config.clone() })
+    /// the last plugin of this one is gone, and what plugins keep in stores and instruments is there in both.
+    pub fn resized(&self, room: Room) -> Result<Self, SandboxError> {
+        let config = SandboxConfig {
+            max_instances: Some(room.instances),
+            idle_instances: room.idle_instances,
+            memory_bytes_max: Some(room.memory_bytes),
+            ..self.inner.config.clone()
+        };
+        Self::with(config, Arc::clone(&self.inner.shared))
     }
 
     /// Checks, compiles and tries a plugin. Takes up to some CPU-seconds for a component that is not in the cache:
@@ -97,10 +123,12 @@ impl Sandbox {
         load::load(&self.inner, spec, model)
     }
 
-    /// Whether so many instances may live at once, and each may have so many bytes of memory.
+    /// Whether there is as much room.
     #[must_use]
-    pub fn has_room(&self, instances: u32, memory_bytes: usize) -> bool {
-        instances <= self.inner.instances_max && memory_bytes <= self.inner.memory_bytes_max
+    pub fn has_room(&self, room: Room) -> bool {
+        room.instances <= self.inner.instances_max
+            && room.idle_instances <= self.inner.config.idle_instances
+            && room.memory_bytes <= self.inner.memory_bytes_max
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

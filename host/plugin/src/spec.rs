@@ -5,9 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use inference::{ModelCard, Stage, Token, Vocabulary};
 use serde::Serialize;
+use telemetry::InstrumentSpec;
 
+use crate::breaker::BreakerConfig;
+use crate::kv::KvGrant;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
+use crate::reuse::Reuse;
 
 /// How the sandbox is set up.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +23,8 @@ pub struct SandboxConfig {
     pub workers: Option<usize>,
     /// Live instances of all plugins and requests; `None`: 128. A request takes one per plugin.
     pub max_instances: Option<u32>,
+    /// Instances that may wait for a request, beside those; see [`Reuse`].
+    pub idle_instances: u32,
     /// The largest linear memory that any plugin may be given, in bytes; `None`: 128 MiB. It sizes the pool.
     pub memory_bytes_max: Option<usize>,
 }
@@ -45,12 +51,22 @@ pub struct PluginSpec {
     pub headers: Vec<String>,
     /// Parts of a request that its policy may change.
     pub modify: Vec<Modify>,
+    /// Stores that it may use.
+    pub kv: Vec<KvGrant>,
+    /// Metrics of its own.
+    pub instruments: Vec<InstrumentSpec>,
     /// What it may use.
     pub limits: Limits,
     /// Whether it may import WASI.
     pub wasi: Wasi,
+    /// When it is not asked any more, as it only fails.
+    pub breaker: BreakerConfig,
+    /// Whether its instances serve one request after the other; `None`: each serves one.
+    pub reuse: Option<Reuse>,
     /// What happens to a request when its policy fails.
     pub policy_failure: OnFailure,
+    /// What happens to an answer when its parser fails: open means that it goes on as the model's raw text.
+    pub parse_failure: OnFailure,
     /// What happens to an answer when its filter fails.
     pub postprocess_failure: OnFailure,
 }
@@ -68,9 +84,14 @@ impl PluginSpec {
             stages: None,
             headers: Vec::new(),
             modify: Vec::new(),
+            kv: Vec::new(),
+            instruments: Vec::new(),
             limits: Limits::default(),
             wasi: Wasi::None,
+            breaker: BreakerConfig::default(),
+            reuse: None,
             policy_failure: OnFailure::Closed,
+            parse_failure: OnFailure::Closed,
             postprocess_failure: OnFailure::Closed,
         }
     }
@@ -167,6 +188,12 @@ impl ModelContext {
     #[must_use]
     pub fn new(card: ModelCard, vocabulary: Arc<dyn Vocabulary>) -> Self {
         Self { inner: Arc::new(ModelInner { card, vocabulary, table: OnceLock::new() }) }
+    }
+
+    /// The name that requests use for it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.card.id
     }
 
     pub(crate) fn card(&self) -> &ModelCard {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use telemetry::{Instrument, PluginMeter};
 use wasmtime::ResourceLimiter;
 
 use crate::budget::{Budget, Cancellation};
 use crate::fault::Breach;
+use crate::kv::GrantedStore;
 use crate::limits::Limits;
 use crate::spec::ModelContext;
 use crate::wasi::QuietWasi;
@@ -17,6 +19,8 @@ pub(crate) struct GuestState {
     pub(crate) memory: MemoryLimiter,
     pub(crate) host_calls: u32,
     pub(crate) log_bytes: usize,
+    /// `None` in a trial, which is no call of a request.
+    pub(crate) meter: Option<Arc<PluginMeter>>,
     /// Made when a `wasi = "quiet"` guest first asks for it.
     pub(crate) wasi: Option<Box<QuietWasi>>,
 }
@@ -30,10 +34,12 @@ pub(crate) struct Owner {
     pub(crate) config_json: String,
     pub(crate) config: serde_json::Value,
     pub(crate) model: ModelContext,
+    pub(crate) stores: Vec<GrantedStore>,
+    pub(crate) instruments: Vec<Arc<Instrument>>,
 }
 
 impl GuestState {
-    pub(crate) fn new(owner: &Arc<Owner>, cancellation: Arc<Cancellation>) -> Self {
+    pub(crate) fn new(owner: &Arc<Owner>, cancellation: Arc<Cancellation>, meter: Option<Arc<PluginMeter>>) -> Self {
         Self {
             owner: Arc::clone(owner),
             budget: Budget::new(cancellation),
@@ -45,8 +51,16 @@ impl GuestState {
             },
             host_calls: 0,
             log_bytes: 0,
+            meter,
             wasi: None,
         }
+    }
+
+    /// Begins another request in the same instance.
+    pub(crate) fn renew(&mut self, cancellation: Arc<Cancellation>) {
+        self.budget = Budget::new(cancellation);
+        self.host_calls = 0;
+        self.log_bytes = 0;
     }
 
     /// Counts a call of the host; every import begins with this.
@@ -63,7 +77,8 @@ impl GuestState {
 /// Bounds memories and tables of an instance, all of them together. Growth beyond the limit is an error, not a `-1`
 /// for the guest: a Rust guest answers `-1` with an anonymous `unreachable`, and nobody learns why.
 pub(crate) struct MemoryLimiter {
-    memory_bytes: usize,
+    /// Memories never shrink, so this is the most that there ever was.
+    pub(crate) memory_bytes: usize,
     memory_bytes_max: usize,
     table_elements: usize,
     table_elements_max: usize,

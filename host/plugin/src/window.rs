@@ -49,6 +49,11 @@ impl Window {
         }
     }
 
+    /// Bytes that are not consumed yet.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }

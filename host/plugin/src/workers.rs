@@ -22,6 +22,16 @@ pub(crate) enum Urgency {
     Request,
 }
 
+impl Urgency {
+    /// Its name in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Request => "request",
+        }
+    }
+}
+
 /// No room in the queue for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueFull;

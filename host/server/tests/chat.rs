@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use inference::{EngineFault, FaultKind, Finish, PipelineError, Stage, Token};
@@ -122,6 +123,18 @@ async fn log_probabilities_do_not_pass_a_plugin_by() {
 }
 
 #[tokio::test]
+async fn tokens_go_to_the_filters_that_want_them_and_to_no_client_that_did_not_ask() {
+    let pipeline = FakePipeline { wants_tokens: true, ..FakePipeline::default() };
+    let shown = Arc::clone(&pipeline.tokens);
+    let server = Setup { pipeline, ..likely() }.start().await;
+    let reply = server.chat(WHOLE).await;
+    assert!(reply.body.contains(r#""logprobs":null"#), "{}", reply.body);
+    assert_eq!(server.engine.taken.lock().unwrap()[0].logprobs, Some(0));
+    let shown = std::mem::take(&mut *shown.lock().unwrap());
+    assert!(!shown.is_empty() && shown.iter().all(|shown| shown.token.0 == 7 && shown.logprob < 0.0), "{shown:?}");
+}
+
+#[tokio::test]
 async fn tokens_that_the_model_does_not_have_are_refused_by_name() {
     let server = Setup::default().start().await;
     let refused = async |members: &str| {
@@ -205,6 +218,12 @@ async fn what_plugins_refuse() {
     check_refused(rejected(200), 403, "plugin_rejection").await;
     let invalid = PipelineError::Invalid { plugin, stage: Stage::Prompt, message: "roles must alternate".to_owned() };
     check_refused(invalid, 400, "plugin_invalid").await;
+    let unavailable = PipelineError::Unavailable {
+        plugin: "redact".to_owned(),
+        stage: Stage::Policy,
+        retry_after: Duration::from_millis(1_500),
+    };
+    check_refused(unavailable, 503, "plugin_unavailable").await;
     check_refused(PipelineError::Overloaded, 503, "plugins_overloaded").await;
 }
 

@@ -7,6 +7,7 @@ pub mod logging;
 mod metrics;
 
 pub use metrics::{
-    DeviceMetrics, DownloadMetrics, Endpoint, Format, InferenceEnd, InferenceMetrics, MemoryKind, Metrics, Place,
-    PluginMetrics, RequestLabels,
+    BreakerState, DeviceMetrics, DownloadMetrics, Dropped, Endpoint, Format, InferenceEnd, InferenceMetrics,
+    Instrument, InstrumentKind, InstrumentSpec, MemoryKind, Metrics, OTHER, Outcome, Place, PluginMeter, PluginMetrics,
+    RequestLabels,
 };

@@ -27,6 +27,7 @@ impl GuestParser for Lines {
 
     fn push(&self, text: String, last: bool) -> Result<Vec<Event>, Error> {
         act(Where::Parse)?;
+        assert!(config("panic-at").is_none_or(|at| !text.contains(&at)), "told to panic here");
         if config("lines").is_none() {
             return Ok(vec![Event::Content(text)]);
         }
@@ -74,10 +75,15 @@ impl GuestFilter for Words {
         act(Where::Open)?;
         let number = |key, usual| config(key).and_then(|value| value.parse().ok()).unwrap_or(usual);
         let profile = Profile {
-            channels: vec![Channel::Content, Channel::Reasoning, Channel::ToolArguments],
+            channels: if is_told("want-nothing") {
+                Vec::new()
+            } else {
+                vec![Channel::Content, Channel::Reasoning, Channel::ToolArguments]
+            },
             min_bytes: number("min-bytes", 0),
             max_delay_ms: number("max-delay-ms", 0),
             max_holdback: number("max-holdback", 256),
+            want_tokens: config("want-tokens").is_some(),
         };
         Ok((Filter::new(Self { mask: config("mask"), stop: config("stop") }), profile))
     }
@@ -95,7 +101,13 @@ impl GuestFilter for Words {
             "multiply" => return Ok(Output { instead: Some("x".repeat(1 << 20)), ..consume(length) }),
             _ => {}
         }
-        Ok(self.mask_and_stop(&chunk))
+        let mut output = self.mask_and_stop(&chunk);
+        if is_told("note-tokens") {
+            let said = |token: &postprocess::Token| format!("{}:{}", token.id, token.logprob);
+            let tokens: Vec<_> = chunk.tokens.iter().map(said).collect();
+            output.notes.push((format!("{:?} {}", chunk.channel, chunk.window), tokens.join(" ")));
+        }
+        Ok(output)
     }
 
     fn finish(&self, end: Finish, _usage: Usage) -> Result<Annotations, Error> {

@@ -82,8 +82,13 @@ struct Filter {
 impl postprocess::GuestFilter for Filter {
     fn open(_call: Call, _choice: u32) -> Result<(postprocess::Filter, postprocess::Profile), Error> {
         let channels = with_redactor(|redactor| redactor.config().channels.iter().copied().map(channel).collect())?;
-        let profile =
-            postprocess::Profile { channels, min_bytes: 0, max_delay_ms: 0, max_holdback: HOLDBACK_BYTES_MAX };
+        let profile = postprocess::Profile {
+            channels,
+            min_bytes: 0,
+            max_delay_ms: 0,
+            max_holdback: HOLDBACK_BYTES_MAX,
+            want_tokens: false,
+        };
         Ok((postprocess::Filter::new(Self::default()), profile))
     }
 

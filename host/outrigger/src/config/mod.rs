@@ -3,16 +3,20 @@
 //! This is the only place that reads the environment.
 
 mod compute;
+mod grants;
 mod lines;
 mod plugins;
+mod running;
 mod said;
 mod secret;
 mod settings;
 mod store;
 
 pub(crate) use compute::ContextLength;
+pub(crate) use grants::{InstrumentGrant, StoreGrant};
 pub(crate) use lines::ConfigLines;
 pub(crate) use plugins::{PluginLimits, PluginTable};
+pub(crate) use running::{BreakerTable, InstanceTable};
 pub(crate) use said::{Said, log_format};
 pub(crate) use secret::SecretText;
 pub(crate) use settings::{Settings, choose_plugins, default_cache_dir};

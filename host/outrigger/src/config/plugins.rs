@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::ConfigLines;
+use super::grants::Grants;
+use super::running::{BreakerTable, InstanceTable};
 
 /// One `[[plugin]]` table.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +28,8 @@ pub(crate) struct PluginTable {
     pub(crate) config_lines: ConfigLines,
     /// Stages to use with their place in the chain; without it, all that the component exports.
     pub(crate) stages: Option<BTreeMap<String, i32>>,
+    /// Models that it is there for, by name or pattern (`*`); without it, all.
+    pub(crate) models: Option<Vec<String>>,
     /// What it may see and change.
     #[serde(default)]
     pub(crate) grants: Grants,
@@ -35,6 +39,12 @@ pub(crate) struct PluginTable {
     /// What happens when it fails, by stage: `closed` (default) or `open`.
     #[serde(default)]
     pub(crate) on_failure: OnFailure,
+    /// When it is given up for a while.
+    #[serde(default)]
+    pub(crate) breaker: BreakerTable,
+    /// Whether its instances are reused.
+    #[serde(default)]
+    pub(crate) instance: InstanceTable,
 }
 
 impl PluginTable {
@@ -48,21 +58,14 @@ impl PluginTable {
             config: toml::Table::new(),
             config_lines: ConfigLines::default(),
             stages: None,
+            models: None,
             grants: Grants::default(),
             limits: PluginLimits::default(),
             on_failure: OnFailure::default(),
+            breaker: BreakerTable::default(),
+            instance: InstanceTable::default(),
         }
     }
-}
-
-/// What the operator grants.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Grants {
-    /// Members of a request that `replace` may change.
-    pub(crate) modify: Vec<String>,
-    /// Request headers that it sees.
-    pub(crate) headers: Vec<String>,
 }
 
 /// Limits that differ from the defaults.
@@ -89,5 +92,6 @@ pub(crate) struct PluginLimits {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OnFailure {
     pub(crate) policy: Option<String>,
+    pub(crate) parse: Option<String>,
     pub(crate) postprocess: Option<String>,
 }

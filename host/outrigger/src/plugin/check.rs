@@ -33,9 +33,13 @@ pub(super) fn check(arguments: &Check) -> Result<(), Failure> {
     let table = table_for(&arguments.plugin, said.plugin_tables).map_err(Failure::usage)?;
     let cache_dir = said.cache_dir.or_else(default_cache_dir).map(|dir| dir.join("components"));
     let examined = wiring::spec(&table, &mut Vec::new()).and_then(|spec| {
-        let memory_bytes_max = Some(spec.limits.memory_bytes_max);
-        let sandbox =
-            Sandbox::new(SandboxConfig { cache_dir, memory_bytes_max, workers: Some(1), max_instances: Some(1) })?;
+        let sandbox = Sandbox::new(SandboxConfig {
+            cache_dir,
+            memory_bytes_max: Some(spec.limits.memory_bytes_max),
+            workers: Some(1),
+            max_instances: Some(1),
+            idle_instances: 0,
+        })?;
         let (report, result) = sandbox.examine(spec, &stand_in::model());
         let result = result.map(|_| ()).map_err(|error| wiring::with_lines(error, &table));
         Ok((report, result))

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use inference::Stage;
-use plugin::{FileStamp, Limits, LoadReport, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{FileStamp, Limits, LoadReport, ModelContext, PluginSpec, Plugins, Room, Sandbox, SandboxConfig};
 use telemetry::PluginMetrics;
 
-use crate::bundle;
 use crate::config::{PluginTable, Settings};
 use crate::wiring::{spec, with_lines};
+use crate::{bundle, running};
 
 /// Loads sets of plugins for one model.
 pub(crate) struct PluginLoader {
@@ -72,6 +72,16 @@ impl PluginLoader {
         reports: &mut Vec<LoadReport>,
         files: &mut Vec<FileStamp>,
     ) -> anyhow::Result<(Sandbox, Plugins)> {
+        let model_id = self.model.id();
+        let (tables, unused): (Vec<_>, Vec<_>) =
+            tables.iter().partition(|table| running::applies(table.models.as_deref(), model_id));
+        for table in unused {
+            tracing::info!(
+                plugin = table.name,
+                model = model_id,
+                "plugin not used: its `models` do not name this model"
+            );
+        }
         let specs = tables.iter().map(|table| spec(table, files)).collect::<anyhow::Result<Vec<_>>>()?;
         let sandbox = self.sandbox_for(&specs)?;
         let mut load = |(spec, table): (PluginSpec, &PluginTable)| -> anyhow::Result<_> {
@@ -98,17 +108,21 @@ impl PluginLoader {
         // just ended are still being wound up.
         let instances = u32::try_from(self.max_concurrency.get() * (specs.len() + 1) * 2);
         let instances = instances.context("there are too many plugins for so many requests at once")?;
+        let kept = specs.iter().filter_map(|spec| spec.reuse);
+        let idle_instances = kept.fold(0, |sum: u32, reuse| sum.saturating_add(reuse.idle_max));
         // The default plugin has the default limits, however little the others are given.
         let default = Limits::default().memory_bytes_max;
         let memory_bytes = specs.iter().map(|spec| spec.limits.memory_bytes_max).fold(default, usize::max);
+        let room = Room { instances, idle_instances, memory_bytes };
         match &self.sandbox {
-            Some(sandbox) if sandbox.has_room(instances, memory_bytes) => Ok(sandbox.clone()),
-            Some(sandbox) => Ok(sandbox.resized(instances, memory_bytes)?),
+            Some(sandbox) if sandbox.has_room(room) => Ok(sandbox.clone()),
+            Some(sandbox) => Ok(sandbox.resized(room)?),
             None => Ok(Sandbox::new(SandboxConfig {
                 cache_dir: self.cache_dir.clone(),
                 workers: self.workers.map(NonZeroUsize::get),
                 memory_bytes_max: Some(memory_bytes),
                 max_instances: Some(instances),
+                idle_instances,
             })?),
         }
     }

@@ -25,17 +25,17 @@ async fn misbehave(behaviour: &str, step: Step) -> PipelineError {
     let mut run = house.begin();
     let error = match (run.prepare(chat("Hello")).await, step) {
         (Err(error), Step::Prepare) => error,
-        (Ok(_), Step::Push) => run.push("caf\u{e9} ".repeat(300), false).await.expect_err(behaviour),
+        (Ok(_), Step::Push) => run.push("caf\u{e9} ".repeat(300), Vec::new(), false).await.expect_err(behaviour),
         (Ok(_), Step::Finish) => {
-            run.push("text".to_owned(), true).await.expect("it only misbehaves at the end");
+            run.push("text".to_owned(), Vec::new(), true).await.expect("it only misbehaves at the end");
             run.finish(Finish::Stop, Usage::default()).await.expect_err(behaviour)
         }
         (prepared, _) => panic!("{behaviour}: {prepared:?} before {step:?}"),
     };
 
-    let output = streaming.push("text".to_owned(), true).await.expect("the neighbour goes on");
+    let output = streaming.push("text".to_owned(), Vec::new(), true).await.expect("the neighbour goes on");
     assert_eq!(output.deltas.len(), 1, "{behaviour}");
-    let again = run.push("more".to_owned(), true).await.expect_err("a request that failed stays failed");
+    let again = run.push("more".to_owned(), Vec::new(), true).await.expect_err("a request that failed stays failed");
     assert!(matches!(again, PipelineError::Fault { plugin, .. } if plugin == "host"), "{behaviour}");
     house.wait_for("outrigger_plugin_instances", &["plugin=\"guest\""], 0).await;
     let (_, stage, kind) = fault(&error);
@@ -57,7 +57,7 @@ async fn endless_loops_time_out() {
         ("policy", Step::Prepare, Stage::Policy),
         ("render", Step::Prepare, Stage::Prompt),
         ("parse", Step::Push, Stage::Parse),
-        ("open", Step::Push, Stage::Postprocess),
+        ("open", Step::Prepare, Stage::Postprocess),
         ("push", Step::Push, Stage::Postprocess),
         ("finish", Step::Finish, Stage::Postprocess),
     ] {

@@ -1,10 +1,15 @@
 //! The sandbox from outside: real components, through the same calls that `outrigger` and `server` make.
 
+mod contract;
+mod failing;
 mod faults;
+mod granted;
 mod house;
 mod loading;
 mod manifests;
 mod quiet;
 mod reloading;
+mod reuse;
 mod stages;
 mod streaming;
+mod tokens;

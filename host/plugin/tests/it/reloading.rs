@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, LazyLock};
 
 use inference::{Finish, Pipeline, PipelineRun, Stage, Usage};
-use plugin::{CodeOrigin, Package, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{CodeOrigin, Package, PluginSpec, Plugins, Room, Sandbox, SandboxConfig};
 use sha2::{Digest as _, Sha256};
 use telemetry::{Format, Metrics};
 
@@ -47,7 +47,7 @@ fn process() -> (usize, usize) {
 
 async fn push(run: &mut Box<dyn PipelineRun>, text: &str, last: bool) -> String {
     let mut answer = Answer::default();
-    answer.take(run.push(text.to_owned(), last).await.expect("it answers"));
+    answer.take(run.push(text.to_owned(), Vec::new(), last).await.expect("it answers"));
     answer.content
 }
 
@@ -131,9 +131,10 @@ async fn a_sandbox_is_replaced_by_a_larger_one() {
     let old = together(&small, vec![renderer()]).expect("it fits");
     let mut running = old.begin(call());
     running.prepare(chat("Hello")).await.expect("there is room for one");
-    assert!(!small.has_room(2, 1 << 20));
-    let large = small.resized(4, 32 << 20).expect("a sandbox");
-    assert!(large.has_room(4, 32 << 20));
+    let room = |instances, memory_bytes| Room { instances, idle_instances: 0, memory_bytes };
+    assert!(!small.has_room(room(2, 1 << 20)));
+    let large = small.resized(room(4, 32 << 20)).expect("a sandbox");
+    assert!(large.has_room(room(4, 32 << 20)));
     let filter = guest_for(&[Stage::Postprocess], "mask", "{}");
     let new = together(&large, vec![renderer(), filter]).expect("both fit");
     drop((old, small));
@@ -151,7 +152,7 @@ async fn the_status_tells_calls_and_the_last_fault() {
     let mut run = plugins.begin(call());
     run.prepare(chat("Hello")).await.expect("it prepares");
     assert_eq!((plugins.status()[0].faults, plugins.status()[0].last_fault.clone()), (0, None));
-    run.push("text".to_owned(), false).await.expect_err("it panics");
+    run.push("text".to_owned(), Vec::new(), false).await.expect_err("it panics");
     let status = plugins.status().remove(0);
     // `render`, `open` and `push`.
     assert_eq!((status.calls, status.faults), (3, 1));

@@ -189,7 +189,7 @@ async fn a_filter_is_not_asked_before_there_is_enough() {
         run.prepare(chat("Hello")).await.expect("the guest behaves");
         for piece in ["12", "34", "56", "78"] {
             tokio::time::sleep(Duration::from_millis(3)).await;
-            answer.take(run.push(piece.to_owned(), piece == "78").await.expect("the guest behaves"));
+            answer.take(run.push(piece.to_owned(), Vec::new(), piece == "78").await.expect("the guest behaves"));
         }
         assert_eq!(answer.content, "12345678");
         let calls = house.count("outrigger_plugin_calls_total", &["filter", "outcome=\"pass\""]);

@@ -144,6 +144,13 @@ fn pipeline(error: &PipelineError) -> Failure {
                 Some(PluginFault { plugin: plugin.clone(), stage: stage.as_str(), kind: kind.as_str() });
             failure
         }
+        PipelineError::Unavailable { plugin, stage, retry_after } => {
+            let mut failure = base("plugin_unavailable");
+            failure.body.error.outrigger =
+                Some(PluginFault { plugin: plugin.clone(), stage: stage.as_str(), kind: "breaker" });
+            // The request is not at fault and may be asked again, which a 500 does not say.
+            Failure { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(*retry_after), ..failure }
+        }
         PipelineError::Overloaded => {
             Failure { retry_after: Some(limits::RETRY_AFTER_BUSY), ..base("plugins_overloaded") }
         }

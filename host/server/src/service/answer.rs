@@ -29,6 +29,8 @@ pub struct Answer {
     waiting: Option<Waiting>,
     cancelled: watch::Receiver<bool>,
     record: Record,
+    /// What the plugins noted on the choices that have ended.
+    noted: Annotations,
 }
 
 /// Choices that no slot was free for yet.
@@ -85,8 +87,17 @@ impl Answer {
         let Parts { id, model, fingerprint, first, permits, others, cancelled, record } = parts;
         let first = Choice::new(0, first, Arc::clone(record.tally()), cancelled.clone());
         let waiting = others.map(|(count, pass)| Waiting { indexes: 1..count, pass });
-        let mut this =
-            Self { id, model, fingerprint, lanes: FuturesUnordered::new(), permits, waiting, cancelled, record };
+        let mut this = Self {
+            id,
+            model,
+            fingerprint,
+            lanes: FuturesUnordered::new(),
+            permits,
+            waiting,
+            cancelled,
+            record,
+            noted: Vec::new(),
+        };
         this.lanes.push(Box::pin(first.step()));
         for _ in 1..this.permits.len() {
             this.begin_another();
@@ -145,9 +156,15 @@ impl Answer {
             }
             Ok(Step::Ended(mut finished)) => {
                 self.begin_another();
+                // Each choice passed the same policies: what they noted of the request is noted once.
+                for note in &finished.annotations {
+                    if !self.noted.contains(note) {
+                        self.noted.push(note.clone());
+                    }
+                }
                 if self.lanes.is_empty() {
                     finished.usage = Some(self.record.tally().usage());
-                    self.record.finished(finished.finish, finished.timings, &finished.annotations);
+                    self.record.finished(finished.finish, finished.timings, std::mem::take(&mut self.noted));
                 }
                 Ok(AnswerEvent::Finished(finished))
             }

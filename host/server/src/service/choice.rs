@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use inference::{Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, TokenLogprobs, Usage};
+use inference::{
+    ChosenToken, Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, TokenLogprobs, Usage,
+};
 use tokio::sync::watch;
 
 use super::ChatError;
 use super::answer::{AnswerEvent, Finished};
-use super::pass::{Begun, Pass};
+use super::pass::{Begun, Pass, TokensShownTo};
 use super::record::Tally;
 
 /// An answer under way. It owns what the answer holds: the generation and the plugins' run.
@@ -20,6 +22,7 @@ pub(super) struct Choice {
     logprobs: Vec<TokenLogprobs>,
     phase: Phase,
     run: Box<dyn PipelineRun>,
+    shown_to: TokensShownTo,
     has_tool_calls: bool,
     usage: Usage,
     tally: Arc<Tally>,
@@ -50,6 +53,7 @@ impl Choice {
             logprobs: Vec::new(),
             phase: Phase::Running(begun.generation),
             run: begun.run,
+            shown_to: begun.shown_to,
             has_tool_calls: false,
             usage: Usage { prompt_tokens: tally.prompt_tokens(), ..Usage::default() },
             tally,
@@ -95,8 +99,11 @@ impl Choice {
             GenerationEvent::Piece { text, completion_tokens, logprobs } => {
                 self.tally.piece(completion_tokens - self.usage.completion_tokens);
                 self.usage.completion_tokens = completion_tokens;
-                self.logprobs.extend(logprobs);
-                let output = self.run.push(text, false).await?;
+                let tokens = if self.shown_to.filters { chosen(&logprobs) } else { Vec::new() };
+                if self.shown_to.client {
+                    self.logprobs.extend(logprobs);
+                }
+                let output = self.run.push(text, tokens, false).await?;
                 if let Some(finish) = self.release(output) {
                     // The generation goes first: the slot's work ends now, whatever the plugins still note.
                     self.phase = Phase::Over;
@@ -108,7 +115,7 @@ impl Choice {
                 self.phase = Phase::Over;
                 self.tally.finished(usage.completion_tokens - self.usage.completion_tokens, usage.cached_tokens);
                 self.usage = usage;
-                let output = self.run.push(String::new(), true).await?;
+                let output = self.run.push(String::new(), Vec::new(), true).await?;
                 let finish = self.release(output).unwrap_or(finish);
                 self.end(finish, Some(timings)).await
             }
@@ -142,6 +149,10 @@ impl Choice {
         let _ignored = self.run.finish(Finish::Failed, self.usage).await;
         error.into()
     }
+}
+
+fn chosen(logprobs: &[TokenLogprobs]) -> Vec<ChosenToken> {
+    logprobs.iter().map(|said| ChosenToken { token: said.token, logprob: said.sampled.logprob }).collect()
 }
 
 pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {

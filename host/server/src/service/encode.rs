@@ -120,7 +120,7 @@ impl Service {
         };
         match encoded.await {
             Ok((encoded, permit)) => {
-                record.finished(Finish::Stop, Some(encoded.timings), &Annotations::default());
+                record.finished(Finish::Stop, Some(encoded.timings), Annotations::default());
                 Ok(Outputs {
                     model: engine.card().id.clone(),
                     outputs: encoded.outputs,

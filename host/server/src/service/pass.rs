@@ -26,6 +26,15 @@ pub(super) struct Pass {
 pub(super) struct Begun {
     pub(super) generation: Generation,
     pub(super) run: Box<dyn PipelineRun>,
+    /// Who gets to see the tokens and how likely they were.
+    pub(super) shown_to: TokensShownTo,
+}
+
+/// Who gets to see the tokens and how likely they were.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokensShownTo {
+    pub(super) client: bool,
+    pub(super) filters: bool,
 }
 
 impl Pass {
@@ -37,7 +46,7 @@ impl Pass {
         request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(index.into()));
         let id = call.request_id.clone();
         let mut run = serving.pipeline.begin(Call { model: card.id.clone(), ..call });
-        let Prepared { request, prompt } = run.prepare(request).await?;
+        let Prepared { request, prompt, wants_tokens } = run.prepare(request).await?;
         // Here, where the policies have had their say: they may take such a wish away.
         check_tokens(&request, vocabulary.size())?;
         if request.logprobs.is_some()
@@ -54,6 +63,7 @@ impl Pass {
             return Err(SubmitError::PromptTooLong { prompt_tokens, context_length: card.context_length }.into());
         }
 
+        let shown_to = TokensShownTo { client: request.logprobs.is_some(), filters: wants_tokens };
         let grammar = grammars.compile(vocabulary, request.format, prompt.format).await?;
         let generation = serving.engine.submit(GenerationRequest {
             id,
@@ -64,10 +74,10 @@ impl Pass {
             stop: request.stop.into_iter().chain(prompt.stop).collect(),
             stop_tokens: request.stop_tokens,
             grammar,
-            logprobs: request.logprobs,
+            logprobs: request.logprobs.or(wants_tokens.then_some(0)),
             ignore_end: request.ignore_end,
         })?;
-        Ok(Begun { generation, run })
+        Ok(Begun { generation, run, shown_to })
     }
 }
 

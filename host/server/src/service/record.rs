@@ -106,8 +106,8 @@ impl Record {
         &self.tally
     }
 
-    pub(super) fn finished(&mut self, finish: Finish, timings: Option<Timings>, annotations: &Annotations) {
-        self.end = Some(End::Finished { finish, timings, annotations: annotations.clone() });
+    pub(super) fn finished(&mut self, finish: Finish, timings: Option<Timings>, annotations: Annotations) {
+        self.end = Some(End::Finished { finish, timings, annotations });
     }
 
     pub(super) fn failed(&mut self, error: &ChatError) {

@@ -32,7 +32,7 @@ struct Token {
 
 impl Logprobs {
     pub(super) fn new(tokens: Vec<TokenLogprobs>) -> Self {
-        let sampled = |TokenLogprobs { sampled, top }: TokenLogprobs| Sampled {
+        let sampled = |TokenLogprobs { sampled, top, .. }: TokenLogprobs| Sampled {
             token: sampled.into(),
             top_logprobs: top.into_iter().map(Token::from).collect(),
         };
@@ -76,7 +76,7 @@ mod tests {
         check(Vec::new(), r#"{"content":[],"refusal":null}"#);
         let top = vec![token(b" a", -0.25), token(b"", -2.5)];
         check(
-            vec![TokenLogprobs { sampled: token(b" a", -0.25), top }],
+            vec![TokenLogprobs { token: inference::Token(0), sampled: token(b" a", -0.25), top }],
             r#"{"content":[{"token":" a","logprob":-0.25,"bytes":[32,97],"top_logprobs":[{"token":" a","logprob":-0.25,"bytes":[32,97]},{"token":"","logprob":-2.5,"bytes":[]}]}],"refusal":null}"#,
         );
     }
@@ -84,7 +84,11 @@ mod tests {
     #[test]
     fn what_is_no_number_and_no_text_goes_through_json() {
         check(
-            vec![TokenLogprobs { sampled: token(b"x\xF0\x9F", f32::NEG_INFINITY), top: Vec::new() }],
+            vec![TokenLogprobs {
+                token: inference::Token(0),
+                sampled: token(b"x\xF0\x9F", f32::NEG_INFINITY),
+                top: Vec::new(),
+            }],
             r#"{"content":[{"token":"x\\xf0\\x9f","logprob":-9999.0,"bytes":[120,240,159],"top_logprobs":[]}],"refusal":null}"#,
         );
     }

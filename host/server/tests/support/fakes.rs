@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inference::{
-    Annotations, Call, ChatRequest, Completion, Delta, Engine, EngineFault, Finish, Generation, GenerationEvent,
-    GenerationRequest, ModelCard, Output, OutputFormat, Part, Pipeline, PipelineError, PipelineRun, Prepared, Prompt,
-    Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
+    Annotations, Call, ChatRequest, ChosenToken, Completion, Delta, Engine, EngineFault, Finish, Generation,
+    GenerationEvent, GenerationRequest, ModelCard, Output, OutputFormat, Part, Pipeline, PipelineError, PipelineRun,
+    Prepared, Prompt, Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenLogprob, TokenLogprobs, Usage,
+    Vocabulary,
 };
 use tokio::sync::mpsc;
 
@@ -113,7 +114,7 @@ async fn play(script: Vec<Act>, prompt_tokens: u32, events: &mpsc::Sender<Genera
                 completion_tokens += 1;
                 let sampled = TokenLogprob { bytes: text.clone().into_bytes(), logprob };
                 let other = TokenLogprob { bytes: b"other".to_vec(), logprob: logprob - 1.0 };
-                let logprobs = vec![TokenLogprobs { top: vec![sampled.clone(), other], sampled }];
+                let logprobs = vec![TokenLogprobs { token: Token(7), top: vec![sampled.clone(), other], sampled }];
                 GenerationEvent::Piece { text, completion_tokens, logprobs }
             }
             Act::Wait(time) => {
@@ -187,6 +188,10 @@ pub(crate) struct FakePipeline {
     pub(crate) annotations: Annotations,
     /// The plugin that says it changes the text.
     pub(crate) changes_text: Option<&'static str>,
+    /// Whether a filter wants to see tokens, and those that it was shown.
+    pub(crate) wants_tokens: bool,
+    /// See `wants_tokens`.
+    pub(crate) tokens: Arc<Mutex<Vec<ChosenToken>>>,
     /// The form that the prompt asks for.
     pub(crate) format: Option<OutputFormat>,
     /// What the plugins were told at the end of each run.
@@ -240,12 +245,14 @@ impl PipelineRun for FakeRun {
                 prefix: String::new(),
                 format: self.pipeline.format.clone(),
             };
-            Ok(Prepared { request, prompt })
+            Ok(Prepared { request, prompt, wants_tokens: self.pipeline.wants_tokens })
         })
     }
 
-    fn push(&mut self, text: String, last: bool) -> Step<'_, Output> {
+    fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output> {
         Box::pin(async move {
+            assert!(self.pipeline.wants_tokens || tokens.is_empty(), "tokens are told to those who want them");
+            self.pipeline.tokens.lock().expect("no test panicked").extend(tokens);
             assert_eq!(self.stage, Stage::Prepared, "pushes come between prepare and finish, the last one last");
             assert!(last || !text.is_empty(), "only the last push may be empty");
             tokio::task::yield_now().await;

@@ -1,9 +1,11 @@
 //! The registry, and what of it each room may record.
 
+mod custom;
 mod devices;
 mod downloads;
 mod exposition;
 mod inference;
+mod meter;
 mod plugins;
 
 use std::sync::Arc;
@@ -14,10 +16,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use custom::{Dropped, Instrument, InstrumentKind, InstrumentSpec, OTHER};
 pub use devices::{DeviceMetrics, MemoryKind, Place};
 pub use downloads::DownloadMetrics;
 pub use exposition::Format;
 pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, RequestLabels};
+pub use meter::{BreakerState, Outcome, PluginMeter};
 pub use plugins::PluginMetrics;
 
 /// Every metric of the process. Clones share the same families.
@@ -103,9 +107,21 @@ mod tests {
                 blame: Some(::inference::Blame::Plugin),
             },
         );
-        metrics.plugins.instance_started("redact");
-        metrics.plugins.record_call("redact", Stage::Postprocess, "ok", Duration::from_micros(3));
-        metrics.plugins.record_fault("redact", Stage::Postprocess, FaultKind::Trap);
+        let redact = metrics.plugins.meter("redact");
+        redact.instance_started();
+        redact.instance_started();
+        redact.instance_ended(1 << 21);
+        redact.call(Stage::Postprocess, Outcome::Hold, Duration::from_micros(3));
+        redact.fault(Stage::Postprocess, FaultKind::Trap);
+        redact.cpu(Duration::from_millis(250));
+        redact.held_bytes(20);
+        redact.held(Duration::from_millis(40));
+        redact.log_dropped(100);
+        redact.breaker(BreakerState::Open);
+        redact.refused();
+        redact.custom_dropped(Dropped::Labels);
+        metrics.plugins.queued("stream", Duration::from_micros(30));
+        metrics.plugins.overloaded("instances");
         metrics.http_response("chat", 200);
         metrics.devices.computes("vulkan", "Vulkan0", "zen4");
         metrics.devices.skipped("cuda", "no_module");
