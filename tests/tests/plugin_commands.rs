@@ -8,9 +8,9 @@ use tests::host::command;
 
 /// Exit code, standard output and standard error of `outrigger plugin …` in a folder.
 fn plugin(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output =
-        command().arg("plugin").args(arguments).current_dir(folder).env("OUTRIGGER_CACHE_DIR", folder.join("cache"));
-    let output = output.env("XDG_CACHE_HOME", folder).output().expect("the binary runs");
+    let mut command = command();
+    command.arg("plugin").args(arguments).current_dir(folder).env("XDG_CACHE_HOME", folder);
+    let output = command.output().expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("it ended"), text(output.stdout), text(output.stderr))
 }
