@@ -9,8 +9,7 @@ use tests::host::command;
 /// Exit code, standard output and standard error of `outrigger plugin …` in a folder.
 fn plugin(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = command();
-    command.arg("plugin").args(arguments).current_dir(folder);
-    command.env("OUTRIGGER_CACHE_DIR", folder.join("cache")).env("XDG_CACHE_HOME", folder);
+    command.arg("plugin").args(arguments).current_dir(folder).env("XDG_CACHE_HOME", folder);
     let output = command.output().expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("it ended"), text(output.stdout), text(output.stderr))
@@ -35,6 +34,13 @@ reason = "to be told how to misbehave"
 name = "messages"
 required = false
 reason = "to mask what users write"
+
+[[asks.kv]]
+store = "store"
+
+[[asks.metrics]]
+name = "counted"
+kind = "counter"
 "#;
 
 #[test]

@@ -34,7 +34,8 @@ impl Setup {
     fn configure(&self, rest: &str) {
         let component = self.path("mask.wasm");
         let text = format!(
-            "max_concurrency = 4\ncache_dir = '{}'\n[[plugin]]\nname = \"mask\"\nfrom = '{}'\nstages = {{ postprocess = 1 }}\n{rest}\n",
+            "max_concurrency = 4\ncache_dir = '{}'\n[[plugin]]\nname = \"mask\"\nfrom = '{}'\nstages = {{ postprocess = 1 }}\n\
+             grants.kv = [\"store\"]\ngrants.metrics = [{{ name = \"counted\", kind = \"counter\" }}]\n{rest}\n",
             self.path("cache").display(),
             component.display()
         );
@@ -103,7 +104,7 @@ fn what_does_not_load_replaces_nothing() {
         assert_eq!(state["last_refusal"]["message"], *message);
     };
     setup.configure("stages = {}");
-    check("line 7");
+    check("line 9");
     setup.configure(r#"config = { behaviour = "panic-in-init" }"#);
     check("failed to initialise (trap)");
     setup.configure("sha256 = \"abc\"");
@@ -112,7 +113,7 @@ fn what_does_not_load_replaces_nothing() {
     check("cannot read the plugin `missing.wasm`");
     setup
         .configure("[[plugin]]\nname = \"redact\"\nconfig = { replacement = \"x\", kinds = [\n\"email\",\n\"phon\"] }");
-    check("line 11: the configuration of plugin `redact` is not what the plugin takes: `config.kinds[1]`: ");
+    check("line 13: the configuration of plugin `redact` is not what the plugin takes: `config.kinds[1]`: ");
     // As much of a component as was copied when somebody asked.
     setup.configure(r#"config = { mask = "tock" }"#);
     fs::write(setup.path("mask.wasm"), &bundled::MISBEHAVING[..bundled::MISBEHAVING.len() / 2]).expect("half of it");
@@ -147,7 +148,7 @@ fn a_file_that_changes_is_noticed() {
     replace(&setup.path("mask.plugin.toml"), manifest.as_bytes());
     host.wait_until("it is refused", |host| host.metric("outrigger_plugin_reloads_total", &["refused"]) == 2);
     assert!(host.log().contains("to see the header `x-a`"), "{}", host.log());
-    setup.configure("grants = { headers = [\"x-a\"] }");
+    setup.configure("grants.headers = [\"x-a\"]");
     host.wait_until("it is granted", |host| generation(host) == 4);
     assert_eq!(host.get("/admin/plugins").json()["plugins"][1]["grants"][0]["state"], "granted");
 }

@@ -9,7 +9,7 @@ use plugin::{CodeOrigin, Package, PluginSpec, Plugins, Room, Sandbox, SandboxCon
 use sha2::{Digest as _, Sha256};
 use telemetry::{Format, Metrics};
 
-use crate::house::{Answer, call, chat, guest_for, load, model, renderer, sandbox};
+use crate::house::{Answer, call, chat, guest, guest_for, load, model, renderer, sandbox};
 
 /// Room for 120 requests with two plugins each.
 fn roomy() -> &'static Sandbox {
@@ -173,7 +173,7 @@ fn a_component_that_is_being_written_is_refused() {
     let whole = bundled::MISBEHAVING;
     let load_now = || {
         let package = Package::read(&path, 16 << 20).expect("it can be read");
-        load(PluginSpec::new("guest", package.source, package.component))
+        load(PluginSpec { component: package.component, ..guest("guest", "{}") })
     };
     for length in (0..whole.len()).step_by(whole.len() / 40) {
         fs::write(&path, &whole[..length]).expect("a part of it");
