@@ -24,7 +24,7 @@ impl Setup {
         let config = this.folder.path().join("outrigger.toml");
         let text = format!(
             "[[plugin]]\nname = \"misbehaving\"\nfrom = '{}'\nstages = {{ policy = 1, postprocess = 2 }}\n\
-             grants = {{ headers = [\"x-behaviour\"] }}\n\
+             grants = {{ headers = [\"x-behaviour\"], kv = [\"store\"], metrics = [{{ name = \"counted\", kind = \"counter\" }}] }}\n\
              # Time enough to grow page by page into the limit on memory.\n\
              limits = {{ policy_ms = 500, push_ms = 500, request_ms = 2000 }}\n",
             component.display()

@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod doctor;
 mod encoder;
+mod grants;
 mod inspect;
 mod models;
 mod placement;

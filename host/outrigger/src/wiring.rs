@@ -16,7 +16,7 @@ use telemetry::{DeviceMetrics, Metrics, PluginMetrics};
 use crate::config::{PluginLimits, PluginTable, Settings};
 use crate::placement::{self, Plan};
 use crate::source::Located;
-use crate::{bundle, encoder};
+use crate::{bundle, encoder, grants};
 
 /// What the service is told of the settings.
 pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
@@ -240,6 +240,9 @@ fn spec(table: &PluginTable) -> anyhow::Result<PluginSpec> {
     spec.headers = table.grants.headers.iter().map(|header| header.to_ascii_lowercase()).collect();
     spec.modify =
         table.grants.modify.iter().map(|part| modify(part)).collect::<Result<_, _>>().with_context(attempt)?;
+    spec.kv = table.grants.kv.iter().map(grants::store).collect();
+    let instruments = table.grants.metrics.iter().map(grants::instrument);
+    spec.instruments = instruments.collect::<Result<_, _>>().with_context(attempt)?;
     if let Some(stages) = &table.stages {
         let chosen = stages.iter().map(|(stage, order)| Ok((self::stage(stage)?, *order)));
         spec.stages = Some(chosen.collect::<anyhow::Result<_>>().with_context(attempt)?);

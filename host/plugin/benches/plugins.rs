@@ -13,7 +13,9 @@ use inference::{
     Token, Usage, Vocabulary,
 };
 use plugin::probe::{self, Probe};
-use plugin::{LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{
+    InstrumentKind, InstrumentSpec, KvGrant, LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig,
+};
 use telemetry::Metrics;
 use tokio::runtime::Runtime;
 
@@ -30,7 +32,15 @@ fn main() {
     let redact = load(PluginSpec::new("redact", "bundled", bundled::REDACT));
     let plain = |name: &str, stages: &[Stage]| {
         let stages = Some(stages.iter().map(|&stage| (stage, 0)).collect());
-        load(PluginSpec { stages, ..PluginSpec::new(name, "bundled", bundled::MISBEHAVING) })
+        let counter = InstrumentSpec {
+            name: "counted".to_owned(),
+            kind: InstrumentKind::Counter,
+            labels: Vec::new(),
+            series_max: 1,
+            buckets: Vec::new(),
+        };
+        let (kv, instruments) = (vec![KvGrant::new("store")], vec![counter]);
+        load(PluginSpec { stages, kv, instruments, ..PluginSpec::new(name, "bundled", bundled::MISBEHAVING) })
     };
     let together = |plugins: Vec<LoadedPlugin>| {
         Plugins::new(&sandbox, plugins, Metrics::new(&[]).plugins).expect("they work together")

@@ -234,7 +234,7 @@ impl Lane {
         let (index, rules) = (filter.plugin, filter.rules);
         let (window, new_from) = filter.windows[place(channel)].show();
         let new_from = u32::try_from(new_from).unwrap_or(u32::MAX);
-        let chunk = Chunk { channel, window, new_from, last };
+        let chunk = Chunk { channel, window, new_from, last, tokens: Vec::new() };
         let answer = self.run(index, Stage::Postprocess, |instance| instance.filter(&chunk));
         let shown = chunk.window;
         let output = match answer {

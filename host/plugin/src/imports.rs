@@ -1,4 +1,5 @@
-//! What the host offers to every guest: `model`, `log`, `config` and `clock`.
+//! What the host offers to guests. `model`, `log`, `config` and `clock` are every guest's; `kv` and `metrics`, whose code is
+//! in modules of their own, are linked like them and refused at load where nothing of them is granted.
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -6,22 +7,24 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use inference::SpecialTokens;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::bindings::outrigger::plugin::{clock, config, log, model, types};
+use crate::bindings::outrigger::plugin::{clock, config, kv, log, metrics, model, types};
 use crate::limits::LOG_LINE_BYTES_MAX;
 use crate::state::GuestState;
 use crate::text::escape_into;
 
-/// Links everything that needs no grant.
+/// Links everything.
 pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     types::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     model::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+    kv::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+    metrics::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     clock::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
 }
 
 /// The interfaces that [`link`] provides, by name without package and version.
-pub(crate) const OFFERED: [&str; 5] = ["types", "model", "log", "config", "clock"];
+pub(crate) const OFFERED: [&str; 7] = ["types", "model", "log", "config", "kv", "metrics", "clock"];
 
 impl types::Host for GuestState {}
 

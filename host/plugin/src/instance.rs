@@ -59,8 +59,6 @@ pub(crate) struct Instance {
     parser: Option<ResourceAny>,
     filter: Option<ResourceAny>,
     pushes: u32,
-    /// `None` in a trial, which is no call of a request.
-    metrics: Option<PluginMetrics>,
 }
 
 struct Exports {
@@ -79,19 +77,18 @@ impl Instance {
         metrics: Option<PluginMetrics>,
     ) -> Result<(Self, Identity), Failure> {
         let limits = &plugin.owner.limits;
-        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancellation));
+        let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancellation, metrics));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.call_bytes_max);
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().budget.check()?;
             Ok(UpdateDeadline::Continue(1))
         });
-        if let Some(metrics) = &metrics {
+        if let Some(metrics) = &store.data().metrics {
             metrics.instance_started(&plugin.owner.name);
         }
         let exports = Exports { policy: None, prompt: None, parse: None, postprocess: None, audit: None };
-        let mut this =
-            Self { plugin: Arc::clone(plugin), store, exports, parser: None, filter: None, pushes: 0, metrics };
+        let mut this = Self { plugin: Arc::clone(plugin), store, exports, parser: None, filter: None, pushes: 0 };
         let cpu_max = limits.init_cpu_max;
         // Instantiation runs start functions, so it is a call like any other.
         let identity = this.call(
@@ -287,7 +284,7 @@ impl Instance {
             },
             Err(trap) => (Err(Fault::from(trap).into()), "fault"),
         };
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = &self.store.data().metrics {
             metrics.record_call(&self.plugin.owner.name, stage, word, elapsed);
         }
         result
@@ -296,7 +293,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = &self.store.data().metrics {
             metrics.instance_ended(&self.plugin.owner.name);
         }
     }

@@ -171,6 +171,16 @@ pub(crate) const DRY_BREAKER_BYTES_MAX: usize = 40;
 /// Bytes of a plugin's name in the configuration; it becomes a metric label.
 pub(crate) const NAME_BYTES_MAX: usize = 63;
 
+/// Entries that have ended and are forgotten in one call of `kv`, at most. A call adds one at most, so none pile up; all at
+/// once would hold the store's lock for as long as it takes.
+pub(crate) const KV_EXPIRED_PER_CALL: usize = 64;
+
+/// Instruments that one plugin may have.
+pub(crate) const INSTRUMENTS_MAX: usize = 32;
+
+/// Stores that one plugin may have.
+pub(crate) const STORES_MAX: usize = 16;
+
 /// Compiled components that the cache may hold, in files; the oldest go first.
 pub(crate) const CACHE_FILES_MAX: usize = 64;
 

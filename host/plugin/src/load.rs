@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use inference::Stage;
 use sha2::{Digest, Sha256};
+use telemetry::Instrument;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::fault::Failure;
 use crate::imports;
 use crate::instance::{Identity, Instance, StageIndices};
-use crate::limits::{NAME_BYTES_MAX, THREAD_STACK_BYTES};
+use crate::kv::GrantedStore;
+use crate::limits::{INSTRUMENTS_MAX, NAME_BYTES_MAX, STORES_MAX, THREAD_STACK_BYTES};
 use crate::load_error::LoadError;
 use crate::outline::{self, NoOutline, Outline};
 use crate::sandbox::Inner;
@@ -88,6 +90,8 @@ pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext)
     check_name(&spec)?;
     check_limits(sandbox, &spec)?;
     check_headers(&spec)?;
+    check_stores(&spec)?;
+    check_instruments(&spec)?;
     let config = parse_config(&spec)?;
     let sha256 = check_bytes(&spec)?;
     let outline = read_outline(&spec)?;
@@ -96,6 +100,7 @@ pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext)
     check_imports(&spec, &outline)?;
     let (component, code) = compile(sandbox, &spec, &sha256)?;
     let (pre, indices) = link(sandbox, &spec, &component, &stages)?;
+    let (stores, instruments) = shared(sandbox, &spec)?;
     let facts = PluginFacts {
         name: spec.name.clone(),
         source: spec.source,
@@ -106,8 +111,15 @@ pub(crate) fn load(sandbox: &Arc<Inner>, spec: PluginSpec, model: &ModelContext)
         code,
         elapsed: Duration::ZERO,
     };
-    let owner =
-        Owner { name: spec.name, limits: spec.limits, config_json: spec.config_json, config, model: model.clone() };
+    let owner = Owner {
+        name: spec.name,
+        limits: spec.limits,
+        config_json: spec.config_json,
+        config,
+        model: model.clone(),
+        stores,
+        instruments,
+    };
     let plugin = Arc::new(Plugin {
         owner: Arc::new(owner),
         sandbox: Arc::clone(sandbox),
@@ -156,6 +168,44 @@ fn check_headers(spec: &PluginSpec) -> Result<(), LoadError> {
         Some(header) => Err(LoadError::SecretHeader { plugin: spec.name.clone(), header: header.to_ascii_lowercase() }),
         None => Ok(()),
     }
+}
+
+fn check_stores(spec: &PluginSpec) -> Result<(), LoadError> {
+    let refuse = |reason| Err(LoadError::Stores { plugin: spec.name.clone(), reason });
+    let names: Vec<&str> = spec.kv.iter().map(|grant| grant.store.as_str()).collect();
+    if names.len() > STORES_MAX {
+        return refuse(format!("there are {} and may be {STORES_MAX}", names.len()));
+    }
+    if names.iter().any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
+        return refuse(format!("a store's name has 1 to {NAME_BYTES_MAX} bytes"));
+    }
+    match (1..names.len()).find(|&place| names[..place].contains(&names[place])) {
+        Some(place) => refuse(format!("`{}` is granted twice", names[place])),
+        None => Ok(()),
+    }
+}
+
+fn check_instruments(spec: &PluginSpec) -> Result<(), LoadError> {
+    let refuse = |reason| Err(LoadError::Instruments { plugin: spec.name.clone(), reason });
+    let given = &spec.instruments;
+    if given.len() > INSTRUMENTS_MAX {
+        return refuse(format!("there are {} and may be {INSTRUMENTS_MAX}", given.len()));
+    }
+    if let Some(place) = (1..given.len()).find(|&place| given[..place].iter().any(|it| it.name == given[place].name)) {
+        return refuse(format!("`{}` is granted twice", given[place].name));
+    }
+    match given.iter().find_map(|instrument| Some((instrument, instrument.check().err()?))) {
+        Some((instrument, reason)) => refuse(format!("`{}` cannot be one: {reason}", instrument.name)),
+        None => Ok(()),
+    }
+}
+
+/// What this generation of the plugin shares with the ones before and after.
+fn shared(sandbox: &Inner, spec: &PluginSpec) -> Result<(Vec<GrantedStore>, Vec<Arc<Instrument>>), LoadError> {
+    let stores = spec.kv.iter().map(|grant| sandbox.shared.store(&spec.name, grant.clone())).collect();
+    let instruments = spec.instruments.iter().map(|it| sandbox.shared.instrument(&spec.name, it));
+    let instruments = instruments.collect::<Result<_, _>>();
+    Ok((stores, instruments.map_err(|reason| LoadError::Instruments { plugin: spec.name.clone(), reason })?))
 }
 
 fn parse_config(spec: &PluginSpec) -> Result<serde_json::Value, LoadError> {
@@ -257,6 +307,18 @@ fn check_import(spec: &PluginSpec, import: &str) -> Result<(), LoadError> {
     let (plugin, name) = (spec.name.clone(), import.to_owned());
     match outline::api_name(import) {
         Some(api) if !api.is_supported => Err(LoadError::ApiVersion { plugin, name }),
+        Some(api) if api.interface == "kv" && spec.kv.is_empty() => Err(LoadError::NotGranted {
+            plugin,
+            import: name,
+            grant: "kv = [\"STORE\"]",
+            of: "the stores that it names",
+        }),
+        Some(api) if api.interface == "metrics" && spec.instruments.is_empty() => Err(LoadError::NotGranted {
+            plugin,
+            import: name,
+            grant: "metrics = [{ name = \"NAME\", kind = \"counter\" }]",
+            of: "the instruments that it has",
+        }),
         Some(api) if imports::OFFERED.contains(&api.interface) => Ok(()),
         None if import.starts_with("wasi:") => match spec.wasi {
             Wasi::None => Err(LoadError::WasiNotGranted { plugin, import: name }),

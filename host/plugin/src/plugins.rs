@@ -49,6 +49,19 @@ pub enum SetError {
         /// The name.
         name: String,
     },
+    /// A family of metrics has one kind.
+    #[error(
+        "the plugins `{one}` and `{other}` both have an instrument `{instrument}`, one a counter and one a histogram; \
+         only one of them can be granted it"
+    )]
+    Instrument {
+        /// Its name.
+        instrument: String,
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+    },
     /// A request would wait for ever.
     #[error(
         "there are {plugins} plugins and room for {instances} instances, and a request needs one of each; raise the \
@@ -68,6 +81,7 @@ impl Plugins {
     pub fn new(sandbox: &Sandbox, plugins: Vec<LoadedPlugin>, metrics: PluginMetrics) -> Result<Self, SetError> {
         let plugins: Vec<Arc<Plugin>> = plugins.into_iter().map(|loaded| loaded.plugin).collect();
         check_names(&plugins)?;
+        show_instruments(&plugins, &metrics)?;
         let sandbox = Arc::clone(sandbox.inner());
         let instances = sandbox.instances_max();
         if plugins.len() > instances as usize {
@@ -124,6 +138,22 @@ fn check_names(plugins: &[Arc<Plugin>]) -> Result<(), SetError> {
         if plugins[..index].iter().any(|other| other.owner.name == plugin.owner.name) {
             return Err(SetError::SameName { name: plugin.owner.name.clone() });
         }
+    }
+    Ok(())
+}
+
+/// Has the plugins' own instruments shown, if they can stand side by side.
+fn show_instruments(plugins: &[Arc<Plugin>], metrics: &PluginMetrics) -> Result<(), SetError> {
+    let all = || plugins.iter().flat_map(|plugin| plugin.owner.instruments.iter().map(move |it| (plugin, it)));
+    for (plugin, instrument) in all() {
+        let (name, kind) = (&instrument.spec().name, instrument.spec().kind);
+        if let Some((other, _)) = all().find(|(_, it)| it.spec().name == *name && it.spec().kind != kind) {
+            let (one, other) = (plugin.owner.name.clone(), other.owner.name.clone());
+            return Err(SetError::Instrument { instrument: name.clone(), one, other });
+        }
+    }
+    for (_, instrument) in all() {
+        metrics.show(instrument);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::engine::{self, PoolSize};
 use crate::limits::{INSTANCES_DEFAULT, Limits, POOL_MEMORY_BYTES_DEFAULT, QUEUE_WAIT, WORKERS_MAX, WORKERS_MIN};
 use crate::load::{self, LoadedPlugin};
 use crate::load_error::LoadError;
+use crate::shared::Shared;
 use crate::spec::{ModelContext, PluginSpec, SandboxConfig};
 use crate::ticker::Ticker;
 use crate::workers::{QueueFull, Workers};
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) ticker: Ticker,
     pub(crate) workers: Workers,
     pub(crate) cache: Option<Cache>,
+    pub(crate) shared: Shared,
     pub(crate) memory_bytes_max: usize,
     pub(crate) table_elements_max: usize,
     instances: Arc<Semaphore>,
@@ -67,6 +69,7 @@ impl Sandbox {
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             workers: Workers::start(workers).map_err(SandboxError::Thread)?,
             cache: config.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
+            shared: Shared::default(),
             memory_bytes_max: size.memory_bytes,
             table_elements_max: size.table_elements,
             instances: Arc::new(Semaphore::new(instances_max as usize)),

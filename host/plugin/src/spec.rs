@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use inference::{ModelCard, Stage, Token, Vocabulary};
+use telemetry::InstrumentSpec;
 
+use crate::kv::KvGrant;
 use crate::limits::Limits;
 
 /// How the sandbox is set up.
@@ -41,6 +43,10 @@ pub struct PluginSpec {
     pub headers: Vec<String>,
     /// Parts of a request that its policy may change.
     pub modify: Vec<Modify>,
+    /// Stores that it may use.
+    pub kv: Vec<KvGrant>,
+    /// Metrics of its own.
+    pub instruments: Vec<InstrumentSpec>,
     /// What it may use.
     pub limits: Limits,
     /// Whether it may import WASI.
@@ -63,6 +69,8 @@ impl PluginSpec {
             stages: None,
             headers: Vec::new(),
             modify: Vec::new(),
+            kv: Vec::new(),
+            instruments: Vec::new(),
             limits: Limits::default(),
             wasi: Wasi::None,
             policy_failure: OnFailure::Closed,

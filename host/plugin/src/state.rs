@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use telemetry::{Instrument, PluginMetrics};
 use wasmtime::ResourceLimiter;
 
 use crate::budget::{Budget, Cancellation};
 use crate::fault::Breach;
+use crate::kv::GrantedStore;
 use crate::limits::Limits;
 use crate::spec::ModelContext;
 use crate::wasi::QuietWasi;
@@ -17,6 +19,8 @@ pub(crate) struct GuestState {
     pub(crate) memory: MemoryLimiter,
     pub(crate) host_calls: u32,
     pub(crate) log_bytes: usize,
+    /// `None` in a trial, which is no call of a request.
+    pub(crate) metrics: Option<PluginMetrics>,
     /// Made when a `wasi = "quiet"` guest first asks for it.
     pub(crate) wasi: Option<Box<QuietWasi>>,
 }
@@ -30,10 +34,12 @@ pub(crate) struct Owner {
     pub(crate) config_json: String,
     pub(crate) config: serde_json::Value,
     pub(crate) model: ModelContext,
+    pub(crate) stores: Vec<GrantedStore>,
+    pub(crate) instruments: Vec<Arc<Instrument>>,
 }
 
 impl GuestState {
-    pub(crate) fn new(owner: &Arc<Owner>, cancellation: Arc<Cancellation>) -> Self {
+    pub(crate) fn new(owner: &Arc<Owner>, cancellation: Arc<Cancellation>, metrics: Option<PluginMetrics>) -> Self {
         Self {
             owner: Arc::clone(owner),
             budget: Budget::new(cancellation),
@@ -45,6 +51,7 @@ impl GuestState {
             },
             host_calls: 0,
             log_bytes: 0,
+            metrics,
             wasi: None,
         }
     }

@@ -7,6 +7,6 @@ pub mod logging;
 mod metrics;
 
 pub use metrics::{
-    DeviceMetrics, DownloadMetrics, Endpoint, Format, InferenceEnd, InferenceMetrics, MemoryKind, Metrics, Place,
-    PluginMetrics, RequestLabels,
+    DeviceMetrics, DownloadMetrics, Dropped, Endpoint, Format, InferenceEnd, InferenceMetrics, Instrument,
+    InstrumentKind, InstrumentSpec, MemoryKind, Metrics, OTHER, Place, PluginMetrics, RequestLabels,
 };

@@ -78,6 +78,7 @@ impl GuestFilter for Words {
             min_bytes: number("min-bytes", 0),
             max_delay_ms: number("max-delay-ms", 0),
             max_holdback: number("max-holdback", 256),
+            want_tokens: config("want-tokens").is_some(),
         };
         Ok((Filter::new(Self { mask: config("mask"), stop: config("stop") }), profile))
     }

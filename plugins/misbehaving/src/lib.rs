@@ -8,6 +8,7 @@ mod act;
 mod answer;
 mod bindings;
 mod request;
+mod script;
 
 use crate::act::{Where, act, config};
 use crate::bindings::exports::outrigger::plugin::{audit, lifecycle};

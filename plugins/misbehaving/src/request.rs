@@ -1,12 +1,12 @@
 //! The stages before the model.
 
-use crate::Misbehaving;
 use crate::act::{Where, act, is_told, tell, told};
 use crate::bindings::exports::outrigger::plugin::policy::{self, Rejection, Verdict};
 use crate::bindings::exports::outrigger::plugin::prompt::{self, Options, Rendered, Segment};
 use crate::bindings::outrigger::plugin::types::{
     Annotations, Call, Error, Grammar, MediaRef, Message, Part, Request, Role, Tool,
 };
+use crate::{Misbehaving, script};
 
 impl policy::Guest for Misbehaving {
     fn inspect(req: Request, call: Call) -> Result<(Verdict, Annotations), Error> {
@@ -85,7 +85,7 @@ fn notes(call: &Call) -> Annotations {
         // 2^18 pairs of nothing: small for the guest, large for a host that believes it.
         "huge-list" => vec![(String::new(), String::new()); 1 << 18],
         "note" => vec![("seen".to_owned(), "yes".to_owned())],
-        _ => Vec::new(),
+        _ => script::run(),
     }
 }
 

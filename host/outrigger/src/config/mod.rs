@@ -3,6 +3,7 @@
 //! This is the only place that reads the environment.
 
 mod compute;
+mod grants;
 mod plugins;
 mod said;
 mod secret;
@@ -10,6 +11,7 @@ mod settings;
 mod store;
 
 pub(crate) use compute::ContextLength;
+pub(crate) use grants::{InstrumentGrant, StoreGrant};
 pub(crate) use plugins::{PluginLimits, PluginTable};
 pub(crate) use said::{Said, log_format};
 pub(crate) use secret::SecretText;

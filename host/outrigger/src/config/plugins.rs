@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::grants::Grants;
+
 /// One `[[plugin]]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,16 +49,6 @@ impl PluginTable {
             on_failure: OnFailure::default(),
         }
     }
-}
-
-/// What the operator grants.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Grants {
-    /// Members of a request that `replace` may change.
-    pub(crate) modify: Vec<String>,
-    /// Request headers that it sees.
-    pub(crate) headers: Vec<String>,
 }
 
 /// Limits that differ from the defaults.

@@ -8,12 +8,34 @@ use inference::{
     Call, ChatRequest, Delta, FaultKind, Finish, Message, ModelCard, Output, Part, Pipeline, PipelineError,
     PipelineRun, Prepared, RequestId, Role, Sampling, SpecialTokens, Stage, Token, Usage, Vocabulary,
 };
-use plugin::{LoadError, LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{
+    InstrumentKind, InstrumentSpec, KvGrant, LoadError, LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox,
+    SandboxConfig,
+};
 use telemetry::{Format, Metrics};
 
 /// The test guest, told to behave as `config` says.
 pub(crate) fn guest(name: &str, config: &str) -> PluginSpec {
-    PluginSpec { config_json: config.to_owned(), ..PluginSpec::new(name, "bundled", bundled::MISBEHAVING) }
+    PluginSpec {
+        config_json: config.to_owned(),
+        kv: vec![KvGrant { keys_max: 100, ..KvGrant::new("store") }],
+        instruments: vec![
+            instrument("counted", InstrumentKind::Counter),
+            instrument("seen", InstrumentKind::Histogram),
+        ],
+        ..PluginSpec::new(name, "bundled", bundled::MISBEHAVING)
+    }
+}
+
+/// With one label, `kind`, and room for three of its values.
+pub(crate) fn instrument(name: &str, kind: InstrumentKind) -> InstrumentSpec {
+    InstrumentSpec {
+        name: name.to_owned(),
+        kind,
+        labels: vec!["kind".to_owned()],
+        series_max: 3,
+        buckets: vec![1.0, 10.0],
+    }
 }
 
 /// The test guest for some of its stages only.
@@ -128,6 +150,12 @@ impl House {
         let finish = answer.stop.unwrap_or(Finish::Stop);
         answer.notes = run.finish(finish, Usage { completion_tokens: 7, ..Usage::default() }).await?;
         Ok(answer)
+    }
+
+    /// A sample's value, as it is written.
+    pub(crate) fn sample(&self, name_and_labels: &str) -> Option<String> {
+        let text = self.metrics.encode(Format::Text);
+        text.lines().find_map(|line| Some(line.strip_prefix(name_and_labels)?.trim().to_owned()))
     }
 
     /// How often the metric lines of a name have all of `labels`.

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inference::{Pipeline, Stage};
-use plugin::{CodeOrigin, Limits, LoadedPlugin, PluginSpec, Plugins, Sandbox, SandboxConfig, SetError, Wasi};
+use plugin::{
+    CodeOrigin, InstrumentKind, KvGrant, Limits, LoadedPlugin, PluginSpec, Plugins, Sandbox, SandboxConfig, SetError,
+    Wasi,
+};
 use telemetry::Metrics;
 
-use crate::house::{call, chat, guest, guest_for, load, model, renderer};
+use crate::house::{call, chat, guest, guest_for, instrument, load, model, renderer};
 
 /// The error for a spec, with what differs between builds of the guest taken out.
 fn refusal(spec: PluginSpec) -> String {
@@ -114,7 +117,9 @@ fn imports_that_nobody_offers() {
     check(
         "unknown_imports",
         &[
-            ("a later part of the contract", refusal(importing("outrigger:plugin/kv@0.1.0"))),
+            ("a later part of the contract", refusal(importing("outrigger:plugin/queue@0.1.0"))),
+            ("stores that were not granted", refusal(importing("outrigger:plugin/kv@0.1.0"))),
+            ("instruments that were not granted", refusal(importing("outrigger:plugin/metrics@0.1.0"))),
             ("another version of the contract", refusal(importing("outrigger:plugin/log@0.2.0"))),
             ("somebody else's", refusal(importing("acme:billing/charge@1.0.0"))),
             ("WASI", refusal(importing("wasi:cli/stdout@0.2.6"))),
@@ -135,6 +140,17 @@ fn what_the_operator_said_does_not_fit() {
     check(
         "operator",
         &[
+            (
+                "a store twice",
+                refusal(PluginSpec { kv: vec![KvGrant::new("a"), KvGrant::new("a")], ..guest("guest", "{}") }),
+            ),
+            (
+                "an instrument that ends as a counter does",
+                refusal(PluginSpec {
+                    instruments: vec![instrument("masked_total", InstrumentKind::Counter)],
+                    ..guest("guest", "{}")
+                }),
+            ),
             ("a name with spaces", refusal(guest("Big Name", "{}"))),
             ("a configuration that is a list", refusal(guest("guest", "[]"))),
             ("a configuration that is no JSON", refusal(guest("guest", "{"))),

@@ -1,6 +1,7 @@
 //! The sandbox from outside: real components, through the same calls that `outrigger` and `server` make.
 
 mod faults;
+mod granted;
 mod house;
 mod loading;
 mod quiet;

@@ -1,5 +1,6 @@
 //! The registry, and what of it each room may record.
 
+mod custom;
 mod devices;
 mod downloads;
 mod exposition;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use custom::{Dropped, Instrument, InstrumentKind, InstrumentSpec, OTHER};
 pub use devices::{DeviceMetrics, MemoryKind, Place};
 pub use downloads::DownloadMetrics;
 pub use exposition::Format;

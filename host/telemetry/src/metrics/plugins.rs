@@ -1,5 +1,6 @@
 //! Calls into plugins: how many, how long, how they failed, and how many instances live.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use inference::{FaultKind, Stage};
@@ -10,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::custom::{Dropped, Instrument, Shown};
+
 /// Calls into plugins. Clones share the same families. A plugin's name is the operator's, so labels are bounded.
 #[derive(Debug, Clone)]
 pub struct PluginMetrics {
@@ -17,6 +20,8 @@ pub struct PluginMetrics {
     call_seconds: Family<StageLabels, Histogram, fn() -> Histogram>,
     faults: Family<FaultLabels, Counter>,
     instances: Family<PluginLabel, Gauge>,
+    custom_dropped: Family<DroppedLabels, Counter>,
+    shown: Shown,
 }
 
 impl PluginMetrics {
@@ -26,6 +31,8 @@ impl PluginMetrics {
             call_seconds: Family::new_with_constructor(|| Histogram::new(CALL_BUCKETS_SECONDS)),
             faults: Family::default(),
             instances: Family::default(),
+            custom_dropped: Family::default(),
+            shown: Shown::default(),
         };
         registry.register("outrigger_plugin_calls", "Calls into plugins by outcome", metrics.calls.clone());
         registry.register(
@@ -39,6 +46,12 @@ impl PluginMetrics {
             metrics.faults.clone(),
         );
         registry.register("outrigger_plugin_instances", "Plugin instances alive now", metrics.instances.clone());
+        registry.register(
+            "outrigger_plugin_custom_dropped",
+            "Values that plugins gave to instruments and that were not taken, by reason",
+            metrics.custom_dropped.clone(),
+        );
+        registry.register_collector(Box::new(metrics.shown.clone()));
         metrics
     }
 
@@ -64,6 +77,17 @@ impl PluginMetrics {
     /// An instance of a plugin was dropped.
     pub fn instance_ended(&self, plugin: &str) {
         self.instances.get_or_create(&PluginLabel { plugin: plugin.to_owned() }).dec();
+    }
+
+    /// Shows a plugin's own instrument from now on, as long as somebody owns it.
+    pub fn show(&self, instrument: &Arc<Instrument>) {
+        self.shown.add(instrument);
+    }
+
+    /// A plugin gave a value to an instrument, and it was not taken.
+    pub fn custom_dropped(&self, plugin: &str, reason: Dropped) {
+        let labels = DroppedLabels { plugin: plugin.to_owned(), reason: reason.as_str() };
+        self.custom_dropped.get_or_create(&labels).inc();
     }
 }
 
@@ -94,4 +118,10 @@ struct FaultLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PluginLabel {
     plugin: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DroppedLabels {
+    plugin: String,
+    reason: &'static str,
 }

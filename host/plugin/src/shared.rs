@@ -1,0 +1,61 @@
+//! What outlives a generation of a plugin: its stores and its instruments. A reload finds them again by name; the last
+//! generation that uses one takes it along.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use telemetry::{Instrument, InstrumentSpec};
+
+use crate::kv::{GrantedStore, KvGrant, Store};
+
+/// By plugin and by its name there.
+type Key = (String, String);
+
+/// The stores and instruments of all plugins that are loaded.
+#[derive(Default)]
+pub(crate) struct Shared {
+    stores: Kept<Store>,
+    instruments: Kept<Instrument>,
+}
+
+impl Shared {
+    /// A plugin's store: the one that another generation of it uses, or a new one.
+    pub(crate) fn store(&self, plugin: &str, grant: KvGrant) -> GrantedStore {
+        let key = (plugin.to_owned(), grant.store.clone());
+        let Ok(store) = self.stores.take(key, |_| true, || Ok::<_, Infallible>(Store::default()));
+        GrantedStore { grant, store }
+    }
+
+    /// A plugin's instrument: the one that another generation of it uses, if it is declared alike, or a new one.
+    pub(crate) fn instrument(&self, plugin: &str, spec: &InstrumentSpec) -> Result<Arc<Instrument>, String> {
+        let key = (plugin.to_owned(), spec.name.clone());
+        self.instruments.take(key, |old| old.spec() == spec, || Instrument::new(plugin, spec.clone()))
+    }
+}
+
+struct Kept<T>(Mutex<HashMap<Key, Weak<T>>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Kept<T> {
+    fn take<E>(
+        &self,
+        key: Key,
+        is_same: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, old| old.strong_count() > 0);
+        if let Some(old) = kept.get(&key).and_then(Weak::upgrade).filter(|old| is_same(old)) {
+            return Ok(old);
+        }
+        let new = Arc::new(make()?);
+        kept.insert(key, Arc::downgrade(&new));
+        Ok(new)
+    }
+}
