@@ -4,13 +4,16 @@
 pub(crate) const DEFAULT_PROMPT_PLUGIN: &str = "chat-template";
 
 /// Names of the bundled plugins.
-pub(crate) const NAMES: [&str; 2] = [DEFAULT_PROMPT_PLUGIN, "redact"];
+pub(crate) const NAMES: [&str; 5] = [DEFAULT_PROMPT_PLUGIN, "json-guard", "prompt-policy", "redact", "stop-words"];
 
 /// The bundled component of this name.
 pub(crate) fn component(name: &str) -> Option<&'static [u8]> {
     match name {
         DEFAULT_PROMPT_PLUGIN => Some(bundled::CHAT_TEMPLATE),
+        "json-guard" => Some(bundled::JSON_GUARD),
+        "prompt-policy" => Some(bundled::PROMPT_POLICY),
         "redact" => Some(bundled::REDACT),
+        "stop-words" => Some(bundled::STOP_WORDS),
         _ => None,
     }
 }

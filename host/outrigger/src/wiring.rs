@@ -221,7 +221,7 @@ fn spec(table: &PluginTable) -> anyhow::Result<PluginSpec> {
             Some(component) => ("bundled".to_owned(), component.into()),
             None => bail!(
                 "no bundled plugin is called `{name}` ({} are); name a component with `from = \"PATH\"`",
-                bundle::NAMES.join(" and ")
+                bundle::NAMES.join(", ")
             ),
         },
         Some(path) => {

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::cell::RefCell;
 
+use serde::de::DeserializeOwned;
+
 use crate::types::Error;
 use crate::{Context, Plugin, Result, config, log};
 
@@ -21,18 +23,28 @@ thread_local! {
     static INSTANCE: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
 }
 
-/// Makes the plugin: the first call of every instance.
-pub(crate) fn start<C: Component>() -> Result<()> {
+/// Reports panics to the host's log from now on, and reads the configuration: the first line of `lifecycle.init` in a
+/// component that generates its exports itself. `export!` does this for all others.
+pub fn start<C: DeserializeOwned>() -> Result<C> {
+    begin().config()
+}
+
+fn begin() -> Context {
     // With `panic = "abort"` and no standard error a panic would otherwise leave nothing but an anonymous trap.
     std::panic::set_hook(Box::new(|panic| log::log(log::Level::Error, &panic.to_string(), &[])));
-    let plugin = C::Plugin::new(&Context::new(config::all()))?;
+    Context::new(config::all())
+}
+
+/// Makes the plugin: the first call of every instance.
+pub(crate) fn make<C: Component>() -> Result<()> {
+    let plugin = C::Plugin::new(&begin())?;
     INSTANCE.with_borrow_mut(|instance| match instance.replace(Box::new(plugin)) {
         None => Ok(()),
         Some(_) => Err("`init` was called twice".into()),
     })
 }
 
-/// Does `work` with the plugin that [`start`] made.
+/// Does `work` with the plugin that [`make`] made.
 pub(crate) fn with_plugin<P: Plugin, T>(work: impl FnOnce(&mut P) -> Result<T>) -> Result<T> {
     INSTANCE.with_borrow_mut(|instance| match instance.as_mut().and_then(|instance| instance.downcast_mut()) {
         Some(plugin) => work(plugin),

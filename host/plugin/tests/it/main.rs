@@ -2,6 +2,7 @@
 
 mod faults;
 mod granted;
+mod guards;
 mod house;
 mod loading;
 mod quiet;

@@ -2,7 +2,7 @@
 //! [`testing`](crate::testing).
 
 pub mod clock;
-pub(crate) mod config;
+pub mod config;
 pub mod kv;
 pub mod log;
 pub mod metrics;

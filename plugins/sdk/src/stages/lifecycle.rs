@@ -1,7 +1,7 @@
 //! `lifecycle`: exported by every plugin, and written by nobody but `export!`.
 
 use crate::Result;
-use crate::export::{Component, start};
+use crate::export::{Component, make};
 
 /// Generated; `export!` reaches it through [`crate::glue`].
 #[expect(missing_docs, reason = "generated code")]
@@ -25,7 +25,7 @@ use bindings::exports::outrigger::plugin::lifecycle::{Guest, Identity};
 
 impl<C: Component> Guest for C {
     fn init() -> Result<Identity> {
-        start::<C>()?;
+        make::<C>()?;
         Ok(Identity { name: C::NAME.to_owned(), version: C::VERSION.to_owned() })
     }
 }
