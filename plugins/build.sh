@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the plugins as WebAssembly components and prints, as the last line on standard output, the folder they lie in.
 #
-# usage: plugins/build.sh [PACKAGE...]        (default: every plugin of this workspace)
+# usage: plugins/build.sh [--in DIR] [PACKAGE...]        (default: every plugin of this workspace, or of the one in DIR)
 #
 # OUTRIGGER_WASM_TOOLCHAIN says where the compiler for wasm32-unknown-unknown comes from:
 #   auto    (default) the target of the active toolchain, a std built earlier, then the first of these that is possible
@@ -77,6 +77,12 @@ find_linker() {
   exit 1
 }
 
+workspace=$here
+if [ "${1:-}" = --in ]; then
+  workspace=$(cd "${2:?build.sh: --in needs a folder}" && pwd)
+  shift 2
+fi
+
 # The rust-toolchain.toml of the repository and the .cargo/config.toml of this folder are found from here.
 cd "$here"
 
@@ -93,5 +99,6 @@ packages=()
 for package in "$@"; do packages+=(--package "$package"); done
 [ $# -gt 0 ] || packages=(--workspace)
 
-cargo build --release --lib --target "$target" --target-dir "$here/target" "${packages[@]}" >&2
+cargo build --release --lib --manifest-path "$workspace/Cargo.toml" --target "$target" --target-dir "$here/target" \
+  "${packages[@]}" >&2
 echo "$here/target/$target/release"

@@ -37,7 +37,12 @@ if (($# == 0)); then
     say "deployment files"
     tests/deploy.sh
     say "plugins, natively"
-    (cd plugins && cargo nextest run --workspace)
+    (cd plugins && cargo nextest run --workspace && cargo test --workspace --doc --quiet)
+    # Built as its authors would, but with what is compiled already.
+    example=examples/plugins/rust
+    cargo fmt --check --manifest-path $example/Cargo.toml
+    cargo test --quiet --manifest-path $example/Cargo.toml --target-dir plugins/target
+    plugins/build.sh --in $example
 fi
 if ((${#heavy[@]})); then
     tests/peers/setup.sh

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
     let plugins = root.join("plugins");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let mut packages = vec!["chat-template", "redact"];
+    let mut packages = vec!["chat-template", "json-guard", "prompt-policy", "redact", "stop-words"];
     if env::var_os("CARGO_FEATURE_MISBEHAVING").is_some() {
         packages.push("misbehaving");
     }
@@ -97,6 +97,7 @@ fn watch(root: &Path, plugins: &Path, packages: &[&str]) {
         [".cargo/config.toml", "Cargo.toml", "Cargo.lock", "build.sh", "make-sysroot.sh"]
             .map(|file| plugins.join(file)),
     );
+    sources.push(plugins.join("sdk/wit"));
     for package in packages.iter().chain(&["sdk"]) {
         sources.extend(["Cargo.toml", "src"].map(|part| plugins.join(package).join(part)));
     }

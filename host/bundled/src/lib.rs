@@ -7,8 +7,17 @@
 /// (stages `prompt` and `parse`).
 pub const CHAT_TEMPLATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/chat_template.wasm"));
 
+/// `json-guard`: keeps answers inside a JSON schema (stages `policy` and `postprocess`).
+pub const JSON_GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/json_guard.wasm"));
+
+/// `prompt-policy`: says what may be asked (stages `policy` and `audit`).
+pub const PROMPT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/prompt_policy.wasm"));
+
 /// `redact`: masks what identifies or unlocks (stages `postprocess` and `policy`).
 pub const REDACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/redact.wasm"));
+
+/// `stop-words`: ends answers at phrases (stage `postprocess`).
+pub const STOP_WORDS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stop_words.wasm"));
 
 /// `misbehaving`: breaks the rule that its configuration names, for tests.
 #[cfg(feature = "misbehaving")]
@@ -31,7 +40,8 @@ mod tests {
 
     #[test]
     fn the_plugins_are_components() {
-        assert!(CHAT_TEMPLATE.starts_with(COMPONENT));
-        assert!(REDACT.starts_with(COMPONENT));
+        for component in [CHAT_TEMPLATE, JSON_GUARD, PROMPT_POLICY, REDACT, STOP_WORDS] {
+            assert!(component.starts_with(COMPONENT));
+        }
     }
 }

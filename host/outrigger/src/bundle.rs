@@ -7,13 +7,16 @@ use plugin::Package;
 pub(crate) const DEFAULT_PROMPT_PLUGIN: &str = "chat-template";
 
 /// Names of the bundled plugins.
-pub(crate) const NAMES: [&str; 2] = [DEFAULT_PROMPT_PLUGIN, "redact"];
+pub(crate) const NAMES: [&str; 5] = [DEFAULT_PROMPT_PLUGIN, "json-guard", "prompt-policy", "redact", "stop-words"];
 
 /// The bundled component of this name.
 pub(crate) fn component(name: &str) -> Option<&'static [u8]> {
     match name {
         DEFAULT_PROMPT_PLUGIN => Some(bundled::CHAT_TEMPLATE),
+        "json-guard" => Some(bundled::JSON_GUARD),
+        "prompt-policy" => Some(bundled::PROMPT_POLICY),
         "redact" => Some(bundled::REDACT),
+        "stop-words" => Some(bundled::STOP_WORDS),
         _ => None,
     }
 }
@@ -23,7 +26,7 @@ pub(crate) fn package(name: &str) -> anyhow::Result<Package> {
     let Some(component) = component(name) else {
         bail!(
             "no bundled plugin is called `{name}` ({} are); name a component with `from = \"PATH\"`",
-            NAMES.join(" and ")
+            NAMES.join(", ")
         )
     };
     Package::bundled(component, bundled::manifest(name))

@@ -5,8 +5,6 @@
 //! held back at the first place where more text decides, and nowhere else; so what is masked depends on the text
 //! alone, never on how it was cut into pieces.
 
-#[cfg(target_arch = "wasm32")]
-mod component;
 mod config;
 mod email;
 mod iban;
@@ -14,6 +12,7 @@ mod keys;
 mod limits;
 mod numbers;
 mod place;
+mod plugin;
 mod redactor;
 mod shape;
 mod stream;
@@ -21,5 +20,6 @@ mod tail;
 
 pub use config::{ChannelName, Config, Kind, ShapeConfig};
 pub use limits::HOLDBACK_BYTES_MAX;
+pub use plugin::Redact;
 pub use redactor::Redactor;
 pub use stream::{Pushed, Stream};

@@ -4,6 +4,7 @@ mod contract;
 mod failing;
 mod faults;
 mod granted;
+mod guards;
 mod house;
 mod loading;
 mod manifests;
