@@ -365,18 +365,8 @@ fn check_import(spec: &PluginSpec, import: &str) -> Result<(), LoadError> {
     let (plugin, name) = (spec.name.clone(), import.to_owned());
     match outline::api_name(import) {
         Some(api) if !api.is_supported => Err(LoadError::ApiVersion { plugin, name }),
-        Some(api) if api.interface == "kv" && spec.kv.is_empty() => Err(LoadError::NotGranted {
-            plugin,
-            import: name,
-            grant: "kv = [\"STORE\"]",
-            of: "the stores that it names",
-        }),
-        Some(api) if api.interface == "metrics" && spec.instruments.is_empty() => Err(LoadError::NotGranted {
-            plugin,
-            import: name,
-            grant: "metrics = [{ name = \"NAME\", kind = \"counter\" }]",
-            of: "the instruments that it has",
-        }),
+        // `kv` and `metrics` too, whatever was granted: what was not answers so, and a plugin that cannot do without says
+        // at `init` which of them its configuration needs.
         Some(api) if imports::OFFERED.contains(&api.interface) => Ok(()),
         None if import.starts_with("wasi:") => match spec.wasi {
             Wasi::None => Err(LoadError::WasiNotGranted { plugin, import: name }),

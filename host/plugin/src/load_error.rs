@@ -220,20 +220,6 @@ pub enum LoadError {
         /// What there is.
         offered: String,
     },
-    /// It needs something that it was not granted.
-    #[error(
-        "plugin `{plugin}` imports `{import}`, which is not granted to it; grant {of} under [plugin.grants]: `{grant}`"
-    )]
-    NotGranted {
-        /// The plugin.
-        plugin: String,
-        /// What it needs.
-        import: String,
-        /// What to write.
-        grant: &'static str,
-        /// What that grants.
-        of: &'static str,
-    },
     /// Its stores cannot be.
     #[error("the stores that plugin `{plugin}` is granted (`kv`) cannot be used: {reason}")]
     Stores {

@@ -7,7 +7,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What every answer has to be. Without it answers are checked against what their requests asked for.
+    /// What every answer has to be: a table, or JSON as a text. Without it answers are checked against what their requests asked for.
     pub schema: Option<Value>,
     /// What becomes of a request that asks for another form.
     pub other_form: OtherForm,

@@ -28,9 +28,13 @@ pub struct JsonGuard {
 
 impl Plugin for JsonGuard {
     fn new(cx: &Context) -> Result<Self> {
-        let config: Config = cx.config()?;
+        let mut config: Config = cx.config()?;
+        if let Some(Value::String(json)) = &config.schema {
+            let schema = serde_json::from_str(json).map_err(|error| format!("`schema` is not JSON: {error}"))?;
+            config.schema = Some(schema);
+        }
         match &config.schema {
-            Some(schema) if !schema.is_object() => Err("`schema` is not a JSON schema: it has to be a table".into()),
+            Some(schema) if !schema.is_object() => Err("`schema` is not a JSON schema: it has to be an object".into()),
             _ => Ok(Self { config, form: None }),
         }
     }
@@ -38,6 +42,8 @@ impl Plugin for JsonGuard {
 
 impl Policy for JsonGuard {
     fn inspect(&mut self, mut request: Request, _call: &Call) -> Result<Decision> {
+        // An instance may be used again.
+        self.form = None;
         let Some(schema) = self.config.schema.clone() else {
             self.form = asked_for(request.grammar.as_ref());
             return Ok(Decision::accept());

@@ -116,6 +116,14 @@ fn grammar_of(text: &str) -> Grammar {
 }
 
 #[test]
+fn nothing_stays_from_one_request_to_the_next() {
+    let mut guard = guard(&config(r#", "tools": "pass""#), None).unwrap();
+    let tool = Tool { name: "f".to_owned(), description: None, schema_json: "{}".to_owned() };
+    guard.inspect(Request { tools: vec![tool], ..chat("Where?") }, &call()).unwrap();
+    assert_eq!(testing::stream(&mut guard, &["no JSON"]).unwrap().notes, []);
+}
+
+#[test]
 fn a_long_answer_is_not_read_without_end() {
     let long = format!("\"{}\"", "x".repeat(1 << 20));
     let mut guard = guard("{}", Some(Grammar::JsonSchema("{}".to_owned()))).unwrap();
@@ -125,7 +133,12 @@ fn a_long_answer_is_not_read_without_end() {
 }
 
 #[test]
-fn a_schema_is_a_table() {
-    let error = format!("{:?}", testing::plugin::<JsonGuard>(r#"{"schema": "{}"}"#).unwrap_err());
-    assert!(error.contains("it has to be a table"), "{error}");
+fn a_schema_is_a_table_or_json_in_its_own_order() {
+    const TEXT: &str = r#"{"properties":{"z":{},"a":{}}}"#;
+    let config = format!(r#"{{"schema": {TEXT:?}}}"#);
+    assert_eq!(inspect(&config, chat("Where?")), Verdict::Replace(asking(Grammar::JsonSchema(TEXT.to_owned()))));
+    for (config, words) in [(r#"{"schema": "[]"}"#, "has to be an object"), (r#"{"schema": "{"}"#, "is not JSON")] {
+        let error = format!("{:?}", testing::plugin::<JsonGuard>(config).unwrap_err());
+        assert!(error.contains(words), "{error}");
+    }
 }

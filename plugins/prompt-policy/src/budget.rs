@@ -21,6 +21,12 @@ pub(crate) struct Budget<'a> {
 pub(crate) struct Spent(pub(crate) Duration);
 
 impl Budget<'_> {
+    /// Says whether there is a store to count in.
+    pub(crate) fn check(&self) -> Result<()> {
+        kv::get(self.store, "store").map_err(|error| self.refused(error))?;
+        Ok(())
+    }
+
     /// Counts a request, or says that there have been too many.
     pub(crate) fn request(&self, rate: Rate) -> Result<Option<Spent>> {
         let window = self.window("rate", rate.seconds);

@@ -27,6 +27,11 @@ pub struct PromptPolicy {
 impl Plugin for PromptPolicy {
     fn new(cx: &Context) -> Result<Self> {
         let config = Config::read(cx)?;
+        let counts = |rules: &Rules| rules.rate.is_some() || rules.quota.is_some();
+        if counts(&config.rules) || config.tenants.values().any(counts) {
+            // Better found when the plugin is loaded than by the first request.
+            Budget { store: &config.store, tenant: "" }.check()?;
+        }
         Ok(Self { patterns: Both::of(&config.rules)?, config })
     }
 }

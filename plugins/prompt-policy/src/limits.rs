@@ -6,8 +6,12 @@ pub(crate) const TENANTS_MAX: usize = 256;
 /// Patterns of one list.
 pub(crate) const PATTERNS_MAX: usize = 256;
 
-/// Memory of a list's patterns, compiled, in bytes.
-pub(crate) const PATTERNS_BYTES_MAX: usize = 2 << 20;
+/// Memory of a list's patterns, compiled, in bytes: of the 32 MiB that a plugin has unless configured.
+pub(crate) const PATTERNS_BYTES_MAX: usize = 4 << 20;
+
+/// Memory for the states of a list's automaton that texts have led to, in bytes. Where it is too little they are forgotten
+/// and made again.
+pub(crate) const STATES_BYTES: usize = 2 << 20;
 
 /// Bytes of a tenant's name as it becomes part of a key: the host's stores take 256 for the whole.
 pub(crate) const TENANT_BYTES_MAX: usize = 128;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use inference::{FaultKind, Finish, OutputFormat, Part, PipelineError, Prepared, Role, Stage};
 use plugin::{KvGrant, Modify, PluginSpec};
 
-use crate::house::{Answer, House, chat, detail, fault, renderer};
+use crate::house::{Answer, House, chat, detail, fault, load, renderer};
 
 const SCHEMA: &str = r#"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#;
 
@@ -140,9 +140,8 @@ async fn requests_are_counted_in_the_store_that_is_granted() {
     assert_eq!((status, code.as_str()), (429, "rate_limit_exceeded"));
     assert!(retry_after.is_some_and(|pause| pause <= Duration::from_hours(24)), "{retry_after:?}");
 
-    let error = prepare(&house(prompt_policy(config))).await.expect_err("nothing is granted");
-    assert_eq!(fault(&error).2, FaultKind::Error);
-    assert!(detail(&error).contains("store `prompt-policy`"), "{}", detail(&error));
+    let error = load(prompt_policy(config)).map(|_| ()).expect_err("nothing is granted").to_string();
+    assert!(error.contains("store `prompt-policy`, which is not granted"), "{error}");
 }
 
 #[tokio::test]
@@ -157,11 +156,34 @@ async fn tokens_are_counted_when_the_request_has_ended() {
 
 #[tokio::test]
 async fn many_patterns_fit_the_budget_of_every_request() {
-    let pattern = |number: usize| format!(r#""(?i)\\bword{number}\\s+(is|was)\\s+\\w+\\b""#);
+    let pattern = |number: usize| format!(r#""(?i)(?-u:\\b)word{number}\\s+(is|was)\\s+\\w+!""#);
     let patterns: Vec<String> = (0..32).map(pattern).collect();
     let house = house(prompt_policy(&format!(r#"{{"deny": [{}]}}"#, patterns.join(","))));
     let long = "word7 aims at nothing in particular. ".repeat(700);
     house.begin().prepare(chat(&long)).await.expect("nothing is denied, in time");
-    let error = house.begin().prepare(chat(&format!("{long} Word31 was naïve."))).await.expect_err("this is");
+    let error = house.begin().prepare(chat(&format!("{long} Word31 was naïve!"))).await.expect_err("this is");
     assert_eq!(rejected(error).1, "content_denied");
+}
+
+#[tokio::test]
+async fn zz_measure() {
+    let one = |p: &str| format!(r#"{{"deny": ["{p}"]}}"#);
+    let tenants: Vec<String> = (0..256).map(|n| format!(r#""t{n}": {{"max_tokens": {n}}}"#)).collect();
+    for (what, config) in [
+        ("none", "{}".to_owned()),
+        ("literal", one("EMP-[0-9]{4}")),
+        ("case", one("(?i)ignore (all )?previous instructions")),
+        ("word", one(r"\\w+@\\w+")),
+        ("ascii word", one(r"(?-u:\\w)+@(?-u:\\w)+")),
+        ("256 tenants", format!(r#"{{"tenant_header": "x", "tenants": {{{}}}}}"#, tenants.join(","))),
+    ] {
+        let house = house(prompt_policy(&config));
+        let mut best = u128::MAX;
+        for _ in 0..300 {
+            let start = std::time::Instant::now();
+            prepare(&house).await.expect("fine");
+            best = best.min(start.elapsed().as_micros());
+        }
+        println!("MEASURED {what}: {best} us");
+    }
 }

@@ -120,8 +120,6 @@ fn imports_that_nobody_offers() {
         "unknown_imports",
         &[
             ("a later part of the contract", refusal(importing("outrigger:plugin/queue@0.1.0"))),
-            ("stores that were not granted", refusal(importing("outrigger:plugin/kv@0.1.0"))),
-            ("instruments that were not granted", refusal(importing("outrigger:plugin/metrics@0.1.0"))),
             ("another version of the contract", refusal(importing("outrigger:plugin/log@0.2.0"))),
             ("somebody else's", refusal(importing("acme:billing/charge@1.0.0"))),
             ("WASI", refusal(importing("wasi:cli/stdout@0.2.6"))),

@@ -13,7 +13,7 @@ use crate::chunk::Chunk;
 use crate::stages::postprocess::Output;
 use crate::types::Error;
 
-/// Most memory that the compiled patterns may take, in bytes: `\w{100}` of Unicode takes 1.5 MB.
+/// Most memory that the compiled patterns may take, in bytes: of the 32 MiB that a plugin has unless configured.
 const NFA_BYTES_MAX: usize = 4 << 20;
 
 /// Memory for the states that are met, in bytes; they are forgotten and made again where that is too little.
