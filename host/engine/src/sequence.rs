@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use inference::{
-    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, RequestId,
+    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, Mark, RequestId,
     Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
@@ -30,6 +30,7 @@ pub(crate) struct Sequence {
     tokens_max: u32,
     ignore_end: bool,
     stop_tokens: Vec<Token>,
+    marks: Vec<Mark>,
     /// Begun where the sequence is admitted: on this thread, and not for those who leave the queue.
     grammar: Option<Grammar>,
     constraint: Option<Box<dyn Constraint>>,
@@ -69,6 +70,7 @@ impl Submission {
             tokens_max,
             ignore_end: request.ignore_end,
             stop_tokens: request.stop_tokens,
+            marks: request.marks,
             grammar: request.grammar,
             constraint: None,
             detokenizer: Detokenizer::default(),
@@ -204,7 +206,10 @@ impl Sequence {
         bytes: &mut Vec<u8>,
     ) -> Found {
         bytes.clear();
-        vocabulary.append_piece(token, bytes);
+        match self.marks.iter().find(|mark| mark.token == token) {
+            Some(mark) => bytes.extend_from_slice(mark.text.as_bytes()),
+            None => vocabulary.append_piece(token, bytes),
+        }
         let mut text = String::new();
         self.detokenizer.push(bytes, &mut text);
         // A token that is no text is part of none.

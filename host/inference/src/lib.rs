@@ -30,7 +30,7 @@ pub use device::DeviceFacts;
 pub use encoding::{Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, Frame};
 pub use format::OutputFormat;
 pub use generation::{
-    Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,
+    Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Mark, SubmitError, Timings,
     TokenLogprob, TokenLogprobs, Usage,
 };
 pub use grammar::{CompiledGrammar, Constraint, Grammar, TokenMask};
@@ -39,4 +39,4 @@ pub use pipeline::{
     Annotations, Call, Delta, FaultKind, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage, Step,
 };
 pub use prompt::{Prompt, Segment};
-pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolResult};
+pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolChoice, ToolResult};

@@ -73,15 +73,15 @@ impl Lane {
 
     fn open(&mut self) -> Result<(), PipelineError> {
         self.answer.is_open = true;
-        let set = Arc::clone(&self.set);
+        let (set, choice) = (Arc::clone(&self.set), self.call.choice);
         if let Some(index) = set.parse {
             let (call, tools, prefix) =
                 (self.call_for(index), std::mem::take(&mut self.answer.tools), std::mem::take(&mut self.answer.prefix));
-            self.run(index, Stage::Parse, |instance| instance.open_parser(&call, &tools, &prefix))?;
+            self.run(index, Stage::Parse, |instance| instance.open_parser(&call, choice, &tools, &prefix))?;
         }
         for &index in &set.filters {
             let call = self.call_for(index);
-            match self.run(index, Stage::Postprocess, |instance| instance.open_filter(&call)) {
+            match self.run(index, Stage::Postprocess, |instance| instance.open_filter(&call, choice)) {
                 Ok(profile) => {
                     let filter = Filter::new(index, profile, set.plugins[index].owner.limits.holdback_bytes_max);
                     self.answer.filters.push(filter);
@@ -99,10 +99,9 @@ impl Lane {
         };
         let events = self.run(index, Stage::Parse, |instance| instance.parse(&text, last))?;
         let limit = self.set.plugins[index].owner.limits.output_bytes_max;
-        let request_id = self.call.request_id.clone();
         let mut items = Vec::with_capacity(events.len());
         for event in events {
-            let item = self.answer.calls.item(event, request_id.as_str());
+            let item = self.answer.calls.item(event, &self.call);
             let item = item.map_err(|fault| self.fail(index, Stage::Parse, fault.into()))?;
             if let Item::Text { text, .. } = &item {
                 self.answer.parsed_bytes += text.len();

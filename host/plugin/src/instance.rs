@@ -159,6 +159,7 @@ impl Instance {
     pub(crate) fn open_parser(
         &mut self,
         call: &types::Call,
+        choice: u32,
         tools: &[types::Tool],
         prefix: &str,
     ) -> Result<(), Failure> {
@@ -169,7 +170,7 @@ impl Instance {
             |_| "open",
             |this| {
                 let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
-                parse.parser().call_open(&mut this.store, call, CHOICE, tools, prefix)
+                parse.parser().call_open(&mut this.store, call, choice, tools, prefix)
             },
         )?;
         self.parser = Some(parser);
@@ -191,7 +192,7 @@ impl Instance {
         )
     }
 
-    pub(crate) fn open_filter(&mut self, call: &types::Call) -> Result<postprocess::Profile, Failure> {
+    pub(crate) fn open_filter(&mut self, call: &types::Call, choice: u32) -> Result<postprocess::Profile, Failure> {
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         let (filter, profile) = self.call(
             Stage::Postprocess,
@@ -199,7 +200,7 @@ impl Instance {
             |_| "open",
             |this| {
                 let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-                postprocess.filter().call_open(&mut this.store, call, CHOICE)
+                postprocess.filter().call_open(&mut this.store, call, choice)
             },
         )?;
         self.filter = Some(filter);
@@ -302,8 +303,6 @@ impl Drop for Instance {
     }
 }
 
-/// The one choice of a reply; more than one is not offered.
-const CHOICE: u32 = 0;
 
 /// A stage was called that was not loaded: a mistake of ours that must not become a panic.
 fn missing() -> wasmtime::Error {

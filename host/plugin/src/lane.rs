@@ -64,7 +64,7 @@ impl Lane {
             self.inspect(policy, &mut request)?;
         }
         let prompt = self.render(set.prompt, &request)?;
-        self.answer.tools = convert::tools(&request.tools);
+        self.answer.tools = convert::tools(request.tools_offered());
         self.answer.prefix.clone_from(&prompt.prefix);
         Ok(Prepared { request, prompt })
     }
@@ -101,7 +101,9 @@ impl Lane {
     fn render(&mut self, index: usize, request: &ChatRequest) -> Result<Prompt, PipelineError> {
         let (messages, call) = (convert::messages(&request.messages), self.call_for(index));
         let options = prompt::Options {
-            tools: convert::tools(&request.tools),
+            tools: convert::tools(request.tools_offered()),
+            tool_choice: convert::tool_choice(&request.tool_choice),
+            parallel_tool_calls: request.parallel_tool_calls,
             add_generation_prompt: true,
             kwargs_json: request.template_arguments.clone(),
         };

@@ -32,6 +32,7 @@ mod spec;
 mod state;
 mod text;
 mod ticker;
+mod tool_choice;
 mod wasi;
 mod window;
 mod workers;

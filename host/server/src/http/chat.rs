@@ -34,6 +34,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
         traceparent: text(&head.headers, "traceparent"),
         model: String::new(),
         headers: readable(&head.headers),
+        choice: 0,
     };
     let answer = app
         .service

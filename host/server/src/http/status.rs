@@ -82,6 +82,12 @@ impl From<&ChatError> for Failure {
             ChatError::Format(GrammarError::Busy) | ChatError::PromptFormat(GrammarError::Busy) => {
                 later("overloaded", limits::RETRY_AFTER_BUSY)
             }
+            ChatError::CallsUnbound { member } => at(member, "unsupported_parameter"),
+            ChatError::CallSchema { .. } => at("tools", "invalid_value"),
+            ChatError::CallsOrFormat { .. } => at("tool_choice", "unsupported_parameter"),
+            ChatError::Calls { reason: GrammarError::Busy, .. } => later("overloaded", limits::RETRY_AFTER_BUSY),
+            ChatError::Calls { reason: GrammarError::Unavailable(_), .. } => base("internal_error"),
+            ChatError::Calls { member, .. } => at(member, "invalid_value"),
             ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
             ChatError::Pipeline(error) => pipeline(error),
             ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),

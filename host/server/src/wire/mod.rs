@@ -10,6 +10,7 @@ mod request;
 mod rerank;
 mod response;
 mod sampling;
+mod tools;
 
 pub(crate) use embeddings::{parse_embeddings, write_embeddings};
 pub(crate) use error::{ErrorBody, PluginFault, Refusal};
