@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use inference::{
-    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, Mark, RequestId,
-    Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
+    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, Mark,
+    RequestId, Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
 

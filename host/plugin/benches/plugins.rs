@@ -171,7 +171,13 @@ fn piece(number: usize) -> String {
 }
 
 fn call() -> Call {
-    Call { request_id: RequestId::new("bench"), traceparent: None, model: "bytes".to_owned(), headers: Vec::new(), choice: 0 }
+    Call {
+        request_id: RequestId::new("bench"),
+        traceparent: None,
+        model: "bytes".to_owned(),
+        headers: Vec::new(),
+        choice: 0,
+    }
 }
 
 fn chat(messages: usize, bytes: usize) -> ChatRequest {

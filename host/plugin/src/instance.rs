@@ -303,7 +303,6 @@ impl Drop for Instance {
     }
 }
 
-
 /// A stage was called that was not loaded: a mistake of ours that must not become a panic.
 fn missing() -> wasmtime::Error {
     wasmtime::Error::msg("the host called a stage that this plugin does not have or that was not opened")

@@ -23,6 +23,7 @@ fn request() -> GenerationRequest {
         max_tokens: 1000,
         stop: Vec::new(),
         stop_tokens: Vec::new(),
+        marks: Vec::new(),
         grammar: None,
         logprobs: Some(2),
         ignore_end: false,

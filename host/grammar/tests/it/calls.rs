@@ -35,8 +35,7 @@ fn texts(answers: &Value) -> Vec<&str> {
 #[test]
 fn the_grammars_of_calls_take_calls_and_nothing_else() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/calls.json");
-    let cases: Vec<Value> =
-        serde_json::from_str(&std::fs::read_to_string(path).expect("the fixtures")).expect("JSON");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).expect("the fixtures")).expect("JSON");
     let house = House::of(Words::with_controls(CONTROLS));
     let mut wrong = Vec::new();
     for case in &cases {

@@ -134,6 +134,7 @@ mod tests {
             fingerprint: String::new(),
             include_usage: false,
             has_logprobs: false,
+            is_calls: false,
             choices: 1,
         };
         let started = Instant::now();

@@ -91,8 +91,11 @@ fn check_schemas(member: &'static str, tools: &[Tool], choice: &ToolChoice) -> R
         ToolChoice::Auto | ToolChoice::None => tool.strict,
     };
     tools.iter().filter(counts).try_for_each(|tool| {
-        grammar::check_schema(&tool.schema_json)
-            .map_err(|reason| ChatError::CallSchema { member, function: tool.name.clone(), reason })
+        grammar::check_schema(&tool.schema_json).map_err(|reason| ChatError::CallSchema {
+            member,
+            function: tool.name.clone(),
+            reason,
+        })
     })
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct ChunkWriter {
     pub(crate) include_usage: bool,
     /// The client asked for log probabilities.
     pub(crate) has_logprobs: bool,
+    /// The answer has to be calls, which have no text.
+    pub(crate) is_calls: bool,
     /// How many choices the answer has.
     pub(crate) choices: u32,
 }
@@ -24,7 +26,8 @@ impl ChunkWriter {
     /// The first chunks: who speaks.
     pub(crate) fn roles(&self) -> String {
         let role = |index| {
-            let delta = ChunkDelta { role: Some("assistant"), content: Some(""), ..ChunkDelta::default() };
+            let content = Some(if self.is_calls { Content::None } else { Content::Text("") });
+            let delta = ChunkDelta { role: Some("assistant"), content, ..ChunkDelta::default() };
             self.choice(ChunkChoice { index, delta, logprobs: None, finish_reason: None }, None)
         };
         (0..self.choices).map(role).collect()
@@ -32,7 +35,7 @@ impl ChunkWriter {
 
     pub(crate) fn delta(&self, index: u32, delta: &Delta, logprobs: Vec<TokenLogprobs>) -> String {
         let delta = match delta {
-            Delta::Content(text) => ChunkDelta { content: Some(text), ..ChunkDelta::default() },
+            Delta::Content(text) => ChunkDelta { content: Some(Content::Text(text)), ..ChunkDelta::default() },
             Delta::Reasoning(text) => ChunkDelta { reasoning_content: Some(text), ..ChunkDelta::default() },
             Delta::ToolCallStart { index, id, name } => ChunkDelta {
                 tool_calls: Some([CallDelta {
@@ -228,11 +231,19 @@ struct ChunkDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
+    content: Option<Content<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[CallDelta<'a>; 1]>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Text(&'a str),
+    /// `null`: there will be none.
+    None,
 }
 
 #[derive(Serialize)]

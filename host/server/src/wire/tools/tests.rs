@@ -30,12 +30,8 @@ fn functions_are_taken_as_they_are() {
     let schema = r##"{ "type": "object", "properties": {"a": {"$ref": "#"}} }"##;
     let function = format!(r#"{{"name":"f","description":"d","parameters":{schema},"strict":true}}"#);
     let request = accepted(&format!(r#""tools":[{{"type":"function","function":{function}}}]"#));
-    let tool = Tool {
-        name: "f".to_owned(),
-        description: Some("d".to_owned()),
-        schema_json: schema.to_owned(),
-        strict: true,
-    };
+    let tool =
+        Tool { name: "f".to_owned(), description: Some("d".to_owned()), schema_json: schema.to_owned(), strict: true };
     assert_eq!((request.tools, request.tool_choice, request.parallel_tool_calls), (vec![tool], ToolChoice::Auto, true));
     let bare = accepted(&format!(r#""tools":[{F}]"#)).tools.remove(0);
     assert_eq!((bare.schema_json.as_str(), bare.strict), (r#"{"type":"object","properties":{}}"#, false));
@@ -53,8 +49,9 @@ fn a_choice_names_what_is_there() {
     assert_eq!(choice("\"none\""), (ToolChoice::None, both()));
     assert_eq!(choice("\"required\""), (ToolChoice::Required, both()));
     assert_eq!(choice(F), (ToolChoice::Named("f".to_owned()), both()));
-    let allowed =
-        |mode: &str| choice(&format!(r#"{{"type":"allowed_tools","allowed_tools":{{"mode":"{mode}","tools":[{F}]}}}}"#));
+    let allowed = |mode: &str| {
+        choice(&format!(r#"{{"type":"allowed_tools","allowed_tools":{{"mode":"{mode}","tools":[{F}]}}}}"#))
+    };
     assert_eq!(allowed("auto"), (ToolChoice::Auto, "f".to_owned()));
     assert_eq!(allowed("required"), (ToolChoice::Required, "f".to_owned()));
     assert!(!accepted(&with(r#","parallel_tool_calls":false"#)).parallel_tool_calls);
@@ -72,7 +69,8 @@ fn what_cannot_be_called_is_refused_by_its_place() {
     wrong(&name("\"f\""), "tools[1].function", "`tools[1].function` is the second function with the name `f`");
     let many = format!(r#""tools":[{}]"#, vec![F; 10_000].join(","));
     wrong(&many, "tools", "`tools` must have at most 128 items, it has 10000");
-    let schema = |schema: &str| format!(r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}]"#);
+    let schema =
+        |schema: &str| format!(r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}]"#);
     let place = "tools[0].function.parameters";
     wrong(&schema("true"), place, &format!("`{place}` must be a JSON schema, an object"));
     let twice = r#"{"properties":{"a":{},"a":{}}}"#;
