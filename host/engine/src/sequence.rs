@@ -206,15 +206,13 @@ impl Sequence {
         bytes: &mut Vec<u8>,
     ) -> Found {
         bytes.clear();
-        match self.marks.iter().find(|mark| mark.token == token) {
-            Some(mark) => bytes.extend_from_slice(mark.text.as_bytes()),
-            None => vocabulary.append_piece(token, bytes),
-        }
+        append_piece(token, &self.marks, vocabulary, bytes);
         let mut text = String::new();
         self.detokenizer.push(bytes, &mut text);
         // A token that is no text is part of none.
         if let Some(raw) = logprobs.filter(|_| !bytes.is_empty()) {
-            self.attribution.push(spelled(token, raw, vocabulary), &text, self.detokenizer.is_midway());
+            let spelled = spelled(token, raw, &self.marks, vocabulary);
+            self.attribution.push(spelled, &text, self.detokenizer.is_midway());
         }
         self.stop.push(&text, &mut self.text)
     }
@@ -243,11 +241,19 @@ impl Sequence {
     }
 }
 
+/// What a token stands for: a mark's text, or what the vocabulary says.
+fn append_piece(token: Token, marks: &[Mark], vocabulary: &dyn Vocabulary, bytes: &mut Vec<u8>) {
+    match marks.iter().find(|mark| mark.token == token) {
+        Some(mark) => bytes.extend_from_slice(mark.text.as_bytes()),
+        None => vocabulary.append_piece(token, bytes),
+    }
+}
+
 /// Log probabilities with the bytes of their tokens.
-fn spelled(token: Token, raw: &RawLogprobs, vocabulary: &dyn Vocabulary) -> TokenLogprobs {
+fn spelled(token: Token, raw: &RawLogprobs, marks: &[Mark], vocabulary: &dyn Vocabulary) -> TokenLogprobs {
     let spell = |token, logprob| {
         let mut bytes = Vec::new();
-        vocabulary.append_piece(token, &mut bytes);
+        append_piece(token, marks, vocabulary, &mut bytes);
         TokenLogprob { bytes, logprob }
     };
     TokenLogprobs {

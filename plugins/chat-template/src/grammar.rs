@@ -55,7 +55,8 @@ impl Grammar<'_> {
                 Choice::Named(name) if *name != tool.name => continue,
                 _ => {}
             }
-            let is_bound = tool.strict || conversation.tool_choice != Choice::Auto;
+            // Parameters without JSON around them need the schema to know their names.
+            let is_bound = tool.strict || conversation.tool_choice != Choice::Auto || self.format == Format::QwenXml;
             let schema = if is_bound { schema(tool)? } else { json!({"type": "object"}) };
             if self.format == Format::QwenXml {
                 let Some(parameters) = self.parameters(number, &schema) else { return Ok(None) };

@@ -104,6 +104,25 @@ fn check(stop: &[&str], text: &str, expected: &[(&str, &str)]) {
 }
 
 #[test]
+fn control_tokens_are_text_where_they_are_marks() {
+    // No byte, and so no text.
+    const CONTROL: u32 = 300;
+    let tokens = [u32::from(b'a'), CONTROL, u32::from(b'b'), END.0];
+    let plain = || GenerationRequest { logprobs: None, ..request() };
+    let text = |request| run(request, &tokens).pieces.into_iter().map(|(text, _)| text).collect::<String>();
+    assert_eq!(text(plain()), "ab");
+    let marks = vec![Mark { token: Token(CONTROL), text: "[CALL]".to_owned() }];
+    assert_eq!(text(GenerationRequest { marks: marks.clone(), ..plain() }), "a[CALL]b");
+    let stop = vec!["L]b".to_owned()];
+    assert_eq!(text(GenerationRequest { marks: marks.clone(), stop, ..plain() }), "a[CAL", "as any other text");
+    // Log probabilities spell the token as the text does.
+    let marks = vec![Mark { text: "!".to_owned(), ..marks[0].clone() }];
+    let raw = RawLogprobs { sampled: -1.0, top: vec![(Token(CONTROL), -1.0)] };
+    let told = spelled(Token(CONTROL), &raw, &marks, &FakeVocabulary);
+    assert_eq!((told.sampled.bytes.as_slice(), told.top[0].bytes.as_slice()), (&b"!"[..], &b"!"[..]));
+}
+
+#[test]
 fn every_piece_has_the_tokens_that_it_is_made_of() {
     check(&[], "abc", &[("a", "a"), ("b", "b"), ("c", "c")]);
     check(&[], "aé😀", &[("a", "a"), ("é", "é"), ("😀", "😀")]);

@@ -6,6 +6,7 @@ mod format;
 mod logprobs;
 mod members;
 mod messages;
+mod models;
 mod request;
 mod rerank;
 mod response;
@@ -14,6 +15,7 @@ mod tools;
 
 pub(crate) use embeddings::{parse_embeddings, write_embeddings};
 pub(crate) use error::{ErrorBody, PluginFault, Refusal};
+pub(crate) use models::{ModelList, ModelObject};
 pub(crate) use request::parse_chat;
 pub(crate) use rerank::{parse_rerank, write_rerank};
-pub(crate) use response::{ChunkWriter, Collected, ModelList, ModelObject, event};
+pub(crate) use response::{ChunkWriter, Collected, event};
