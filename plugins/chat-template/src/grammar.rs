@@ -25,7 +25,8 @@ pub(crate) fn of(
         Choice::Auto => !tools.is_empty() && (conversation.single_call || tools.iter().any(|tool| tool.strict)),
     };
     let (true, Some(format)) = (is_needed, reading.calls) else { return Ok(None) };
-    let mut grammar = Grammar { format, marks: reading.marks(true), token, rules: String::new() };
+    let tokens = reading.marks(true).into_iter().filter_map(|mark| token(&mark).map(|token| (mark, token))).collect();
+    let mut grammar = Grammar { format, tokens, rules: String::new() };
     let Some(names) = grammar.calls(conversation)? else { return Ok(None) };
     let Some(thought) = grammar.thought(reading, template, prefix) else { return Ok(None) };
     let may_answer = conversation.tool_choice == Choice::Auto;
@@ -38,14 +39,14 @@ pub(crate) fn of(
     Ok(Some(format!("start: {thought} {start}\n{}", grammar.rules)))
 }
 
-struct Grammar<'a> {
+struct Grammar {
     format: Format,
-    marks: Vec<String>,
-    token: &'a dyn Fn(&str) -> Option<u32>,
+    /// The marks that are control tokens, with their numbers.
+    tokens: Vec<(String, u32)>,
     rules: String,
 }
 
-impl Grammar<'_> {
+impl Grammar {
     /// A rule for each call that may be made; returns what stands for any of them. `None`: their form has no place for the
     /// schemas.
     fn calls(&mut self, conversation: &Conversation) -> Result<Option<String>, Error> {
@@ -116,7 +117,7 @@ impl Grammar<'_> {
             }
             _ => {
                 let _ = writeln!(self.rules, "TEXT: /(.|\\n)+/ & ~/(.|\\n)*({forbidden})(.|\\n)*/");
-                let opened = if (self.token)(self.mark()).is_some() {
+                let opened = if self.is_token(self.mark()) {
                     format!("TEXT? {}", self.text(self.mark()))
                 } else {
                     // As short as it can be: it ends with the first mark.
@@ -131,7 +132,7 @@ impl Grammar<'_> {
     /// What a model thinks before it calls or answers. `None`: it is not known how that ends.
     fn thought(&mut self, reading: &Reading, template: &str, prefix: &str) -> Option<String> {
         if self.format == Format::Harmony {
-            let is_token = |mark: &str| (self.token)(mark).is_some();
+            let is_token = |mark: &str| self.is_token(mark);
             if !["<|channel|>", "<|message|>", "<|start|>", "<|end|>"].into_iter().all(is_token) {
                 return None;
             }
@@ -145,7 +146,7 @@ impl Grammar<'_> {
         else {
             return Some(String::new());
         };
-        if (self.token)(&pair.close).is_some() {
+        if self.is_token(&pair.close) {
             let close = self.text(&pair.close);
             let _ = writeln!(self.rules, "thought: THOUGHT? {close} (\"\\n\" | \"\\n\\n\")?\nTHOUGHT: /(.|\\n)+/");
         } else {
@@ -207,11 +208,12 @@ impl Grammar<'_> {
     }
 
     fn first_token(&self, text: &str) -> Option<(usize, &str, u32)> {
-        let found = self.marks.iter().filter_map(|mark| {
-            let at = text.find(mark.as_str())?;
-            Some((at, mark.as_str(), (self.token)(mark)?))
-        });
+        let found = self.tokens.iter().filter_map(|(mark, token)| Some((text.find(mark)?, mark.as_str(), *token)));
         found.min_by_key(|(at, mark, _)| (*at, usize::MAX - mark.len()))
+    }
+
+    fn is_token(&self, mark: &str) -> bool {
+        self.tokens.iter().any(|(known, _)| known == mark)
     }
 }
 

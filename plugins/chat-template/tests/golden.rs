@@ -84,7 +84,8 @@ fn renderings_are_those_of_jinja2() {
         };
         for which in style["conversations"].as_array().unwrap() {
             let which = which.as_str().unwrap();
-            let mut hf: Value = serde_json::from_str(&read(&folder.join(format!("conversations/{which}.json")))).unwrap();
+            let mut hf: Value =
+                serde_json::from_str(&read(&folder.join(format!("conversations/{which}.json")))).unwrap();
             // Hugging Face leaves out the functions of which this template does not know; this plugin tells of them.
             if name == "deepseek-r1" {
                 hf["tools"] = Value::Null;

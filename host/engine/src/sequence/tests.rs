@@ -42,7 +42,7 @@ struct Said {
 
 fn run(request: GenerationRequest, tokens: &[u32]) -> Said {
     let now = Instant::now();
-    let max_tokens = request.max_tokens;
+    let (max_tokens, has_logprobs) = (request.max_tokens, request.logprobs.is_some());
     let (Submission { mut sequence, .. }, mut generation) = Submission::new(request, 1, max_tokens, 4096, now);
     sequence.admit(now, 0);
     let mut said = Said::default();
@@ -50,7 +50,11 @@ fn run(request: GenerationRequest, tokens: &[u32]) -> Said {
     for &token in tokens {
         said.tokens_taken += 1;
         let taken = sequence.choice().map(drop);
-        let taken = taken.and_then(|()| sequence.take(sampled(token), &FakeVocabulary, &mut Vec::new(), now));
+        let taken = taken.and_then(|()| {
+            let Sampled { token, logprobs } = sampled(token);
+            let sampled = Sampled { token, logprobs: logprobs.filter(|_| has_logprobs) };
+            sequence.take(sampled, &FakeVocabulary, &mut Vec::new(), now)
+        });
         sequence.flush();
         match taken {
             Ok(None) => {}

@@ -91,7 +91,10 @@ fn the_grammars_are_those_of_the_fixtures() {
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         std::fs::write(path, &text).unwrap();
     }
-    assert!(std::fs::read_to_string(path).unwrap_or_default() == text, "run with UPDATE_FIXTURES=1 and read the changes");
+    assert!(
+        std::fs::read_to_string(path).unwrap_or_default() == text,
+        "run with UPDATE_FIXTURES=1 and read the changes"
+    );
 }
 
 /// A template that spells the marks of each form, and which of them are control tokens: from 257 on.
@@ -105,7 +108,13 @@ const TEMPLATES: [(&str, &[&str]); 11] = [
     ("<｜tool▁call▁begin｜>", &[]),
     (
         "'<｜tool▁call▁begin｜>' + '<｜tool▁sep｜>' + tool['function']['arguments']",
-        &["<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"],
+        &[
+            "<｜tool▁calls▁begin｜>",
+            "<｜tool▁call▁begin｜>",
+            "<｜tool▁sep｜>",
+            "<｜tool▁call▁end｜>",
+            "<｜tool▁calls▁end｜>",
+        ],
     ),
     ("<tool_call><function=", &[]),
     ("<|channel|><|message|>", &["<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>"]),
@@ -122,7 +131,8 @@ fn case(&(template, tokens): &(&str, &[&str]), kind: &str) -> Value {
         _ => conversation(Choice::Auto, false, true),
     };
     let reading = Reading::new(&Config::default(), template);
-    let token = |mark: &str| tokens.iter().position(|token| *token == mark).map(|place| 257 + u32::try_from(place).unwrap());
+    let token =
+        |mark: &str| tokens.iter().position(|token| *token == mark).map(|place| 257 + u32::try_from(place).unwrap());
     let is_thinking = template.starts_with("<think>");
     let prefix = if is_thinking { "<think>" } else { "" };
     let grammar = of(&asked, &reading, template, prefix, &token).unwrap().expect("a grammar");
@@ -179,9 +189,10 @@ fn case(&(template, tokens): &(&str, &[&str]), kind: &str) -> Value {
         taken.push(format!("<|channel|>analysis<|message|>So.<|end|><|start|>assistant{}", alone(&now)));
     }
     let numbered = |answer: &String| {
-        tokens.iter().enumerate().fold(answer.clone(), |answer, (place, token)| {
-            answer.replace(token, &format!("⟦{}⟧", 257 + place))
-        })
+        tokens
+            .iter()
+            .enumerate()
+            .fold(answer.clone(), |answer, (place, token)| answer.replace(token, &format!("⟦{}⟧", 257 + place)))
     };
     json!({
         "name": format!("{format:?} {kind}"),
