@@ -131,11 +131,11 @@ fn case(&(template, tokens): &(&str, &[&str]), kind: &str) -> Value {
         _ => conversation(Choice::Auto, false, true),
     };
     let reading = Reading::new(&Config::default(), template);
-    let token =
+    let number =
         |mark: &str| tokens.iter().position(|token| *token == mark).map(|place| 257 + u32::try_from(place).unwrap());
     let is_thinking = template.starts_with("<think>");
     let prefix = if is_thinking { "<think>" } else { "" };
-    let grammar = of(&asked, &reading, template, prefix, &token).unwrap().expect("a grammar");
+    let grammar = of(&asked, &reading, template, prefix, &number).unwrap().expect("a grammar");
 
     let format = reading.calls.unwrap();
     let (first, between, last) = format.list();
