@@ -186,6 +186,7 @@ mod tests {
             max_tokens,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            marks: Vec::new(),
             grammar: None,
             logprobs: None,
             ignore_end: false,

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use inference::{
-    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, RequestId,
-    Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
+    Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, Mark,
+    RequestId, Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
 
@@ -30,6 +30,7 @@ pub(crate) struct Sequence {
     tokens_max: u32,
     ignore_end: bool,
     stop_tokens: Vec<Token>,
+    marks: Vec<Mark>,
     /// Begun where the sequence is admitted: on this thread, and not for those who leave the queue.
     grammar: Option<Grammar>,
     constraint: Option<Box<dyn Constraint>>,
@@ -69,6 +70,7 @@ impl Submission {
             tokens_max,
             ignore_end: request.ignore_end,
             stop_tokens: request.stop_tokens,
+            marks: request.marks,
             grammar: request.grammar,
             constraint: None,
             detokenizer: Detokenizer::default(),
@@ -204,12 +206,13 @@ impl Sequence {
         bytes: &mut Vec<u8>,
     ) -> Found {
         bytes.clear();
-        vocabulary.append_piece(token, bytes);
+        append_piece(token, &self.marks, vocabulary, bytes);
         let mut text = String::new();
         self.detokenizer.push(bytes, &mut text);
         // A token that is no text is part of none.
         if let Some(raw) = logprobs.filter(|_| !bytes.is_empty()) {
-            self.attribution.push(spelled(token, raw, vocabulary), &text, self.detokenizer.is_midway());
+            let spelled = spelled(token, raw, &self.marks, vocabulary);
+            self.attribution.push(spelled, &text, self.detokenizer.is_midway());
         }
         self.stop.push(&text, &mut self.text)
     }
@@ -238,11 +241,19 @@ impl Sequence {
     }
 }
 
+/// What a token stands for: a mark's text, or what the vocabulary says.
+fn append_piece(token: Token, marks: &[Mark], vocabulary: &dyn Vocabulary, bytes: &mut Vec<u8>) {
+    match marks.iter().find(|mark| mark.token == token) {
+        Some(mark) => bytes.extend_from_slice(mark.text.as_bytes()),
+        None => vocabulary.append_piece(token, bytes),
+    }
+}
+
 /// Log probabilities with the bytes of their tokens.
-fn spelled(token: Token, raw: &RawLogprobs, vocabulary: &dyn Vocabulary) -> TokenLogprobs {
+fn spelled(token: Token, raw: &RawLogprobs, marks: &[Mark], vocabulary: &dyn Vocabulary) -> TokenLogprobs {
     let spell = |token, logprob| {
         let mut bytes = Vec::new();
-        vocabulary.append_piece(token, &mut bytes);
+        append_piece(token, marks, vocabulary, &mut bytes);
         TokenLogprob { bytes, logprob }
     };
     TokenLogprobs {

@@ -257,6 +257,7 @@ impl Day {
             max_tokens: u32::try_from(random.between(1, left)).unwrap(),
             stop,
             stop_tokens: Vec::new(),
+            marks: Vec::new(),
             grammar: None,
             logprobs: None,
             ignore_end: random.chance(100),

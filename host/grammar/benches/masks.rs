@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use grammar::Compiler;
+use grammar::{Author, Compiler};
 use inference::{Grammar, OutputFormat, SpecialTokens, Token};
 
 const SCHEMA: &str = r##"{
@@ -53,7 +53,7 @@ fn main() {
 
     let compiler = Compiler::new(Arc::clone(&vocabulary));
     let started = Instant::now();
-    compiler.compile(&OutputFormat::Regex("a".to_owned())).expect("a grammar");
+    compiler.compile(&OutputFormat::Regex("a".to_owned()), Author::Client).expect("a grammar");
     println!("{:<44} {:>9.1} ms", "the vocabulary's trie, once per model", millis(started.elapsed()));
 
     println!("{:<44} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "compile", "first", "median", "p99", "accept");
@@ -64,7 +64,7 @@ fn main() {
         ("regular expression of any text", OutputFormat::Regex("(?s:.)*".to_owned())),
     ] {
         let started = Instant::now();
-        let grammar = compiler.compile(&format).expect("a grammar");
+        let grammar = compiler.compile(&format, Author::Client).expect("a grammar");
         let compile = started.elapsed();
         let (mut first, _) = follow(&grammar, &tokens);
         let (mut masks, mut accepts) = (Vec::new(), Vec::new());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use inference::{Grammar, OutputFormat};
 
+use crate::compiler::Author;
 use crate::follow::Compiled;
 use crate::limits::{CACHE_BYTES_MAX, CACHE_COUNT_MAX};
 
@@ -15,14 +16,15 @@ pub(crate) struct Cache {
 
 struct Kept {
     format: OutputFormat,
+    author: Author,
     grammar: Grammar,
     compiled: Arc<Compiled>,
 }
 
 impl Cache {
     /// The grammar of a format.
-    pub(crate) fn find(&mut self, format: &OutputFormat) -> Option<Grammar> {
-        let place = self.kept.iter().position(|kept| kept.format == *format)?;
+    pub(crate) fn find(&mut self, format: &OutputFormat, author: Author) -> Option<Grammar> {
+        let place = self.kept.iter().position(|kept| kept.format == *format && kept.author == author)?;
         let kept = self.kept.remove(place);
         let grammar = kept.grammar.clone();
         self.kept.push(kept);
@@ -31,9 +33,9 @@ impl Cache {
 
     /// Keeps a grammar, and gives up those that were not used for the longest time for it. They grow while they are
     /// followed, so their sizes are asked for each time.
-    pub(crate) fn keep(&mut self, format: OutputFormat, grammar: Grammar, compiled: Arc<Compiled>) {
-        self.kept.retain(|kept| kept.format != format);
-        self.kept.push(Kept { format, grammar, compiled });
+    pub(crate) fn keep(&mut self, format: OutputFormat, author: Author, grammar: Grammar, compiled: Arc<Compiled>) {
+        self.kept.retain(|kept| kept.format != format || kept.author != author);
+        self.kept.push(Kept { format, author, grammar, compiled });
         let mut bytes = 0_usize;
         let fitting = self.kept.iter().rev().take_while(|kept| {
             bytes = bytes.saturating_add(kept.format.text().len()).saturating_add(kept.compiled.bytes());

@@ -14,10 +14,21 @@ use crate::error::GrammarError;
 use crate::follow::{Compiled, reason};
 use crate::limits::{
     COMPILATIONS_MAX, COMPILE_STACK_BYTES, COMPILE_TIME_MAX, GRAMMAR_BYTES_MAX, LEXER_FUEL_MAX, LEXER_STATES_MAX,
-    MASK_ITEMS_MAX, MASK_LEXER_FUEL_MAX, REGEX_BYTES_MAX, ROW_ITEMS_MAX, SCHEMA_BYTES_MAX, SYMBOLS_MAX,
+    MASK_ITEMS_MAX, MASK_LEXER_FUEL_MAX, PROMPT_GRAMMAR_BYTES_MAX, REGEX_BYTES_MAX, ROW_ITEMS_MAX, SCHEMA_BYTES_MAX,
+    SYMBOLS_MAX,
 };
 use crate::tokens::Tokens;
 use crate::{gbnf, lark, regex, schema};
+
+/// Who wrote a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// The request: text is all that it can ask for.
+    Client,
+    /// The plugin that writes the prompts. Its Lark grammars may be larger, as they hold the schemas of a request's
+    /// functions, and may name control tokens by number.
+    Prompt,
+}
 
 /// Compiles formats for one model, and keeps what it compiled.
 pub struct Compiler {
@@ -53,20 +64,20 @@ impl Compiler {
 
     /// The grammar of a format that was compiled before and is still kept. Takes microseconds.
     #[must_use]
-    pub fn cached(&self, format: &OutputFormat) -> Option<Grammar> {
-        self.inner.cache().find(format)
+    pub fn cached(&self, format: &OutputFormat, author: Author) -> Option<Grammar> {
+        self.inner.cache().find(format, author)
     }
 
     /// Compiles a format. Blocks the calling thread for as long as that takes, [`COMPILE_TIME_MAX`] at most.
-    pub fn compile(&self, format: &OutputFormat) -> Result<Grammar, GrammarError> {
-        let (kind, bytes, bytes_max) = (format.kind(), format.text().len(), bytes_max(format));
+    pub fn compile(&self, format: &OutputFormat, author: Author) -> Result<Grammar, GrammarError> {
+        let (kind, bytes, bytes_max) = (format.kind(), format.text().len(), bytes_max(format, author));
         if bytes > bytes_max {
             return Err(GrammarError::TooLarge { kind, bytes, bytes_max });
         }
         let deadline = Instant::now() + self.time_max;
         let turn = Turn::wait(&self.inner, deadline).ok_or(GrammarError::Busy)?;
         // Another request may have compiled it meanwhile.
-        if let Some(grammar) = self.cached(format) {
+        if let Some(grammar) = self.cached(format, author) {
             return Ok(grammar);
         }
         let (done, result) = mpsc::sync_channel(1);
@@ -76,7 +87,7 @@ impl Compiler {
             .name("grammar".to_owned())
             .stack_size(COMPILE_STACK_BYTES)
             .spawn(move || {
-                let compiled = inner.compile(&format);
+                let compiled = inner.compile(&format, author);
                 drop(turn);
                 // Where nobody waits any more, it is in the cache for the next one.
                 let _ = done.send(compiled);
@@ -93,11 +104,11 @@ impl Compiler {
 }
 
 impl Inner {
-    fn compile(&self, format: &OutputFormat) -> Result<Grammar, GrammarError> {
+    fn compile(&self, format: &OutputFormat, author: Author) -> Result<Grammar, GrammarError> {
         let started = Instant::now();
         let kind = format.kind();
         let refused = |reason| GrammarError::Refused { kind, reason };
-        let source = source(format).map_err(refused)?;
+        let source = source(format, author).map_err(refused)?;
         let parsers = self.parsers.get_or_init(|| Parsers::new(&*self.vocabulary));
         let parsers = parsers.as_ref().map_err(|error| GrammarError::Unavailable(error.clone()))?;
         let parser = parsers.factory.create_parser(source).map_err(|error| refused(reason(&format!("{error:#}"))))?;
@@ -106,7 +117,7 @@ impl Inner {
         probe.compute_mask().map_err(|error| refused(nothing(&reason(&error.to_string()))))?;
         let compiled = Arc::new(Compiled::new(parser, parsers.tokens));
         let grammar = Grammar::new(Shared(Arc::clone(&compiled)));
-        self.cache().keep(format.clone(), grammar.clone(), compiled);
+        self.cache().keep(format.clone(), author, grammar.clone(), compiled);
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(kind, bytes = format.text().len(), elapsed_ms, "compiled a grammar");
         Ok(grammar)
@@ -173,8 +184,9 @@ impl Drop for Turn {
     }
 }
 
-fn bytes_max(format: &OutputFormat) -> usize {
+fn bytes_max(format: &OutputFormat, author: Author) -> usize {
     match format {
+        OutputFormat::Lark(_) if author == Author::Prompt => PROMPT_GRAMMAR_BYTES_MAX,
         OutputFormat::JsonObject | OutputFormat::JsonSchema(_) => SCHEMA_BYTES_MAX,
         OutputFormat::Regex(_) => REGEX_BYTES_MAX,
         OutputFormat::Lark(_) | OutputFormat::Gbnf(_) => GRAMMAR_BYTES_MAX,
@@ -182,15 +194,12 @@ fn bytes_max(format: &OutputFormat) -> usize {
 }
 
 /// What llguidance compiles.
-fn source(format: &OutputFormat) -> Result<TopLevelGrammar, String> {
+fn source(format: &OutputFormat, author: Author) -> Result<TopLevelGrammar, String> {
     Ok(match format {
         OutputFormat::JsonObject => TopLevelGrammar::from_json_schema(schema::object()),
         OutputFormat::JsonSchema(text) => TopLevelGrammar::from_json_schema(schema::parse(text)?),
         OutputFormat::Regex(text) => TopLevelGrammar::from_lark(regex::lark(text)?),
-        OutputFormat::Lark(text) => {
-            lark::check(text)?;
-            TopLevelGrammar::from_lark(text.clone())
-        }
+        OutputFormat::Lark(text) => TopLevelGrammar::from_lark(lark::prepare(text, author)?),
         OutputFormat::Gbnf(text) => TopLevelGrammar::from_lark(gbnf::lark(text)?),
     })
 }

@@ -16,5 +16,6 @@ mod regex;
 mod schema;
 mod tokens;
 
-pub use compiler::Compiler;
+pub use compiler::{Author, Compiler};
 pub use error::GrammarError;
+pub use schema::check as check_schema;

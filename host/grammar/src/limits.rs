@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const SCHEMA_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a Lark or GBNF grammar: that of a whole programming language has 20 KB.
 pub const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a Lark grammar that a prompt asks for: the schemas of all functions of a request, and what stands around them.
+pub const PROMPT_GRAMMAR_BYTES_MAX: usize = 384 * 1024;
 /// Bytes of a regular expression. A list of a thousand words has 8 KB.
 pub const REGEX_BYTES_MAX: usize = 16 * 1024;
 /// Nesting of objects and arrays in a schema; OpenAI allows ten levels of properties, each of which takes two of these.

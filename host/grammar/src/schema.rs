@@ -72,6 +72,11 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
     }
 }
 
+/// Whether a schema can be enforced. The error says what cannot and where, as a JSON pointer.
+pub fn check(text: &str) -> Result<(), String> {
+    parse(text).map(drop)
+}
+
 fn options() -> JsonCompileOptions {
     JsonCompileOptions { whitespace_pattern: Some(WHITESPACE.to_owned()), ..JsonCompileOptions::default() }
 }

@@ -35,12 +35,23 @@ pub struct GenerationRequest {
     pub stop: Vec<String>,
     /// Tokens that end the completion, beside those that the model itself ends with.
     pub stop_tokens: Vec<Token>,
+    /// Control tokens that are part of the completion's text; any other one stands for none.
+    pub marks: Vec<Mark>,
     /// What the completion has to match.
     pub grammar: Option<Grammar>,
     /// Tell the log probability of every token, and those of so many likeliest ones in its place.
     pub logprobs: Option<u32>,
     /// Go on when the model says it has finished: for benches.
     pub ignore_end: bool,
+}
+
+/// A control token that a completion shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The token.
+    pub token: Token,
+    /// What stands in the text for it.
+    pub text: String,
 }
 
 impl GenerationRequest {
@@ -54,6 +65,7 @@ impl GenerationRequest {
             max_tokens,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            marks: Vec::new(),
             grammar: None,
             logprobs: None,
             ignore_end: false,

@@ -30,8 +30,8 @@ pub use device::DeviceFacts;
 pub use encoding::{Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, Frame};
 pub use format::OutputFormat;
 pub use generation::{
-    Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, SubmitError, Timings,
-    TokenLogprob, TokenLogprobs, Usage,
+    Completion, Engine, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Mark, SubmitError,
+    Timings, TokenLogprob, TokenLogprobs, Usage,
 };
 pub use grammar::{CompiledGrammar, Constraint, Grammar, TokenMask};
 pub use model::{ModelCard, SpecialTokens, Token, Vocabulary};
@@ -40,4 +40,4 @@ pub use pipeline::{
     Step,
 };
 pub use prompt::{Prompt, Segment};
-pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolResult};
+pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolChoice, ToolResult};

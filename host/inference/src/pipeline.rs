@@ -47,6 +47,8 @@ pub struct Call {
     pub model: String,
     /// Request headers, lower-case names; a plugin sees those it was granted.
     pub headers: Vec<(String, String)>,
+    /// Which of the answers to the request this is, from 0.
+    pub choice: u32,
 }
 
 /// A request that the policies accepted, with its prompt.

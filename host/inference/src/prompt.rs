@@ -13,6 +13,8 @@ pub struct Prompt {
     pub prefix: String,
     /// The form that the completion must have, where the template wants one.
     pub format: Option<OutputFormat>,
+    /// Control tokens, as they are spelled, that are part of the completion's text.
+    pub marks: Vec<String>,
 }
 
 /// A part of a prompt.

@@ -43,6 +43,10 @@ pub struct ChatRequest {
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
+    /// Which calls the answer may hold. What names a function names one of `tools`.
+    pub tool_choice: ToolChoice,
+    /// Whether an answer may hold more than one call.
+    pub parallel_tool_calls: bool,
     /// How the next token is chosen.
     pub sampling: Sampling,
     /// Most tokens of the completion; `None`: as many as the context still holds.
@@ -71,6 +75,8 @@ impl ChatRequest {
             model: model.into(),
             messages,
             tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
             sampling: Sampling::default(),
             max_tokens: None,
             stop: Vec::new(),
@@ -80,6 +86,24 @@ impl ChatRequest {
             format: None,
             streaming: false,
             template_arguments: "{}".to_owned(),
+        }
+    }
+
+    /// The functions that the model is told of.
+    #[must_use]
+    pub fn tools_offered(&self) -> &[Tool] {
+        if self.tool_choice == ToolChoice::None { &[] } else { &self.tools }
+    }
+
+    /// What the request asks of its calls that only a grammar can promise, by the member that says so.
+    #[must_use]
+    pub fn calls_to_enforce(&self) -> Option<&'static str> {
+        let tools = self.tools_offered();
+        match self.tool_choice {
+            ToolChoice::Required | ToolChoice::Named(_) => Some("tool_choice"),
+            ToolChoice::Auto if tools.iter().any(|tool| tool.strict) => Some("tools"),
+            ToolChoice::Auto if !tools.is_empty() && !self.parallel_tool_calls => Some("parallel_tool_calls"),
+            ToolChoice::Auto | ToolChoice::None => None,
         }
     }
 }
@@ -171,8 +195,32 @@ pub struct Tool {
     pub name: String,
     /// What it does, for the model.
     pub description: Option<String>,
-    /// JSON Schema of its arguments.
+    /// JSON Schema of its arguments: an object.
     pub schema_json: String,
+    /// Whether the arguments of every call have to be what the schema says.
+    pub strict: bool,
+}
+
+impl Tool {
+    /// Whether a function may have this name: one to 64 letters, digits, underscores and hyphens, as at `OpenAI`.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    }
+}
+
+/// Which calls an answer may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As the model likes.
+    Auto,
+    /// None: the model is not told of any function.
+    None,
+    /// At least one.
+    Required,
+    /// One, of this function.
+    Named(String),
 }
 
 /// How the next token is chosen. The defaults are llama.cpp's, which small local models are tuned with.

@@ -99,6 +99,7 @@ fn through_engine(engine: &EngineHandle, prompt: &[Token], tokens: u32) -> Resul
         max_tokens: tokens,
         stop: vec!["a text that the model will not write".to_owned()],
         stop_tokens: Vec::new(),
+        marks: Vec::new(),
         grammar: None,
         logprobs: None,
         ignore_end: true,

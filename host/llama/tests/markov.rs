@@ -51,6 +51,7 @@ impl Served {
             max_tokens: 8,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            marks: Vec::new(),
             grammar: None,
             logprobs: None,
             ignore_end: false,

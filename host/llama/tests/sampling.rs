@@ -79,6 +79,7 @@ impl Served {
             max_tokens: 24,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            marks: Vec::new(),
             grammar: None,
             logprobs: None,
             ignore_end: false,

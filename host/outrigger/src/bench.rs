@@ -173,6 +173,7 @@ impl Subject {
             traceparent: None,
             model: self.model_id.clone(),
             headers: Vec::new(),
+            choice: 0,
         };
         answered(Arc::clone(&self.service), request, call)
     }

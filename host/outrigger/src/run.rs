@@ -30,6 +30,8 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
         model: settings.model_id.clone(),
         messages: messages(system, read_prompt(prompt)?),
         tools: Vec::new(),
+        tool_choice: inference::ToolChoice::Auto,
+        parallel_tool_calls: true,
         sampling: Sampling { temperature: checked(temperature)?, seed, ..Sampling::default() },
         max_tokens,
         stop: Vec::new(),
@@ -58,6 +60,7 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
         traceparent: None,
         model: settings.model_id.clone(),
         headers: Vec::new(),
+        choice: 0,
     };
     let started = Instant::now();
     let mut answer = service.chat(request, call, telemetry::Endpoint::Run, NonZeroU32::MIN).await?;

@@ -201,7 +201,13 @@ fn piece(number: usize) -> String {
 }
 
 fn call() -> Call {
-    Call { request_id: RequestId::new("bench"), traceparent: None, model: "bytes".to_owned(), headers: Vec::new() }
+    Call {
+        request_id: RequestId::new("bench"),
+        traceparent: None,
+        model: "bytes".to_owned(),
+        headers: Vec::new(),
+        choice: 0,
+    }
 }
 
 fn chat(messages: usize, bytes: usize) -> ChatRequest {
@@ -210,6 +216,8 @@ fn chat(messages: usize, bytes: usize) -> ChatRequest {
         model: "bytes".to_owned(),
         messages: vec![message; messages],
         tools: Vec::new(),
+        tool_choice: inference::ToolChoice::Auto,
+        parallel_tool_calls: true,
         sampling: Sampling::default(),
         max_tokens: None,
         stop: Vec::new(),

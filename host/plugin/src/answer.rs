@@ -90,10 +90,10 @@ impl Lane {
 
     /// Opens the parser and the filters.
     pub(crate) fn open(&mut self, tools: &[types::Tool], prefix: &str) -> Result<(), PipelineError> {
-        let set = Arc::clone(&self.set);
+        let (set, choice) = (Arc::clone(&self.set), self.call.choice);
         if let Some(index) = set.parse {
             let call = self.call_for(index);
-            match self.run(index, Stage::Parse, |instance| instance.open_parser(&call, tools, prefix)) {
+            match self.run(index, Stage::Parse, |instance| instance.open_parser(&call, choice, tools, prefix)) {
                 Ok(()) => {}
                 Err(error) if self.parse_is_open(index) && self.may_go_on_after(&error) => self.answer.is_raw = true,
                 Err(error) => return Err(error),
@@ -101,7 +101,7 @@ impl Lane {
         }
         for &index in &set.filters {
             let call = self.call_for(index);
-            match self.run(index, Stage::Postprocess, |instance| instance.open_filter(&call)) {
+            match self.run(index, Stage::Postprocess, |instance| instance.open_filter(&call, choice)) {
                 Ok(profile) => {
                     let filter = Filter::new(index, profile, set.plugins[index].owner.limits.holdback_bytes_max);
                     self.answer.filters.push(filter);
@@ -139,10 +139,9 @@ impl Lane {
     fn parse_with(&mut self, index: usize, text: &str, last: bool) -> Result<Vec<Item>, PipelineError> {
         let events = self.run(index, Stage::Parse, |instance| instance.parse(text, last))?;
         let limit = self.set.plugins[index].owner.limits.output_bytes_max;
-        let request_id = self.call.request_id.clone();
         let mut items = Vec::with_capacity(events.len());
         for event in events {
-            let item = self.answer.calls.item(event, request_id.as_str());
+            let item = self.answer.calls.item(event, &self.call);
             let item = item.map_err(|fault| self.fail(index, Stage::Parse, fault.into()))?;
             if let Item::Text { text, .. } = &item {
                 self.answer.parsed_bytes += text.len();

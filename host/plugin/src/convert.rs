@@ -1,15 +1,17 @@
 //! Between the words of the house and those of the WIT file, both ways, and the checks on what a guest gives back.
 
+use std::collections::HashSet;
+
 use inference::{
     Call, ChatRequest, Finish, Message, OutputFormat, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall,
-    ToolResult, Usage,
+    ToolChoice, ToolResult, Usage,
 };
 
 use crate::bindings::exports::outrigger::plugin::prompt;
 use crate::bindings::outrigger::plugin::types;
 use crate::extra;
 use crate::fault::Fault;
-use crate::limits::{STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX};
+use crate::limits::{MARK_BYTES_MAX, MARKS_MAX, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX};
 use crate::spec::Modify;
 
 /// The call, with the headers that the plugin was granted.
@@ -64,6 +66,8 @@ pub(crate) fn replacement(
         model: new.model,
         messages: new.messages.into_iter().map(message_back).collect::<Result<_, _>>()?,
         tools: new.tools.into_iter().map(tool_back).collect(),
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
         sampling: sampling_back(&new.sampling, &original.sampling),
         max_tokens: new.sampling.max_tokens,
         stop: new.sampling.stop,
@@ -114,8 +118,19 @@ fn check_request(request: &ChatRequest, original: &ChatRequest) -> Result<(), Fa
     if request.max_tokens == Some(0) {
         return refuse("asks for no tokens");
     }
-    if request.tools.iter().any(|tool| tool.name.is_empty() || !is_object(&tool.schema_json)) {
-        return refuse("has a tool without a name, or with a schema that is not a JSON object");
+    if request.tools.iter().any(|tool| !Tool::is_name(&tool.name) || !is_object(&tool.schema_json)) {
+        return refuse("has a tool with a name that no function may have, or with a schema that is not a JSON object");
+    }
+    let names: HashSet<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
+    if names.len() < request.tools.len() {
+        return refuse("has two tools of one name");
+    }
+    match &request.tool_choice {
+        ToolChoice::Required if names.is_empty() => return refuse("asks for a call and has no tools"),
+        ToolChoice::Named(name) if !names.contains(name.as_str()) => {
+            return refuse("asks for a call of a function that is not among its tools");
+        }
+        ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Named(_) => {}
     }
     // The client's own stop texts passed the door; only more or other ones are judged.
     if request.stop == original.stop { Ok(()) } else { check_stop(&request.stop) }
@@ -129,6 +144,15 @@ fn check_stop(stop: &[String]) -> Result<(), Fault> {
     if stop.len() > STOP_TEXTS_MAX || stop.iter().any(|text| text.is_empty() || text.len() > STOP_TEXT_BYTES_MAX) {
         return Err(Fault::contract(format!(
             "asks for stop texts that are empty, longer than {STOP_TEXT_BYTES_MAX} bytes or more than {STOP_TEXTS_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_marks(marks: &[String]) -> Result<(), Fault> {
+    if marks.len() > MARKS_MAX || marks.iter().any(|mark| mark.is_empty() || mark.len() > MARK_BYTES_MAX) {
+        return Err(Fault::contract(format!(
+            "asks for marks that are empty, longer than {MARK_BYTES_MAX} bytes or more than {MARKS_MAX}"
         )));
     }
     Ok(())
@@ -210,12 +234,22 @@ pub(crate) fn tools(tools: &[Tool]) -> Vec<types::Tool> {
             name: tool.name.clone(),
             description: tool.description.clone(),
             schema_json: tool.schema_json.clone(),
+            strict: tool.strict,
         })
         .collect()
 }
 
+/// What the request asks of the answer's calls. Where it forbids them, no tools are told of.
+pub(crate) fn tool_choice(choice: &ToolChoice) -> prompt::ToolChoice {
+    match choice {
+        ToolChoice::Auto | ToolChoice::None => prompt::ToolChoice::Auto,
+        ToolChoice::Required => prompt::ToolChoice::Required,
+        ToolChoice::Named(name) => prompt::ToolChoice::Named(name.clone()),
+    }
+}
+
 fn tool_back(tool: types::Tool) -> Tool {
-    Tool { name: tool.name, description: tool.description, schema_json: tool.schema_json }
+    Tool { name: tool.name, description: tool.description, schema_json: tool.schema_json, strict: tool.strict }
 }
 
 fn sampling_back(new: &types::Sampling, original: &Sampling) -> Sampling {
@@ -233,6 +267,7 @@ fn sampling_back(new: &types::Sampling, original: &Sampling) -> Sampling {
 /// A rendered prompt, if it is one that can be run.
 pub(crate) fn prompt(rendered: prompt::Rendered, vocabulary_size: u32) -> Result<Prompt, Fault> {
     check_stop(&rendered.stop)?;
+    check_marks(&rendered.marks)?;
     let segments = rendered.segments.into_iter().map(|segment| match segment {
         prompt::Segment::Template(text) => Ok(Segment::Template(text)),
         prompt::Segment::Content(text) => Ok(Segment::Content(text)),
@@ -248,6 +283,7 @@ pub(crate) fn prompt(rendered: prompt::Rendered, vocabulary_size: u32) -> Result
         stop: rendered.stop,
         prefix: rendered.prefix,
         format: rendered.grammar.map(grammar_back),
+        marks: rendered.marks,
     })
 }
 

@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use inference::{ChatRequest, Dry, Sampling, Token};
+use inference::{ChatRequest, Dry, Sampling, Token, ToolChoice};
 
 use crate::fault::Fault;
 use crate::limits::{
     DRY_BASE_MAX, DRY_BREAKER_BYTES_MAX, DRY_BREAKERS_MAX, DRY_LENGTH_MAX, DRY_MULTIPLIER_MAX, LOGIT_BIASES_MAX,
     STOP_TOKENS_MAX, TOP_LOGPROBS_MAX,
 };
+use crate::tool_choice;
 
 const TEMPLATE_ARGUMENTS: &str = "chat_template_kwargs";
+const TOOL_CHOICE: &str = "tool_choice";
 
 /// The numbers of [`Sampling`] that the WIT file's record does not have.
 struct Number {
@@ -59,6 +61,12 @@ pub(crate) fn of(request: &ChatRequest) -> Vec<(String, String)> {
     if request.ignore_end {
         say("ignore_eos", true.to_string());
     }
+    if request.tool_choice != ToolChoice::Auto {
+        say(TOOL_CHOICE, tool_choice::json(&request.tool_choice));
+    }
+    if !request.parallel_tool_calls {
+        say("parallel_tool_calls", false.to_string());
+    }
     if let Some(top) = request.logprobs {
         say("logprobs", true.to_string());
         say("top_logprobs", top.to_string());
@@ -76,6 +84,7 @@ pub(crate) fn apply(extra: &[(String, String)], request: &mut ChatRequest) -> Re
     request.sampling.logit_bias.clear();
     request.stop_tokens.clear();
     request.ignore_end = false;
+    (request.tool_choice, request.parallel_tool_calls) = (ToolChoice::Auto, true);
     let (mut dry, mut has_logprobs, mut top_logprobs) = (Dry::default(), false, 0);
     for (name, json) in extra {
         let member = Member { name, json };
@@ -88,6 +97,8 @@ pub(crate) fn apply(extra: &[(String, String)], request: &mut ChatRequest) -> Re
             "logit_bias" => request.sampling.logit_bias = member.biases()?,
             "stop_token_ids" => request.stop_tokens = member.tokens()?,
             "ignore_eos" => request.ignore_end = member.flag()?,
+            TOOL_CHOICE => request.tool_choice = member.tool_choice()?,
+            "parallel_tool_calls" => request.parallel_tool_calls = member.flag()?,
             "logprobs" => has_logprobs = member.flag()?,
             "top_logprobs" => top_logprobs = member.count(TOP_LOGPROBS_MAX)?,
             _ => match NUMBERS.iter().find(|number| number.name == name) {
@@ -140,6 +151,10 @@ impl Member<'_> {
         serde_json::from_str(self.json).map_err(|_| self.wrong("something that is neither true nor false"))
     }
 
+    fn tool_choice(&self) -> Result<ToolChoice, Fault> {
+        tool_choice::parse(self.json).ok_or_else(|| self.wrong("something that is no choice of a tool"))
+    }
+
     fn object(&self) -> Result<String, Fault> {
         let is_object = serde_json::from_str::<serde_json::Value>(self.json).is_ok_and(|value| value.is_object());
         if is_object { Ok(self.json.to_owned()) } else { Err(self.wrong("something that is not a JSON object")) }
@@ -188,6 +203,8 @@ mod tests {
             model: "m".to_owned(),
             messages: Vec::new(),
             tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
             sampling: Sampling::default(),
             max_tokens: None,
             stop: Vec::new(),
@@ -198,6 +215,10 @@ mod tests {
             streaming: false,
             template_arguments: "{}".to_owned(),
         }
+    }
+
+    fn calls() -> ChatRequest {
+        ChatRequest { tool_choice: ToolChoice::Named("f".to_owned()), parallel_tool_calls: false, ..usual() }
     }
 
     fn unusual() -> ChatRequest {
@@ -215,7 +236,7 @@ mod tests {
         };
         let stop_tokens = vec![Token(9), Token(1)];
         let template_arguments = r#"{"a":1}"#.to_owned();
-        ChatRequest { sampling, stop_tokens, ignore_end: true, logprobs: Some(3), template_arguments, ..usual() }
+        ChatRequest { sampling, stop_tokens, ignore_end: true, logprobs: Some(3), template_arguments, ..calls() }
     }
 
     #[test]
@@ -246,6 +267,8 @@ mod tests {
             r#"logit_bias={"5":-100,"70":0.1}"#,
             "stop_token_ids=[9,1]",
             "ignore_eos=true",
+            r#"tool_choice={"type":"function","function":{"name":"f"}}"#,
+            "parallel_tool_calls=false",
             "logprobs=true",
             "top_logprobs=3",
         ];
@@ -277,6 +300,9 @@ mod tests {
             ("stop_token_ids", &many("1", 17)),
             ("stop_token_ids", "[4294967296]"),
             ("ignore_eos", "1"),
+            ("tool_choice", "\"any\""),
+            ("tool_choice", r#"{"type":"function","function":{}}"#),
+            ("parallel_tool_calls", "null"),
             ("logprobs", "5"),
             ("top_logprobs", "21"),
             ("chat_template_kwargs", "[]"),

@@ -174,6 +174,7 @@ impl Instance {
     pub(crate) fn open_parser(
         &mut self,
         call: &types::Call,
+        choice: u32,
         tools: &[types::Tool],
         prefix: &str,
     ) -> Result<(), Failure> {
@@ -184,7 +185,7 @@ impl Instance {
             |_| Outcome::Open,
             |this| {
                 let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
-                parse.parser().call_open(&mut this.store, call, CHOICE, tools, prefix)
+                parse.parser().call_open(&mut this.store, call, choice, tools, prefix)
             },
         )?;
         self.parser = Some(parser);
@@ -206,7 +207,7 @@ impl Instance {
         )
     }
 
-    pub(crate) fn open_filter(&mut self, call: &types::Call) -> Result<postprocess::Profile, Failure> {
+    pub(crate) fn open_filter(&mut self, call: &types::Call, choice: u32) -> Result<postprocess::Profile, Failure> {
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         let (filter, profile) = self.call(
             Stage::Postprocess,
@@ -214,7 +215,7 @@ impl Instance {
             |_| Outcome::Open,
             |this| {
                 let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-                postprocess.filter().call_open(&mut this.store, call, CHOICE)
+                postprocess.filter().call_open(&mut this.store, call, choice)
             },
         )?;
         self.filter = Some(filter);
@@ -362,9 +363,6 @@ impl Drop for Instance {
         }
     }
 }
-
-/// The one choice of a reply; more than one is not offered.
-const CHOICE: u32 = 0;
 
 /// A stage was called that was not loaded: a mistake of ours that must not become a panic.
 fn missing() -> wasmtime::Error {

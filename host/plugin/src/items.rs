@@ -1,6 +1,6 @@
 //! The pieces of an answer between two stages: from a parser's events to what the client is sent.
 
-use inference::Delta;
+use inference::{Call, Delta};
 
 use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
@@ -25,7 +25,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// What an event of the parser is, if it makes sense where it stands.
-    pub(crate) fn item(&mut self, event: Event, request_id: &str) -> Result<Item, Fault> {
+    pub(crate) fn item(&mut self, event: Event, call: &Call) -> Result<Item, Fault> {
         match event {
             Event::Content(text) => Ok(Item::text(Channel::Content, None, text)),
             Event::Reasoning(text) => Ok(Item::text(Channel::Reasoning, None, text)),
@@ -40,7 +40,9 @@ impl Calls {
                 let index = self.begun;
                 self.begun += 1;
                 self.open = Some(index);
-                let id = id.unwrap_or_else(|| format!("call_{request_id}_{index}"));
+                // At most 40 bytes, as OpenAI's clients and some templates expect of an id. A request has fewer than 16
+                // answers, so that no two of them make the same one.
+                let id = id.unwrap_or_else(|| format!("call_{}{:x}{index:02x}", call.request_id, call.choice));
                 Ok(Item::CallStart { index, id: cut(id, NOTE_BYTES_MAX), name })
             }
             Event::ToolCallEnd => match self.open.take() {

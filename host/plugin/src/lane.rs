@@ -72,7 +72,7 @@ impl Lane {
         let prompt = self.render(set.prompt, &request)?;
         // Now, as whether a filter wants tokens has to be known before the first is sampled; and a plugin that fails at this
         // costs no model time.
-        self.open(&convert::tools(&request.tools), &prompt.prefix)?;
+        self.open(&convert::tools(request.tools_offered()), &prompt.prefix)?;
         Ok(Prepared { request, prompt, wants_tokens: self.answer.wants_tokens() })
     }
 
@@ -108,7 +108,9 @@ impl Lane {
     fn render(&mut self, index: usize, request: &ChatRequest) -> Result<Prompt, PipelineError> {
         let (messages, call) = (convert::messages(&request.messages), self.call_for(index));
         let options = prompt::Options {
-            tools: convert::tools(&request.tools),
+            tools: convert::tools(request.tools_offered()),
+            tool_choice: convert::tool_choice(&request.tool_choice),
+            parallel_tool_calls: request.parallel_tool_calls,
             add_generation_prompt: true,
             kwargs_json: request.template_arguments.clone(),
         };

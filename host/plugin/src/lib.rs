@@ -44,6 +44,7 @@ mod status;
 mod tally;
 mod text;
 mod ticker;
+mod tool_choice;
 mod wasi;
 mod window;
 mod workers;

@@ -192,6 +192,12 @@ pub(crate) const STOP_TEXTS_MAX: usize = 16;
 /// Bytes of one stop text.
 pub(crate) const STOP_TEXT_BYTES_MAX: usize = 256;
 
+/// Control tokens that a prompt may want shown in the answer: a format has some six.
+pub(crate) const MARKS_MAX: usize = 32;
+
+/// Bytes of one of them.
+pub(crate) const MARK_BYTES_MAX: usize = 128;
+
 /// Tokens in a replaced request's `stop_token_ids`. This and the following are what a client may ask for at most.
 pub(crate) const STOP_TOKENS_MAX: usize = 16;
 

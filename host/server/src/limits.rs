@@ -37,6 +37,14 @@ pub const MESSAGES_MAX: usize = 1024;
 pub const PARTS_MAX: usize = 256;
 /// Earlier tool calls in one assistant message.
 pub const TOOL_CALLS_MAX: usize = 128;
+/// Functions in `tools`, as with OpenAI.
+pub const TOOLS_MAX: usize = 128;
+/// Bytes of one function's `parameters`; as large as a schema that is enforced may be (`grammar::limits`).
+pub const TOOL_SCHEMA_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of all functions' `parameters` together: some 60,000 tokens, more than most contexts hold.
+pub const TOOL_SCHEMAS_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a function's `description`.
+pub const TOOL_DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
 /// Texts in `stop`. OpenAI allows 4; local agents use more, and the matcher scans them all at each piece.
 pub const STOP_TEXTS_MAX: usize = 16;
 /// Bytes of one text in `stop`: what the detokenizer may have to hold back.

@@ -97,3 +97,35 @@ async fn a_prompts_form_that_cannot_be_had_is_not_the_clients_fault() {
     assert_eq!(reply.status, 500, "{}", reply.stable());
     assert!(reply.stable().contains("plugin_error"), "{}", reply.stable());
 }
+
+const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"f"}}]"#;
+
+#[tokio::test]
+async fn calls_that_must_be_made_need_the_prompts_grammar() {
+    let server = Setup::default().start().await;
+    for (wish, param) in [
+        (r#","tool_choice":"required""#, "tool_choice"),
+        (r#","tool_choice":{"type":"function","function":{"name":"f"}}"#, "tool_choice"),
+        (r#","parallel_tool_calls":false"#, "parallel_tool_calls"),
+    ] {
+        let reply = server.chat(&body(&format!("{TOOLS}{wish}"))).await;
+        assert_eq!((reply.status, reply.json()["error"]["param"].as_str()), (400, Some(param)), "{}", reply.stable());
+    }
+    for wish in ["", r#","tool_choice":"none","parallel_tool_calls":false"#] {
+        assert_eq!(server.chat(&body(&format!("{TOOLS}{wish}"))).await.status, 200, "{wish}");
+    }
+    let json = r#""response_format":{"type":"json_object"}"#;
+    let reply = server.chat(&body(&format!("{TOOLS},{json}"))).await;
+    assert!(reply.status == 400 && reply.stable().contains("an answer by a JSON object"), "{}", reply.stable());
+    assert_eq!(server.chat(&body(&format!(r#"{TOOLS},{json},"tool_choice":"none""#))).await.status, 200);
+
+    // With it the answer is held to that, whatever else the request asks of its form.
+    let format = Some(OutputFormat::Lark("start: <[7]> \"x\"".to_owned()));
+    let pipeline = FakePipeline { format, ..FakePipeline::default() };
+    let server = Setup { pipeline, ..Setup::default() }.start().await;
+    for more in ["", &format!(",{json}")] {
+        let reply = server.chat(&body(&format!(r#"{TOOLS},"tool_choice":"required"{more}"#))).await;
+        assert_eq!(reply.status, 200, "{}", reply.stable());
+        assert_eq!(taken(&server).as_ref().map(beginnings).as_deref(), Some("\u{7}"), "a token by its number");
+    }
+}

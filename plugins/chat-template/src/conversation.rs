@@ -1,6 +1,6 @@
 //! A conversation as templates see it: the variables of Hugging Face's `apply_chat_template`.
 
-use outrigger_plugin::types::{Error, Message, Part, Role, Tool, ToolCall};
+use outrigger_plugin::types::{Error, Message, Part, Role, Tool, ToolCall, ToolResult};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
@@ -14,12 +14,28 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
+    /// Which calls the answer may hold.
+    pub tool_choice: Choice,
+    /// Whether it may hold no more than one.
+    pub single_call: bool,
     /// Whether the prompt ends where the model is to answer.
     pub add_generation_prompt: bool,
     /// The request's `chat_template_kwargs`, a JSON object.
     pub arguments_json: String,
     /// Now, for `strftime_now`.
     pub unix_seconds: u64,
+}
+
+/// Which calls an answer may hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// At least one.
+    Required,
+    /// One, of this function.
+    Named(String),
 }
 
 /// How the arguments of tool calls are shown.
@@ -36,7 +52,35 @@ const RESERVED: [&str; 6] = ["messages", "tools", "documents", "add_generation_p
 
 impl Conversation {
     pub(crate) fn has_tool_calls(&self) -> bool {
-        self.messages.iter().flat_map(|message| &message.parts).any(|part| matches!(part, Part::ToolCall(_)))
+        self.calls().next().is_some()
+    }
+
+    fn calls(&self) -> impl Iterator<Item = &ToolCall> {
+        self.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+            Part::ToolCall(call) => Some(call),
+            _ => None,
+        })
+    }
+
+    /// Whether there are calls or results of calls.
+    pub(crate) fn has_tool_parts(&self) -> bool {
+        let is_result = |part: &Part| matches!(part, Part::ToolResult(_));
+        self.has_tool_calls() || self.messages.iter().flat_map(|message| &message.parts).any(is_result)
+    }
+
+    /// A call whose arguments are no JSON object, which most templates take for granted.
+    pub(crate) fn call_without_object(&self) -> Option<&ToolCall> {
+        self.calls().find(|call| !matches!(arguments(call, Arguments::Object), Value::Object(_)))
+    }
+
+    /// Gives every call an id of nine letters and digits, as Mistral's templates demand: a call and its result the same one.
+    pub(crate) fn shorten_ids(&mut self) {
+        for part in self.messages.iter_mut().flat_map(|message| &mut message.parts) {
+            match part {
+                Part::ToolCall(ToolCall { id, .. }) | Part::ToolResult(ToolResult { id, .. }) => *id = short_id(id),
+                _ => {}
+            }
+        }
     }
 
     /// Every variable that the template sees.
@@ -132,28 +176,44 @@ impl Conversation {
 
     /// The function that the call `id` named.
     fn called(&self, id: &str) -> Option<&str> {
-        self.messages.iter().flat_map(|message| &message.parts).find_map(|part| match part {
-            Part::ToolCall(call) if call.id == id => Some(call.name.as_str()),
-            _ => None,
-        })
+        self.calls().find(|call| call.id == id).map(|call| call.name.as_str())
     }
 }
 
-fn show_call(call: &ToolCall, arguments: Arguments) -> Value {
-    let text = || Value::from(call.arguments_json.as_str());
-    let arguments = match arguments {
-        Arguments::Text => text(),
-        // What the model wrote back then need not be JSON.
-        Arguments::Object => serde_json::from_str(&call.arguments_json).unwrap_or_else(|_| text()),
-    };
+fn short_id(id: &str) -> String {
+    const LENGTH: usize = 9;
+    if id.len() == LENGTH && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return id.to_owned();
+    }
+    // FNV-1a: what is mixed up is seen by the model alone, and only within one conversation.
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mut digits = format!("{:0width$x}", hash >> 28, width = LENGTH);
+    digits.truncate(LENGTH);
+    digits
+}
+
+fn show_call(call: &ToolCall, as_what: Arguments) -> Value {
     json!({
         "id": call.id,
         "type": "function",
-        "function": { "name": call.name, "arguments": arguments },
+        "function": { "name": call.name, "arguments": arguments(call, as_what) },
     })
 }
 
-fn show_tool(tool: &Tool) -> Result<Value, Error> {
+fn arguments(call: &ToolCall, as_what: Arguments) -> Value {
+    let text = || Value::from(call.arguments_json.as_str());
+    match as_what {
+        Arguments::Text => text(),
+        // What a function is called with that takes nothing.
+        Arguments::Object if call.arguments_json.trim().is_empty() => Value::Object(Map::new()),
+        // What the model wrote back then need not be JSON.
+        Arguments::Object => serde_json::from_str(&call.arguments_json).unwrap_or_else(|_| text()),
+    }
+}
+
+pub(crate) fn show_tool(tool: &Tool) -> Result<Value, Error> {
     let schema: Value = serde_json::from_str(&tool.schema_json)
         .map_err(|error| Error::Invalid(format!("the parameters of tool `{}` are not JSON: {error}", tool.name)))?;
     let mut function = Map::new();

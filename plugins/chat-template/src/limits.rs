@@ -13,3 +13,16 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 1024;
 /// Nesting of JSON that a client sent: schemas and arguments. `serde_json` refuses at the same depth when it reads
 /// text.
 pub(crate) const JSON_DEPTH_MAX: usize = 128;
+
+/// Bytes that the beginning of a call may have, its name and what comes before its arguments. It is held back until it is known
+/// to be one, and read anew with every piece: 32 KiB take some 50 µs.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of an argument that is not written as JSON, and is held back until it is whole: a file of source code.
+pub(crate) const PARAMETER_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of white space that may stand around a mark and belong to it.
+pub(crate) const BLANK_BYTES_MAX: usize = 64;
+
+/// Calls of one answer under a grammar. A model that must call could go on with it for ever.
+pub(crate) const CALLS_MAX: usize = 32;

@@ -48,7 +48,7 @@ fn another_form_is_replaced_kept_or_refused() {
 
 #[test]
 fn tools_are_no_way_around_the_form() {
-    let tool = Tool { name: "f".to_owned(), description: None, schema_json: "{}".to_owned() };
+    let tool = Tool { name: "f".to_owned(), description: None, schema_json: "{}".to_owned(), strict: false };
     let with_tools = || Request { tools: vec![tool.clone()], ..chat("Where?") };
     assert_eq!(rejected(inspect(&config(""), with_tools())), "tools_not_allowed");
     assert_eq!(inspect(&config(r#", "tools": "pass""#), with_tools()), Verdict::Accept);
@@ -118,7 +118,7 @@ fn grammar_of(text: &str) -> Grammar {
 #[test]
 fn nothing_stays_from_one_request_to_the_next() {
     let mut guard = guard(&config(r#", "tools": "pass""#), None).unwrap();
-    let tool = Tool { name: "f".to_owned(), description: None, schema_json: "{}".to_owned() };
+    let tool = Tool { name: "f".to_owned(), description: None, schema_json: "{}".to_owned(), strict: false };
     guard.inspect(Request { tools: vec![tool], ..chat("Where?") }, &call()).unwrap();
     assert_eq!(testing::stream(&mut guard, &["no JSON"]).unwrap().notes, []);
 }

@@ -44,7 +44,7 @@ fn verdict(mut request: Request) -> Verdict {
         }
         "replace-tools" => {
             let (name, schema_json) = ("rm".to_owned(), "{}".to_owned());
-            request.tools.push(Tool { name, description: None, schema_json });
+            request.tools.push(Tool { name, description: None, schema_json, strict: false });
             Verdict::Replace(request)
         }
         "replace-grammar" => {
@@ -112,6 +112,6 @@ impl prompt::Guest for Misbehaving {
         }
         let grammar = is_told("grammar").then_some(Grammar::JsonObject);
         let stop = if is_told("empty-stop") { vec![String::new()] } else { vec!["<|end|>".to_owned()] };
-        Ok(Rendered { segments, stop, grammar, prefix: String::new() })
+        Ok(Rendered { segments, stop, grammar, prefix: String::new(), marks: Vec::new() })
     }
 }

@@ -23,6 +23,7 @@ fn request() -> GenerationRequest {
         max_tokens: 1000,
         stop: Vec::new(),
         stop_tokens: Vec::new(),
+        marks: Vec::new(),
         grammar: None,
         logprobs: Some(2),
         ignore_end: false,
@@ -41,7 +42,7 @@ struct Said {
 
 fn run(request: GenerationRequest, tokens: &[u32]) -> Said {
     let now = Instant::now();
-    let max_tokens = request.max_tokens;
+    let (max_tokens, has_logprobs) = (request.max_tokens, request.logprobs.is_some());
     let (Submission { mut sequence, .. }, mut generation) = Submission::new(request, 1, max_tokens, 4096, now);
     sequence.admit(now, 0);
     let mut said = Said::default();
@@ -49,7 +50,11 @@ fn run(request: GenerationRequest, tokens: &[u32]) -> Said {
     for &token in tokens {
         said.tokens_taken += 1;
         let taken = sequence.choice().map(drop);
-        let taken = taken.and_then(|()| sequence.take(sampled(token), &FakeVocabulary, &mut Vec::new(), now));
+        let taken = taken.and_then(|()| {
+            let Sampled { token, logprobs } = sampled(token);
+            let sampled = Sampled { token, logprobs: logprobs.filter(|_| has_logprobs) };
+            sequence.take(sampled, &FakeVocabulary, &mut Vec::new(), now)
+        });
         sequence.flush();
         match taken {
             Ok(None) => {}
@@ -100,6 +105,25 @@ fn check(stop: &[&str], text: &str, expected: &[(&str, &str)]) {
     let pieces: Vec<(&str, &str)> =
         pieces.iter().map(|(text, tokens)| (text.as_str(), std::str::from_utf8(tokens).unwrap())).collect();
     assert_eq!(pieces, expected);
+}
+
+#[test]
+fn control_tokens_are_text_where_they_are_marks() {
+    // No byte, and so no text.
+    const CONTROL: u32 = 300;
+    let tokens = [u32::from(b'a'), CONTROL, u32::from(b'b'), END.0];
+    let plain = || GenerationRequest { logprobs: None, ..request() };
+    let text = |request| run(request, &tokens).pieces.into_iter().map(|(text, _)| text).collect::<String>();
+    assert_eq!(text(plain()), "ab");
+    let marks = vec![Mark { token: Token(CONTROL), text: "[CALL]".to_owned() }];
+    assert_eq!(text(GenerationRequest { marks: marks.clone(), ..plain() }), "a[CALL]b");
+    let stop = vec!["L]b".to_owned()];
+    assert_eq!(text(GenerationRequest { marks: marks.clone(), stop, ..plain() }), "a[CAL", "as any other text");
+    // Log probabilities spell the token as the text does.
+    let marks = vec![Mark { text: "!".to_owned(), ..marks[0].clone() }];
+    let raw = RawLogprobs { sampled: -1.0, top: vec![(Token(CONTROL), -1.0)] };
+    let told = spelled(Token(CONTROL), &raw, &marks, &FakeVocabulary);
+    assert_eq!((told.sampled.bytes.as_slice(), told.top[0].bytes.as_slice()), (&b"!"[..], &b"!"[..]));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is written under a grammar is what the grammar describes.
 
+use grammar::Author;
 use inference::{OutputFormat, Token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -154,9 +155,9 @@ fn what_random_gbnf_writes_ends() {
 fn the_same_format_is_the_same_grammar() {
     let house = House::new();
     let format = schema(&json!({"type": "integer"}));
-    assert!(house.compiler.cached(&format).is_none());
+    assert!(house.compiler.cached(&format, Author::Client).is_none());
     let grammar = house.compile(&format);
-    assert!(house.compiler.cached(&format) == Some(grammar.clone()));
+    assert!(house.compiler.cached(&format, Author::Client) == Some(grammar.clone()));
     assert!(house.compile(&format) == grammar);
 }
 
@@ -327,7 +328,7 @@ proptest! {
             }
         }
         let house = House::new();
-        let grammar = match house.compiler.compile(&OutputFormat::Gbnf(text.clone())) {
+        let grammar = match house.compiler.compile(&OutputFormat::Gbnf(text.clone()), Author::Client) {
             Ok(grammar) => grammar,
             Err(error) => {
                 let is_endless = error.to_string().contains("nothing matches it");

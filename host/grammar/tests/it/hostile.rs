@@ -1,5 +1,6 @@
 //! Grammars made to hurt: each ends in an error that says what is wrong with it, or is enforced, in bounded time and memory.
 
+use grammar::Author;
 use inference::OutputFormat;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ fn schema(schema: &Value) -> OutputFormat {
 /// Compiles it, or not; what is compiled is followed for a while.
 fn survives(format: &OutputFormat) {
     let house = House::new();
-    match house.compiler.compile(format) {
+    match house.compiler.compile(format, Author::Client) {
         Err(error) => assert!(error.to_string().len() < 2_000, "{error}"),
         Ok(grammar) => {
             let mut constraint = grammar.begin();

@@ -2,6 +2,7 @@
 
 mod writer;
 
+mod calls;
 mod completions;
 mod hostile;
 mod vocabularies;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use grammar::Compiler;
+use grammar::{Author, Compiler};
 use inference::{Constraint, Grammar, OutputFormat, SpecialTokens, Token, Vocabulary};
 
 /// Tokens by their bytes: all 256 bytes, as SentencePiece's fallback has them, words and fragments as they occur in JSON,
@@ -27,6 +27,13 @@ impl Words {
         let mut words: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
         words.extend([Vec::new(), Vec::new()]);
         words.extend(FRAGMENTS.iter().map(|text| text.as_bytes().to_vec()));
+        Arc::new(Self { words, has_end: true })
+    }
+
+    /// The same with some control tokens more, from [`CONTROL`] on.
+    pub(crate) fn with_controls(count: usize) -> Arc<Self> {
+        let mut words = Self::new().words.clone();
+        words[CONTROL.0 as usize..][..count].fill(Vec::new());
         Arc::new(Self { words, has_end: true })
     }
 
@@ -76,11 +83,11 @@ impl House {
     }
 
     pub(crate) fn compile(&self, format: &OutputFormat) -> Grammar {
-        self.compiler.compile(format).unwrap_or_else(|error| panic!("{:.300}: {error}", format.text()))
+        self.compiler.compile(format, Author::Client).unwrap_or_else(|error| panic!("{:.300}: {error}", format.text()))
     }
 
     pub(crate) fn refusal(&self, format: &OutputFormat) -> String {
-        match self.compiler.compile(format) {
+        match self.compiler.compile(format, Author::Client) {
             Ok(_) => panic!("{:.300} was compiled", format.text()),
             Err(error) => error.to_string(),
         }
@@ -131,9 +138,13 @@ impl House {
 
 /// Whether the grammar takes a text, byte by byte, and may end there.
 pub(crate) fn takes(grammar: &Grammar, text: &str) -> bool {
+    takes_tokens(grammar, text.bytes().map(|byte| Token(u32::from(byte))))
+}
+
+/// Whether the grammar takes these tokens, and may end behind them.
+pub(crate) fn takes_tokens(grammar: &Grammar, tokens: impl IntoIterator<Item = Token>) -> bool {
     let mut constraint = grammar.begin();
-    for byte in text.bytes() {
-        let token = Token(u32::from(byte));
+    for token in tokens {
         if constraint.is_complete() || !constraint.allowed().unwrap().contains(token) {
             return false;
         }

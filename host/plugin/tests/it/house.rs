@@ -232,6 +232,7 @@ pub(crate) fn call() -> Call {
         traceparent: None,
         model: "bytes".to_owned(),
         headers: vec![header("x-tenant", "acme"), header("authorization", "Bearer secret")],
+        choice: 0,
     }
 }
 
@@ -241,6 +242,8 @@ pub(crate) fn chat(text: &str) -> ChatRequest {
         model: "bytes".to_owned(),
         messages: vec![Message { role: Role::User, name: None, parts }],
         tools: Vec::new(),
+        tool_choice: inference::ToolChoice::Auto,
+        parallel_tool_calls: true,
         sampling: Sampling::default(),
         max_tokens: None,
         stop: Vec::new(),

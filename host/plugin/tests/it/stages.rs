@@ -26,6 +26,7 @@ async fn a_request_goes_all_the_way() {
         stop: vec!["<|end|>".to_owned()],
         prefix: String::new(),
         format: None,
+        marks: Vec::new(),
     };
     assert_eq!((prepared.request, prepared.prompt), (chat("Hello"), expected));
 

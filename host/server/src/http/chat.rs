@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use inference::{Call, RequestId};
+use inference::{Call, RequestId, ToolChoice};
 use telemetry::Endpoint;
 
 use super::guard;
@@ -28,12 +28,14 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
     drop(body.bytes);
 
     let (is_streamed, has_logprobs) = (request.streaming, request.logprobs.is_some());
+    let is_calls = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
     let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(super::routes::new_request_id);
     let call = Call {
         request_id: id,
         traceparent: text(&head.headers, "traceparent"),
         model: String::new(),
         headers: readable(&head.headers),
+        choice: 0,
     };
     let answer = app
         .service
@@ -50,6 +52,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Resul
         fingerprint: answer.fingerprint().to_owned(),
         include_usage: options.include_usage,
         has_logprobs,
+        is_calls,
         choices: options.choices.get(),
     };
     if is_streamed {

@@ -80,16 +80,22 @@ impl From<&ChatError> for Failure {
             ChatError::QueueFull { .. } | ChatError::Submit(SubmitError::QueueFull { .. }) => {
                 later("queue_full", limits::RETRY_AFTER_BUSY)
             }
-            ChatError::Format(GrammarError::Busy) | ChatError::PromptFormat(GrammarError::Busy) => {
-                later("overloaded", limits::RETRY_AFTER_BUSY)
-            }
+            ChatError::Format(GrammarError::Busy)
+            | ChatError::PromptFormat(GrammarError::Busy)
+            | ChatError::Calls { reason: GrammarError::Busy, .. } => later("overloaded", limits::RETRY_AFTER_BUSY),
+            ChatError::CallsUnbound { member } => at(member, "unsupported_parameter"),
+            ChatError::CallSchema { .. } => at("tools", "invalid_value"),
+            ChatError::CallsOrFormat { .. } => at("tool_choice", "unsupported_parameter"),
             ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
             ChatError::Pipeline(error) => pipeline(error),
             ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
             ChatError::Engine(EngineFault::NoToken) => at("logit_bias", "no_token_left"),
             ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
-            ChatError::Internal { .. } | ChatError::Format(GrammarError::Unavailable(_)) => base("internal_error"),
+            ChatError::Internal { .. }
+            | ChatError::Format(GrammarError::Unavailable(_))
+            | ChatError::Calls { reason: GrammarError::Unavailable(_), .. } => base("internal_error"),
+            ChatError::Calls { member, .. } => at(member, "invalid_value"),
             ChatError::Format(_) | ChatError::PromptFormat(_) | ChatError::TwoFormats { .. } => {
                 base("invalid_output_format")
             }

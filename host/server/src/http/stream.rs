@@ -107,6 +107,8 @@ mod tests {
             model: "fake/model".to_owned(),
             messages: vec![message],
             tools: Vec::new(),
+            tool_choice: inference::ToolChoice::Auto,
+            parallel_tool_calls: true,
             sampling: Sampling::default(),
             max_tokens: None,
             stop: Vec::new(),
@@ -118,7 +120,7 @@ mod tests {
             template_arguments: "{}".to_owned(),
         };
         let request_id = RequestId::new("r1");
-        let call = Call { request_id, traceparent: None, model: String::new(), headers: Vec::new() };
+        let call = Call { request_id, traceparent: None, model: String::new(), headers: Vec::new(), choice: 0 };
         service.chat(request, call, Endpoint::ChatCompletions, NonZeroU32::MIN).await.expect("an answer")
     }
 
@@ -132,6 +134,7 @@ mod tests {
             fingerprint: String::new(),
             include_usage: false,
             has_logprobs: false,
+            is_calls: false,
             choices: 1,
         };
         let started = Instant::now();

@@ -110,6 +110,45 @@ pub enum ChatError {
         /// What the prompt asks for.
         prompt: &'static str,
     },
+    /// The prompt's plugin does not hold answers to what the request asks of its calls.
+    #[error(
+        "`{member}` asks for what nothing here can promise: the plugin that writes this model's prompts knows no form of \
+         its calls that an answer could be held to; leave it out, or have the operator set the plugin's `tool_format`"
+    )]
+    CallsUnbound {
+        /// What asks for it.
+        member: &'static str,
+    },
+    /// The request asks of its calls what cannot be enforced.
+    #[error("the calls that `{member}` asks for cannot be had: {reason}")]
+    Calls {
+        /// What asks for it.
+        member: &'static str,
+        /// Why.
+        reason: GrammarError,
+    },
+    /// A function's schema cannot be enforced.
+    #[error(
+        "`{member}` asks for calls by their schemas, and the `parameters` of the function `{function}` cannot be enforced: \
+         {reason}"
+    )]
+    CallSchema {
+        /// What asks for it.
+        member: &'static str,
+        /// The function.
+        function: String,
+        /// What and where.
+        reason: String,
+    },
+    /// The model may call functions or answer, and the answer must have a form.
+    #[error(
+        "the request offers `tools` and asks for an answer by a {form}, and an answer cannot be held to either of both; send \
+         `tool_choice` as `none` or `required`, or leave out what asks for the {form}"
+    )]
+    CallsOrFormat {
+        /// What the request asks for.
+        form: &'static str,
+    },
     /// As many requests wait as may.
     #[error("all slots are taken and {waiting} requests wait already; try again later")]
     QueueFull {
@@ -152,8 +191,11 @@ impl ChatError {
             | Self::UnknownToken { .. }
             | Self::LogprobsWithheld { .. }
             | Self::TwoFormats { .. }
+            | Self::CallsUnbound { .. }
+            | Self::CallSchema { .. }
+            | Self::CallsOrFormat { .. }
             | Self::Engine(EngineFault::NoToken) => Blame::Client,
-            Self::Format(error) => error.blame(),
+            Self::Format(error) | Self::Calls { reason: error, .. } => error.blame(),
             Self::PromptFormat(error) => {
                 if error.blame() == Blame::Client {
                     Blame::Plugin

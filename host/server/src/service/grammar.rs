@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use grammar::Compiler;
-use inference::{Grammar, OutputFormat, Vocabulary};
+use grammar::{Author, Compiler};
+use inference::{ChatRequest, Grammar, OutputFormat, Tool, ToolChoice, Vocabulary};
 
 use super::ChatError;
 
@@ -23,18 +23,31 @@ impl Grammars {
     pub(super) async fn compile(
         &self,
         vocabulary: &Arc<dyn Vocabulary>,
-        request: Option<OutputFormat>,
+        request: &mut ChatRequest,
         prompt: Option<OutputFormat>,
     ) -> Result<Option<Grammar>, ChatError> {
-        let is_clients = request.is_some();
-        let Some(format) = wanted(request, prompt)? else { return Ok(None) };
+        let calls = calls_wanted(request, prompt.is_some())?;
+        let author = if request.format.is_some() { Author::Client } else { Author::Prompt };
+        let Some(format) = wanted(request.format.take(), prompt)? else { return Ok(None) };
         let compiler = self.compiler(vocabulary);
-        if let Some(grammar) = compiler.cached(&format) {
+        if let Some(grammar) = compiler.cached(&format, author) {
             return Ok(Some(grammar));
         }
-        let work = tokio::task::spawn_blocking(move || compiler.compile(&format)).await;
-        let grammar = work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?;
-        grammar.map(Some).map_err(if is_clients { ChatError::Format } else { ChatError::PromptFormat })
+        // Here, where the error still knows which function it is about.
+        let tools = if calls.is_some() { std::mem::take(&mut request.tools) } else { Vec::new() };
+        let choice = request.tool_choice.clone();
+        let work = move || {
+            if let Some(member) = calls {
+                check_schemas(member, &tools, &choice)?;
+            }
+            compiler.compile(&format, author).map(Some).map_err(|reason| match (calls, author) {
+                (Some(member), _) => ChatError::Calls { member, reason },
+                (None, Author::Client) => ChatError::Format(reason),
+                (None, Author::Prompt) => ChatError::PromptFormat(reason),
+            })
+        };
+        let work = tokio::task::spawn_blocking(work).await;
+        work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?
     }
 
     fn compiler(&self, vocabulary: &Arc<dyn Vocabulary>) -> Arc<Compiler> {
@@ -48,6 +61,42 @@ impl Grammars {
             }
         }
     }
+}
+
+/// The member of the request that asks of its calls what only the prompt's grammar can promise. There has to be one then, and
+/// no other form beside it.
+fn calls_wanted(request: &mut ChatRequest, has_grammar: bool) -> Result<Option<&'static str>, ChatError> {
+    let may_answer = match request.tool_choice {
+        _ if request.tools.is_empty() => return Ok(None),
+        ToolChoice::None => return Ok(None),
+        ToolChoice::Auto => true,
+        ToolChoice::Required | ToolChoice::Named(_) => false,
+    };
+    match &request.format {
+        Some(form) if may_answer => return Err(ChatError::CallsOrFormat { form: form.kind() }),
+        // It is about what is said beside calls, and nothing will be.
+        _ => request.format = None,
+    }
+    match request.calls_to_enforce() {
+        Some(member) if !has_grammar => Err(ChatError::CallsUnbound { member }),
+        member => Ok(member),
+    }
+}
+
+/// Whether the functions' schemas can be enforced, as far as they have to be.
+fn check_schemas(member: &'static str, tools: &[Tool], choice: &ToolChoice) -> Result<(), ChatError> {
+    let counts = |tool: &&Tool| match choice {
+        ToolChoice::Required => true,
+        ToolChoice::Named(name) => tool.name == *name,
+        ToolChoice::Auto | ToolChoice::None => tool.strict,
+    };
+    tools.iter().filter(counts).try_for_each(|tool| {
+        grammar::check_schema(&tool.schema_json).map_err(|reason| ChatError::CallSchema {
+            member,
+            function: tool.name.clone(),
+            reason,
+        })
+    })
 }
 
 /// What both ask for. Two different forms at once cannot be enforced, as one of them would be broken.

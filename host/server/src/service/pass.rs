@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use inference::{
-    Call, ChatRequest, Generation, GenerationRequest, PipelineRun, Prepared, Prompt, Segment, SubmitError, Token,
+    Call, ChatRequest, Generation, GenerationRequest, Mark, PipelineRun, Prepared, Prompt, Segment, SubmitError, Token,
     Vocabulary,
 };
 
@@ -45,8 +45,8 @@ impl Pass {
         // The same seed would give the same answer again.
         request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(index.into()));
         let id = call.request_id.clone();
-        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), ..call });
-        let Prepared { request, prompt, wants_tokens } = run.prepare(request).await?;
+        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), choice: index, ..call });
+        let Prepared { mut request, prompt, wants_tokens } = run.prepare(request).await?;
         // Here, where the policies have had their say: they may take such a wish away.
         check_tokens(&request, vocabulary.size())?;
         if request.logprobs.is_some()
@@ -64,7 +64,7 @@ impl Pass {
         }
 
         let shown_to = TokensShownTo { client: request.logprobs.is_some(), filters: wants_tokens };
-        let grammar = grammars.compile(vocabulary, request.format, prompt.format).await?;
+        let grammar = grammars.compile(vocabulary, &mut request, prompt.format).await?;
         let generation = serving.engine.submit(GenerationRequest {
             id,
             prompt: tokens,
@@ -73,6 +73,7 @@ impl Pass {
             max_tokens: request.max_tokens.or(max_tokens_default).unwrap_or(room).clamp(1, room),
             stop: request.stop.into_iter().chain(prompt.stop).collect(),
             stop_tokens: request.stop_tokens,
+            marks: marks(prompt.marks, &**vocabulary),
             grammar,
             logprobs: request.logprobs.or(wants_tokens.then_some(0)),
             ignore_end: request.ignore_end,
@@ -95,6 +96,15 @@ fn check_tokens(request: &ChatRequest, vocabulary_size: u32) -> Result<(), ChatE
         Some((member, token)) => Err(ChatError::UnknownToken { member, token: token.0, vocabulary_size }),
         None => Ok(()),
     }
+}
+
+/// The control tokens among what the prompt's plugin wants to be shown.
+fn marks(texts: Vec<String>, vocabulary: &dyn Vocabulary) -> Vec<Mark> {
+    let mark = |text: String| match vocabulary.find_control_token(&text) {
+        Some((place, token)) if place == (0..text.len()) => Some(Mark { token, text }),
+        _ => None,
+    };
+    texts.into_iter().filter_map(mark).collect()
 }
 
 /// The prompt's tokens. A long prompt is tokenized off the async threads, where nobody's stream waits for it.

@@ -38,7 +38,7 @@ impl Serving {
         let model = self.engine.card().id.clone();
         let messages = vec![Message::text(Role::System, system), Message::text(Role::User, user)];
         let request = ChatRequest { max_tokens: Some(1), ..ChatRequest::new(model.clone(), messages) };
-        let call = Call { request_id: id, traceparent: None, model, headers: Vec::new() };
+        let call = Call { request_id: id, traceparent: None, model, headers: Vec::new(), choice: 0 };
         let prepared = self.pipeline.begin(call).prepare(request).await?;
         let (tokens, _) = tokenize(prepared.prompt, Arc::clone(self.engine.vocabulary())).await?;
         Ok(tokens)

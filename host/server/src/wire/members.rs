@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::Refusal;
 
 /// A value of the body and where it stands.
+#[derive(Clone)]
 pub(super) struct Member<'a> {
     path: String,
     raw: &'a RawValue,

@@ -4,6 +4,7 @@ use inference::{Message, Part, Role, ToolCall, ToolResult};
 
 use super::Refusal;
 use super::members::{Kind, Member};
+use super::tools::parse_name;
 use crate::limits;
 
 pub(super) fn parse_messages(member: &Member<'_>) -> Result<Vec<Message>, Refusal> {
@@ -126,7 +127,7 @@ fn parse_call(call: &Member<'_>) -> Result<ToolCall, Refusal> {
     let (mut name, mut arguments) = (None, None);
     for (member, value) in function.object()? {
         match member.as_str() {
-            "name" => name = Some(value.text(limits::SHORT_TEXT_BYTES_MAX)?),
+            "name" => name = Some(parse_name(&value)?),
             "arguments" => arguments = Some(value.text(usize::MAX)?),
             _ => return Err(value.unknown()),
         }
@@ -138,7 +139,7 @@ fn parse_call(call: &Member<'_>) -> Result<ToolCall, Refusal> {
     })
 }
 
-fn missing(of: &Member<'_>, name: &str, expected: &str) -> Refusal {
+pub(super) fn missing(of: &Member<'_>, name: &str, expected: &str) -> Refusal {
     let path = format!("{}.{name}", of.path());
     Refusal::member(&path, "missing_required_parameter", format!("`{path}` is required: {expected}"))
 }

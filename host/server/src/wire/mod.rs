@@ -6,13 +6,16 @@ mod format;
 mod logprobs;
 mod members;
 mod messages;
+mod models;
 mod request;
 mod rerank;
 mod response;
 mod sampling;
+mod tools;
 
 pub(crate) use embeddings::{parse_embeddings, write_embeddings};
 pub(crate) use error::{ErrorBody, PluginFault, Refusal};
+pub(crate) use models::{ModelList, ModelObject};
 pub(crate) use request::parse_chat;
 pub(crate) use rerank::{parse_rerank, write_rerank};
-pub(crate) use response::{ChunkWriter, Collected, ModelList, ModelObject, event};
+pub(crate) use response::{ChunkWriter, Collected, event};

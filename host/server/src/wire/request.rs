@@ -12,6 +12,7 @@ use super::format::FormatMembers;
 use super::members::{Kind, Member};
 use super::messages::parse_messages;
 use super::sampling::{SamplingMembers, parse_stop_tokens};
+use super::tools::ToolMembers;
 use crate::limits;
 use crate::service::Defaults;
 
@@ -42,6 +43,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
     let mut format = FormatMembers::default();
     let mut template_arguments = "{}".to_owned();
     let mut choices = NonZeroU32::MIN;
+    let mut tools = ToolMembers::default();
 
     for (name, value) in body.object()? {
         match name.as_str() {
@@ -71,6 +73,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
             "chat_template_kwargs" => template_arguments = parse_template_arguments(&value)?,
             _ if sampling.take(&name, &value)? => {}
             _ if format.take(&name, &value)? => {}
+            _ if tools.take(&name, &value)? => {}
             _ => judge(&name, &value)?,
         }
     }
@@ -87,10 +90,13 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         Some((_, count)) if has_logprobs => Some(count),
         _ => has_logprobs.then_some(0),
     };
+    let (tools, tool_choice, parallel_tool_calls) = tools.finish()?;
     let request = ChatRequest {
         model: model.ok_or_else(|| missing("model", "the name of a model; GET /v1/models lists what is served"))?,
         messages: messages.ok_or_else(|| missing("messages", "an array of messages"))?,
-        tools: Vec::new(),
+        tools,
+        tool_choice,
+        parallel_tool_calls,
         sampling: sampling.finish(),
         max_tokens,
         stop,
@@ -115,10 +121,6 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
         "service_tier" => matches!(value.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str(), "auto" | "default"),
         // In text.
         "modalities" => value.json().split_whitespace().collect::<String>() == r#"["text"]"#,
-        // No tools are offered, so none is called, whichever way.
-        "tools" | "functions" => value.is_empty(),
-        "tool_choice" | "function_call" => matches!(value.json(), r#""none""# | r#""auto""#),
-        "parallel_tool_calls" => value.flag().map(|_| true)?,
         "audio"
         | "prediction"
         | "prompt_cache_retention"

@@ -244,6 +244,7 @@ impl PipelineRun for FakeRun {
                 stop: vec!["<template stop>".to_owned()],
                 prefix: String::new(),
                 format: self.pipeline.format.clone(),
+                marks: Vec::new(),
             };
             Ok(Prepared { request, prompt, wants_tokens: self.pipeline.wants_tokens })
         })

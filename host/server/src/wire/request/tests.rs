@@ -38,6 +38,8 @@ fn a_full_request_is_taken_whole() {
         model: "m".to_owned(),
         messages: vec![Message { role: Role::User, name: None, parts: vec![Part::Text("hi".to_owned())] }],
         tools: Vec::new(),
+        tool_choice: inference::ToolChoice::Auto,
+        parallel_tool_calls: true,
         sampling: Sampling {
             temperature: 0.5,
             top_k: 20,
@@ -127,9 +129,6 @@ fn members_that_cannot_change_the_answer_are_accepted() {
 #[test]
 fn members_that_would_change_it_are_refused_by_name() {
     for (members, param) in [
-        (r#""tools":[{"type":"function","function":{"name":"f"}}]"#, "tools"),
-        (r#""tool_choice":"required""#, "tool_choice"),
-        (r#""tool_choice":{"type":"function"}"#, "tool_choice"),
         (r#""functions":[{"name":"f"}]"#, "functions"),
         (r#""function_call":{"name":"f"}"#, "function_call"),
         (r#""guided_json":{}"#, "guided_json"),
