@@ -5,6 +5,7 @@
 //! are for the host.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -58,7 +59,8 @@ fn write_manifests(plugins: &Path, packages: &[&str], out: &Path) -> Result<(), 
         if !manifest.is_file() {
             return Err(format!("{} is missing; plugins/MANIFEST.md says what is in it", manifest.display()).into());
         }
-        table.push_str(&format!("({package:?}, include_str!({manifest:?})), "));
+        let path = manifest.to_str().ok_or("the path of the plugins is not UTF-8")?;
+        write!(table, "({package:?}, include_str!({path:?})), ")?;
     }
     table.push(']');
     Ok(fs::write(out.join("manifests.rs"), table)?)

@@ -150,8 +150,8 @@ async fn load(
         Loaded::Chat(serving, plugins) => {
             warm(settings, service, &serving).await;
             service.ready(serving);
-            let (loader, set) = *plugins;
-            reloader.started(loader, set);
+            let (plugin_loader, set) = *plugins;
+            reloader.started(plugin_loader, set);
         }
         Loaded::Encoder(engine) => service.ready_to_encode(engine),
     }

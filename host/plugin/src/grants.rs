@@ -210,16 +210,16 @@ pub fn toml_to_write(plugin: &str, grants: &[Grant], states: &[GrantState]) -> S
             write!(text, "\n[plugin.{title}]\n{}\n", lines.join("\n")).expect("a string takes everything");
         }
     };
-    let lists = ["modify", "headers", "kv", "metrics"].into_iter().filter_map(|key| {
-        wanted.iter().any(|grant| grant.key == key).then(|| {
-            let is_kept = |grant: &&Grant| {
-                let is_there = matches!(grant.state, GrantState::Granted | GrantState::Unasked);
-                grant.key == key && (is_there || states.contains(&grant.state))
-            };
-            let values = grants.iter().filter(is_kept).map(|grant| inline(&grant.value)).collect::<Vec<_>>();
-            format!("{key} = [{}]", values.join(", "))
-        })
-    });
+    let list = |key: &str| {
+        let is_kept = |grant: &&Grant| {
+            let is_there = matches!(grant.state, GrantState::Granted | GrantState::Unasked);
+            grant.key == key && (is_there || states.contains(&grant.state))
+        };
+        let values = grants.iter().filter(is_kept).map(|grant| inline(&grant.value)).collect::<Vec<_>>();
+        format!("{key} = [{}]", values.join(", "))
+    };
+    let keys = ["modify", "headers", "kv", "metrics"];
+    let lists = keys.into_iter().filter(|key| wanted.iter().any(|grant| grant.key == *key)).map(list);
     section("grants", lists.collect());
     let limits = wanted.iter().filter(|grant| LimitKey::named(grant.key).is_some());
     section("limits", limits.map(|grant| format!("{} = {}", grant.key, grant.value)).collect());

@@ -1,5 +1,6 @@
 //! The JSON Schema of a plugin's configuration: what the operator wrote is judged by it before the plugin runs.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jsonschema::{PatternOptions, Validator};
@@ -28,14 +29,14 @@ pub(crate) struct Objection {
 const REASON_BYTES_MAX: usize = 500;
 
 impl ConfigSchema {
-    pub(super) fn new(schema: Value) -> Result<Self, String> {
+    pub(super) fn new(schema: &Value) -> Result<Self, String> {
         if !schema.is_object() {
             return Err("is no JSON Schema: it is not an object".to_owned());
         }
-        expansion::check(&schema, CONFIG_SCHEMA_PLACES_MAX)?;
+        expansion::check(schema, CONFIG_SCHEMA_PLACES_MAX)?;
         // `regex` takes time in proportion to the text; the crate's own choice tries again and again.
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
-        let validator = options.build(&schema).map_err(|error| format!("is no JSON Schema: {error}"))?;
+        let validator = options.build(schema).map_err(|error| format!("is no JSON Schema: {error}"))?;
         Ok(Self { validator: Arc::new(validator) })
     }
 
@@ -67,7 +68,7 @@ impl Objection {
         let mut key = String::new();
         for part in &self.path {
             if part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty() {
-                key.push_str(&format!("[{part}]"));
+                write!(key, "[{part}]").expect("a string takes everything");
             } else {
                 let dot = if key.is_empty() { "" } else { "." };
                 key.push_str(dot);
@@ -84,8 +85,8 @@ mod tests {
 
     use super::*;
 
-    fn check(config: Value, expected: &[(&str, &str)]) {
-        let schema = ConfigSchema::new(json!({
+    fn check(config: &Value, expected: &[(&str, &str)]) {
+        let schema = ConfigSchema::new(&json!({
             "type": "object",
             "additionalProperties": false,
             "properties": {
@@ -94,7 +95,7 @@ mod tests {
                 "shapes": { "type": "array", "items": { "type": "object", "required": ["kind"] } },
             },
         }));
-        let objections = schema.expect("a schema").objections(&config);
+        let objections = schema.expect("a schema").objections(config);
         let shown: Vec<_> = objections.iter().map(|objection| (objection.key(), objection.reason.as_str())).collect();
         let shown: Vec<_> = shown.iter().map(|(key, reason)| (key.as_str(), *reason)).collect();
         assert_eq!(shown, expected);
@@ -102,23 +103,23 @@ mod tests {
 
     #[test]
     fn what_is_allowed_passes() {
-        check(json!({ "token": "sk-1", "kinds": ["iban"], "shapes": [{ "kind": "x" }] }), &[]);
-        check(json!({}), &[]);
+        check(&json!({ "token": "sk-1", "kinds": ["iban"], "shapes": [{ "kind": "x" }] }), &[]);
+        check(&json!({}), &[]);
     }
 
     #[test]
     fn an_objection_names_the_key_and_never_the_value() {
-        check(json!({ "token": "hunter2" }), &[("token", "value does not match \"^sk-\"")]);
-        check(json!({ "kinds": ["email", "phone"] }), &[("kinds[1]", "value is not one of \"email\" or \"iban\"")]);
-        check(json!({ "shapes": [{}] }), &[("shapes[0]", "\"kind\" is a required property")]);
-        check(json!({ "tokens": "x" }), &[("", "Additional properties are not allowed ('tokens' was unexpected)")]);
-        check(json!({ "token": 7 }), &[("token", "value is not of type \"string\"")]);
+        check(&json!({ "token": "hunter2" }), &[("token", "value does not match \"^sk-\"")]);
+        check(&json!({ "kinds": ["email", "phone"] }), &[("kinds[1]", "value is not one of \"email\" or \"iban\"")]);
+        check(&json!({ "shapes": [{}] }), &[("shapes[0]", "\"kind\" is a required property")]);
+        check(&json!({ "tokens": "x" }), &[("", "Additional properties are not allowed ('tokens' was unexpected)")]);
+        check(&json!({ "token": 7 }), &[("token", "value is not of type \"string\"")]);
     }
 
     #[test]
     fn what_is_no_schema() {
         for schema in [json!(true), json!({ "type": "objekt" }), json!({ "properties": { "a": { "pattern": "(" } } })] {
-            let refused = ConfigSchema::new(schema.clone()).expect_err("no schema");
+            let refused = ConfigSchema::new(&schema).expect_err("no schema");
             assert!(refused.starts_with("is no JSON Schema: "), "{schema}: {refused}");
         }
     }
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_pattern_takes_no_time() {
         let schema = json!({ "properties": { "a": { "pattern": "^(a+)+$" } } });
-        let schema = ConfigSchema::new(schema).expect("a schema");
+        let schema = ConfigSchema::new(&schema).expect("a schema");
         assert_eq!(schema.objections(&json!({ "a": "a".repeat(10_000) + "b" })).len(), 1);
     }
 }

@@ -238,7 +238,7 @@ fn config_schema(
             serde_json::from_str(&text).map_err(|error| refuse(format!("names `{name}`, which is no JSON: {error}")))?
         }
     };
-    ConfigSchema::new(schema).map_err(refuse)
+    ConfigSchema::new(&schema).map_err(refuse)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use inference::Stage;
-use plugin::{GrantState, LoadError, LoadReport, Manifest, Modify, PluginSpec};
+use plugin::{Grant, GrantState, LoadError, LoadReport, Manifest, Modify, PluginSpec};
 
 use crate::house::{guest, load, model, sandbox};
 
@@ -36,7 +36,7 @@ fn what_is_needed_and_not_granted_is_told_with_what_to_write() {
 fn what_is_optional_is_done_without() {
     let report =
         report(asking("[[asks.modify]]\nname = \"tools\"\nrequired = false\nreason = \"to offer a calculator\"\n"));
-    let declined: Vec<_> = report.declined().map(|grant| grant.describe()).collect();
+    let declined: Vec<_> = report.declined().map(Grant::describe).collect();
     assert_eq!(declined, ["to change a request's `tools`"]);
     assert_eq!(report.toml_for_declined(), "[[plugin]]\nname = \"guest\"\n\n[plugin.grants]\nmodify = [\"tools\"]\n");
     assert!(report.grants.iter().all(|grant| grant.state == GrantState::Declined));

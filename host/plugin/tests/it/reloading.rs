@@ -211,7 +211,9 @@ fn a_cache_of_another_version_or_without_leave_to_write_costs_only_time() {
     assert_eq!(origin(), Some(CodeOrigin::Compiled), "another version's code");
     assert_eq!(origin(), Some(CodeOrigin::Cached), "written anew");
 
-    files().iter().for_each(|file| fs::remove_file(file).expect("ours"));
+    for file in files() {
+        fs::remove_file(file).expect("ours");
+    }
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o500)).expect("ours");
     // Root writes anywhere, so for root this only says that the mode is no reason to fail.
     assert_eq!(origin(), Some(CodeOrigin::Compiled));
