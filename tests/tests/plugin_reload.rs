@@ -72,7 +72,7 @@ fn a_signal_replaces_the_plugins_of_new_requests_and_of_no_other() {
     let setup = Setup::new();
     let host = setup.serve(&[]);
     // More than fits between a host and a client that does not read.
-    let mut running = host.stream(&request(6_000));
+    let mut running = host.stream(&request(4_000));
     running.next_data().expect("it begins");
     assert_eq!(host.chat(&request(2)).content(), "[masked] tock ");
 

@@ -57,6 +57,8 @@ pub(crate) enum Outcome {
 /// Replaces the plugins of a service, one attempt after the other.
 pub(crate) struct Reloader {
     arguments: SettingsArguments,
+    /// The configuration's file as it was at the start: loading a model takes long enough to edit it.
+    config_at_start: Option<FileStamp>,
     warm_prompts: Vec<String>,
     service: Arc<Service>,
     metrics: PluginMetrics,
@@ -98,6 +100,7 @@ impl Reloader {
         metrics: PluginMetrics,
     ) -> Self {
         Self {
+            config_at_start: arguments.config.as_ref().map(FileStamp::of),
             arguments,
             warm_prompts,
             service,
@@ -113,8 +116,7 @@ impl Reloader {
     /// The first set is there. From now on it can be replaced.
     pub(crate) fn started(&self, loader: PluginLoader, set: LoadedSet) {
         *self.loader.lock().unwrap_or_else(PoisonError::into_inner) = Some(loader);
-        let config = self.arguments.config.iter().map(FileStamp::of);
-        let files = config.chain(set.files).collect();
+        let files = self.config_at_start.iter().cloned().chain(set.files).collect();
         self.running.send_replace(Some(Arc::new(Running {
             generation: 1,
             published_by: Trigger::Start,

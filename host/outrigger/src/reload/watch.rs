@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use plugin::FileStamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::Instant;
 
-use super::{Reloader, Trigger};
+use super::{Reloader, Running, Trigger};
 
 /// Without a change for this long, whoever writes the files is taken to be done: copying a component takes milliseconds, and a
 /// component and its manifest come one after the other.
@@ -38,17 +38,29 @@ pub(crate) async fn watch(reloader: Arc<Reloader>) {
                 return;
             }
         };
-        // They may have changed between being read and being watched.
-        while !files.iter().any(FileStamp::is_outdated) {
-            tokio::select! {
-                () = happened.notified() => settle(&happened).await,
-                _ = running.changed() => break,
-            }
-        }
-        drop(watcher);
-        if files.iter().any(FileStamp::is_outdated) && !running.has_changed().unwrap_or(false) {
-            settle(&happened).await;
+        if has_changed(&files, &happened, &mut running).await {
+            drop(watcher);
             reloader.reload(Trigger::FileChange).await;
+        }
+    }
+}
+
+/// Waits until one of the files is another one and nobody writes any more: `true`; or until other plugins run, which were read
+/// from other files perhaps: `false`.
+async fn has_changed(
+    files: &[FileStamp],
+    happened: &Notify,
+    running: &mut channel::Receiver<Option<Arc<Running>>>,
+) -> bool {
+    loop {
+        // Looked at before anything has happened: they may have changed between being read and being watched.
+        if files.iter().any(FileStamp::is_outdated) {
+            settle(happened).await;
+            return !running.has_changed().unwrap_or(false);
+        }
+        tokio::select! {
+            () = happened.notified() => {}
+            _ = running.changed() => return false,
         }
     }
 }
