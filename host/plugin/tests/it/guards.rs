@@ -164,26 +164,3 @@ async fn many_patterns_fit_the_budget_of_every_request() {
     let error = house.begin().prepare(chat(&format!("{long} Word31 was naïve!"))).await.expect_err("this is");
     assert_eq!(rejected(error).1, "content_denied");
 }
-
-#[tokio::test]
-async fn zz_measure() {
-    let one = |p: &str| format!(r#"{{"deny": ["{p}"]}}"#);
-    let tenants: Vec<String> = (0..256).map(|n| format!(r#""t{n}": {{"max_tokens": {n}}}"#)).collect();
-    for (what, config) in [
-        ("none", "{}".to_owned()),
-        ("literal", one("EMP-[0-9]{4}")),
-        ("case", one("(?i)ignore (all )?previous instructions")),
-        ("word", one(r"\\w+@\\w+")),
-        ("ascii word", one(r"(?-u:\\w)+@(?-u:\\w)+")),
-        ("256 tenants", format!(r#"{{"tenant_header": "x", "tenants": {{{}}}}}"#, tenants.join(","))),
-    ] {
-        let house = house(prompt_policy(&config));
-        let mut best = u128::MAX;
-        for _ in 0..300 {
-            let start = std::time::Instant::now();
-            prepare(&house).await.expect("fine");
-            best = best.min(start.elapsed().as_micros());
-        }
-        println!("MEASURED {what}: {best} us");
-    }
-}

@@ -28,7 +28,8 @@ const CACHE_BYTES: usize = 1 << 20;
 /// The syntax is that of the [`regex`](https://docs.rs/regex) crate with two limits: `\b` and its kin must say that they
 /// mean ASCII, `(?-u:\b)`, and of Unicode's classes there are `\w`, `\d`, `\s` and case.
 ///
-/// Making one takes some 50 µs and more for large patterns, and a plugin is made for every request.
+/// Making one takes 5 to 30 µs natively, and some 130 µs more for each `\w`, which is a large class; `\w{2,8}` has eight of
+/// them. `[0-9A-Za-z_]` costs next to nothing, and a plugin is made for every request.
 #[derive(Debug)]
 pub struct RegexWindow {
     dfa: DFA,
