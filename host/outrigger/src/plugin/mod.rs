@@ -28,7 +28,7 @@ enum Command {
 /// What all of them may be told.
 #[derive(Debug, Args)]
 struct ConfigArguments {
-    /// Configuration file (TOML); of its keys [[plugin]] and `cache_dir` count
+    /// Configuration file (TOML); of its keys `[[plugin]]` and `cache_dir` count
     #[arg(long, env = "OUTRIGGER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
