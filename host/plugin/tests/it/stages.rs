@@ -200,7 +200,10 @@ async fn a_filter_is_not_asked_before_there_is_enough() {
 
 /// How `chat-template` takes a template: the prompt's text, or what it said.
 async fn render(template: &str) -> Result<String, PipelineError> {
-    let spec = PluginSpec::new("chat-template", "bundled", bundled::CHAT_TEMPLATE);
+    // What is looked at is the stack; a machine that is busy with other tests takes its time.
+    let (prompt_cpu_max, request_cpu_max) = (Duration::from_secs(5), Duration::from_secs(5));
+    let limits = Limits { prompt_cpu_max, request_cpu_max, ..Limits::default() };
+    let spec = PluginSpec { limits, ..PluginSpec::new("chat-template", "bundled", bundled::CHAT_TEMPLATE) };
     let plugin = sandbox().load(spec, &model_with(Some(template.to_owned()))).expect("it loads");
     let plugins = Plugins::new(sandbox(), vec![plugin], Metrics::new(&[]).plugins).expect("one plugin");
     plugins.begin(call()).prepare(chat("Hello")).await.map(|prepared| prepared.prompt.text())
