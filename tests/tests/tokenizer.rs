@@ -92,3 +92,37 @@ fn a_changed_token_is_named_as_the_first_difference() {
         format!("token 20000 is \"Ġchanged_first\" in tokenizer.json and {:?} in the GGUF", vocabulary.texts[20_000]);
     assert_eq!(difference, expected);
 }
+
+/// Mistral's newer vocabularies, and OpenAI's, are split by a regular expression that recurses once per letter: 10,000 of
+/// them ended the process. The demo model says for this test that it is split like those.
+#[test]
+fn words_without_end_are_survived() {
+    let mut file = std::fs::read(demo_model()).expect("the demo model");
+    let [key, usual, other] = ["tokenizer.ggml.pre", "smollm", "tekken"].map(str::as_bytes);
+    let key_at = file.windows(key.len()).position(|window| window == key).expect("it says how it is split");
+    // Behind the key: the type of the value, and its length.
+    let place = key_at + key.len() + 4 + 8;
+    assert_eq!(&file[place..place + usual.len()], usual);
+    file[place..place + other.len()].copy_from_slice(other);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tekken.gguf");
+    std::fs::write(&path, file).expect("room for a copy");
+    let model = llama::Model::load(&llama::LoadOptions::new(path, "tekken")).expect("a model");
+    let vocabulary = model.vocabulary();
+    let text_of = |tokens: &[inference::Token]| {
+        let mut bytes = Vec::new();
+        for &token in tokens {
+            vocabulary.append_piece(token, &mut bytes);
+        }
+        String::from_utf8(bytes).expect("the text again")
+    };
+    for piece in ["a", "A", "é", "!", "語", "1", "\n", "a\u{301}"] {
+        let text = piece.repeat(100_000);
+        // On a thread like those that serve, whose stack is 2 MiB.
+        let tokens = std::thread::scope(|scope| {
+            let tokenize = || vocabulary.tokenize(&text, SpecialTokens::Literal);
+            std::thread::Builder::new().stack_size(2 << 20).spawn_scoped(scope, tokenize).expect("a thread").join()
+        });
+        assert_eq!(text_of(&tokens.expect("no panic")), text);
+    }
+}

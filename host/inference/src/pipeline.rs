@@ -32,6 +32,10 @@ pub trait PipelineRun: Send {
     /// otherwise none.
     fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output>;
 
+    /// Says what the request has used so far: it is what the plugins that audit are told where the client leaves, or a
+    /// plugin fails, before the end.
+    fn used(&mut self, usage: Usage);
+
     /// Tells the plugins how it ended, and returns what they noted.
     fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations>;
 }
@@ -78,6 +82,8 @@ pub struct Output {
     pub deltas: Vec<Delta>,
     /// A plugin ends the generation for this reason; nothing more is pushed.
     pub stop: Option<Finish>,
+    /// The answer ends inside a tool call, whose arguments are therefore not whole.
+    pub cuts_call: bool,
 }
 
 /// A part of an answer.

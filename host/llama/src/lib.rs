@@ -30,6 +30,7 @@ mod likeliest;
 mod limits;
 mod log;
 mod logprobs;
+mod long_runs;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod model;

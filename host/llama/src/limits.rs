@@ -36,3 +36,7 @@ pub(crate) const BIAS_BANS: f32 = -100.0;
 /// Temperatures below this take the likeliest token, as 0 does: two logits that a float tells apart (some 10⁻⁶ at a
 /// logit of 20) are then almost one certainty apart, and divisions by less overflow.
 pub(crate) const TEMPERATURE_MIN: f32 = 1e-6;
+
+/// Characters without a space, or spaces without anything else, that a BPE tokenizer is shown at once. A thread's stack of 2 MiB
+/// takes 5,000 with libstdc++'s regular expressions, which may take in a run of each; words have some ten, links some hundred.
+pub(crate) const RUN_CHARS_MAX: usize = 1024;

@@ -9,6 +9,7 @@ use inference::{SpecialTokens, Token, Vocabulary};
 use llama_cpp_sys_2 as sys;
 
 use crate::dry::{Breakers, Words};
+use crate::long_runs::pieces;
 use crate::model::Weights;
 
 /// llama.cpp's vocabulary, with the control tokens in an automaton of their own.
@@ -16,6 +17,8 @@ pub(crate) struct LlamaVocabulary {
     weights: Arc<Weights>,
     size: u32,
     control: ControlTokens,
+    /// Words are made of pairs of pieces, merged.
+    is_bpe: bool,
     add_bos: bool,
     bos: Option<Token>,
     eos: Option<Token>,
@@ -60,6 +63,7 @@ impl LlamaVocabulary {
             weights: Arc::clone(weights),
             size,
             control: ControlTokens::new(&[])?,
+            is_bpe: kind == sys::LLAMA_VOCAB_TYPE_BPE,
             add_bos,
             bos: token(bos),
             eos: token(eos),
@@ -178,14 +182,8 @@ impl LlamaVocabulary {
             })
             .collect()
     }
-}
 
-impl Vocabulary for LlamaVocabulary {
-    fn size(&self) -> u32 {
-        self.size
-    }
-
-    fn tokenize(&self, text: &str, special: SpecialTokens) -> Vec<Token> {
+    fn tokenize_piece(&self, text: &str, special: SpecialTokens) -> Vec<Token> {
         let length = i32::try_from(text.len()).expect("a request's text is capped far below 2 GiB");
         let parse_special = special == SpecialTokens::Recognised;
         // No tokenizer makes more tokens than there are bytes, but for a space that some put in front.
@@ -206,6 +204,19 @@ impl Vocabulary for LlamaVocabulary {
                 Err(_) => tokens.resize(count.unsigned_abs() as usize, 0),
             }
         }
+    }
+}
+
+impl Vocabulary for LlamaVocabulary {
+    fn size(&self) -> u32 {
+        self.size
+    }
+
+    fn tokenize(&self, text: &str, special: SpecialTokens) -> Vec<Token> {
+        if !self.is_bpe {
+            return self.tokenize_piece(text, special);
+        }
+        pieces(text).into_iter().flat_map(|piece| self.tokenize_piece(piece, special)).collect()
     }
 
     fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {

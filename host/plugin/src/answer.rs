@@ -9,7 +9,7 @@ use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Chunk, P
 use crate::bindings::outrigger::plugin::types;
 use crate::convert;
 use crate::fault::Fault;
-use crate::items::{Calls, Item, deltas};
+use crate::items::{self, Calls, Item, deltas};
 use crate::lane::Lane;
 use crate::window::{Rules, Verdict, Window};
 
@@ -85,7 +85,8 @@ impl Lane {
             stop = stop.or(stopped);
             last |= stopped.is_some();
         }
-        Ok(Output { deltas: deltas(items), stop })
+        let cuts_call = (last || stop.is_some()) && self.answer.calls.cut();
+        Ok(Output { deltas: deltas(items), stop, cuts_call })
     }
 
     /// Opens the parser and the filters.
@@ -102,10 +103,15 @@ impl Lane {
         for &index in &set.filters {
             let call = self.call_for(index);
             match self.run(index, Stage::Postprocess, |instance| instance.open_filter(&call, choice)) {
-                Ok(profile) => {
-                    let filter = Filter::new(index, profile, set.plugins[index].owner.limits.holdback_bytes_max);
-                    self.answer.filters.push(filter);
-                }
+                Ok(profile) => match Filter::new(index, profile, set.plugins[index].owner.limits.holdback_bytes_max) {
+                    Ok(filter) => self.answer.filters.push(filter),
+                    Err(fault) => {
+                        let error = self.fail(index, Stage::Postprocess, fault.into());
+                        if !self.postprocess_is_open(index) {
+                            return Err(error);
+                        }
+                    }
+                },
                 Err(error) if self.postprocess_is_open(index) && self.may_go_on_after(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -143,15 +149,13 @@ impl Lane {
         for event in events {
             let item = self.answer.calls.item(event, &self.call);
             let item = item.map_err(|fault| self.fail(index, Stage::Parse, fault.into()))?;
-            if let Item::Text { text, .. } = &item {
-                self.answer.parsed_bytes += text.len();
-            }
-            items.push(item);
+            self.answer.parsed_bytes += item.bytes();
+            items::add(&mut items, item);
         }
         if self.answer.parsed_bytes > limit {
             return Err(self.fail(index, Stage::Parse, too_much(limit).into()));
         }
-        if last && let Some(index) = self.answer.calls.open.take() {
+        if last && let Some(index) = self.answer.calls.open {
             items.push(Item::CallEnd { index });
         }
         Ok(items)
@@ -339,12 +343,20 @@ impl Lane {
 }
 
 impl Filter {
-    fn new(plugin: usize, profile: Profile, holdback_bytes_max: usize) -> Self {
-        Self {
+    fn new(plugin: usize, profile: Profile, holdback_bytes_max: usize) -> Result<Self, Fault> {
+        let min_bytes = if profile.min_bytes == u32::MAX { usize::MAX } else { profile.min_bytes as usize };
+        // Otherwise it would depend on the pieces that the text comes in whether it may wait for so much.
+        if min_bytes != usize::MAX && min_bytes > holdback_bytes_max {
+            return Err(Fault::contract(format!(
+                "asks to collect {min_bytes} bytes, more than the {holdback_bytes_max} it may hold back; lower its \
+                 `min-bytes` or raise the plugin's limit `holdback_bytes`"
+            )));
+        }
+        Ok(Self {
             plugin,
             channels: profile.channels,
             rules: Rules {
-                min_bytes: if profile.min_bytes == u32::MAX { usize::MAX } else { profile.min_bytes as usize },
+                min_bytes,
                 max_delay: Duration::from_millis(profile.max_delay_ms.into()),
                 holdback_max: holdback_bytes_max.min(profile.max_holdback as usize),
                 waiting_max: holdback_bytes_max,
@@ -356,7 +368,7 @@ impl Filter {
             held_since: [None; 3],
             held_bytes_max: 0,
             state: FilterState::Open,
-        }
+        })
     }
 
     /// Keeps tokens until the filter is shown text.

@@ -1,7 +1,10 @@
-//! Stops asking a plugin that only fails: its requests fail at once, or go on without it, until a trial succeeds.
+//! Stops asking a plugin that only fails: its requests fail at once, or go on without it, for a pause that grows while it
+//! goes on failing.
 //!
-//! Only faults in a row count. One that only some requests meet, perhaps because somebody found out how, must not keep the
-//! others from being served: any request that the plugin takes without a fault begins the count anew.
+//! Whoever finds out what a plugin trips over must not have it refused to everybody else. So only faults in a row count,
+//! those before the answer and those in it each by themselves, as the former come within milliseconds and the latter's
+//! proof of the opposite, an answer that ends well, takes seconds. After a pause all requests are let in, not one that
+//! tries for the others: that one could be anybody's, and take its time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,9 +17,9 @@ pub struct BreakerConfig {
     pub faults_max: u32,
     /// All of them within this time: a plugin that fails once an hour is not broken, even if nobody else asks it.
     pub window: Duration,
-    /// The first pause before a trial. Short, since whoever provokes the faults would have it imposed on others.
+    /// The first pause. Short, since whoever provokes the faults would have it imposed on others.
     pub pause_min: Duration,
-    /// The longest pause: each trial that fails doubles it up to here.
+    /// The longest pause: each that follows another without a success between doubles it up to here.
     pub pause_max: Duration,
 }
 
@@ -26,7 +29,7 @@ impl Default for BreakerConfig {
             faults_max: 5,
             window: Duration::from_secs(30),
             pause_min: Duration::from_secs(1),
-            pause_max: Duration::from_mins(1),
+            pause_max: Duration::from_secs(8),
         }
     }
 }
@@ -38,16 +41,26 @@ pub(crate) struct Breaker {
     state: Mutex<State>,
 }
 
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Policies, the prompt, the opening of parser and filters.
+    Request,
+    /// Everything behind the model.
+    Answer,
+}
+
 #[derive(Debug)]
 enum State {
-    /// Times of the faults since the last success, the oldest first; fewer than make it open.
-    Closed(Vec<Instant>),
+    Asked {
+        /// Times of the faults since the last success of each phase, the oldest first; fewer than make it open.
+        faults: [Vec<Instant>; 2],
+        /// What it was given up for, and how long the pause was, until it succeeds at that.
+        was_open: Option<(Phase, Duration)>,
+    },
     Open {
         until: Instant,
-        pause: Duration,
-    },
-    /// A request tries it out.
-    Trial {
+        phase: Phase,
         pause: Duration,
     },
 }
@@ -56,8 +69,11 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     Closed,
+    /// A pause is over, and what it was for has not succeeded yet.
     Trial,
-    Open { pause: Duration },
+    Open {
+        pause: Duration,
+    },
 }
 
 /// Whether a request may use the plugin.
@@ -65,76 +81,55 @@ pub(crate) enum Standing {
 pub(crate) enum Admission {
     /// As always.
     Allowed,
-    /// It is the one that tries it out; how that ended has to be told.
-    Trial,
+    /// It is the first after a pause.
+    First,
     /// Not now, and when to ask again.
     Refused { retry_after: Duration },
 }
 
 impl Breaker {
     pub(crate) fn new(config: BreakerConfig) -> Self {
-        Self { config, state: Mutex::new(State::Closed(Vec::new())) }
+        Self { config, state: Mutex::new(State::Asked { faults: Default::default(), was_open: None }) }
     }
 
     pub(crate) fn admit(&self, now: Instant) -> Admission {
         let mut state = self.lock();
         match *state {
-            State::Closed(_) => Admission::Allowed,
+            State::Asked { .. } => Admission::Allowed,
             State::Open { until, .. } if now < until => Admission::Refused { retry_after: until - now },
-            State::Open { pause, .. } => {
-                *state = State::Trial { pause };
-                Admission::Trial
+            State::Open { phase, pause, .. } => {
+                *state = State::Asked { faults: Default::default(), was_open: Some((phase, pause)) };
+                Admission::First
             }
-            State::Trial { pause } => Admission::Refused { retry_after: pause },
         }
     }
 
-    /// A request was through with the plugin, without a fault. Says how the plugin stands if that has changed.
-    pub(crate) fn succeeded(&self, admission: Admission) -> Option<Standing> {
+    /// A request was through with a phase, without a fault. Says how the plugin stands if that has changed.
+    pub(crate) fn succeeded(&self, phase: Phase) -> Option<Standing> {
         let mut state = self.lock();
-        match (&mut *state, admission) {
-            (State::Closed(faults), _) => {
-                faults.clear();
-                None
-            }
-            // One that began before the plugin was given up says nothing of what comes now.
-            (_, Admission::Allowed | Admission::Refused { .. }) => None,
-            (_, Admission::Trial) => {
-                *state = State::Closed(Vec::new());
-                Some(Standing::Closed)
-            }
-        }
+        // One that began before the plugin was given up says nothing of what comes now.
+        let State::Asked { faults, was_open } = &mut *state else { return None };
+        faults[phase as usize].clear();
+        was_open.take_if(|(bad, _)| *bad == phase).map(|_| Standing::Closed)
     }
 
     /// A request met a fault of the plugin. Says how the plugin stands if that has changed.
-    pub(crate) fn failed(&self, admission: Admission, now: Instant) -> Option<Standing> {
+    pub(crate) fn failed(&self, phase: Phase, now: Instant) -> Option<Standing> {
         let BreakerConfig { faults_max, window, pause_min, pause_max } = self.config;
         let mut state = self.lock();
-        let pause = match &mut *state {
-            State::Closed(faults) => {
-                faults.retain(|&fault| now.duration_since(fault) <= window);
-                faults.push(now);
-                if faults_max == 0 {
-                    faults.clear();
-                }
-                if faults.len() < faults_max.max(1) as usize {
-                    return None;
-                }
-                pause_min
-            }
-            State::Trial { pause } if admission == Admission::Trial => (*pause * 2).min(pause_max),
-            State::Trial { .. } | State::Open { .. } => return None,
-        };
-        *state = State::Open { until: now + pause, pause };
-        Some(Standing::Open { pause })
-    }
-
-    /// A request left before anybody could say how the plugin does; the next one tries.
-    pub(crate) fn abandoned(&self, admission: Admission, now: Instant) {
-        let mut state = self.lock();
-        if let (State::Trial { pause }, Admission::Trial) = (&*state, admission) {
-            *state = State::Open { until: now, pause: *pause };
+        let State::Asked { faults, was_open } = &mut *state else { return None };
+        if faults_max == 0 {
+            return None;
         }
+        let faults = &mut faults[phase as usize];
+        faults.retain(|&fault| now.duration_since(fault) <= window);
+        faults.push(now);
+        if faults.len() < faults_max as usize {
+            return None;
+        }
+        let pause = was_open.map_or(pause_min, |(_, pause)| (pause * 2).min(pause_max));
+        *state = State::Open { until: now + pause, phase, pause };
+        Some(Standing::Open { pause })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -155,32 +150,35 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker, now: Instant) -> Option<Standing> {
-        let admission = breaker.admit(now);
-        breaker.failed(admission, now)
+        breaker.failed(Phase::Request, now)
     }
 
     #[test]
-    fn faults_in_a_row_open_it_and_a_trial_closes_it() {
+    fn faults_in_a_row_open_it_and_all_may_try_after_a_pause() {
         let (breaker, now) = (breaker(), Instant::now());
         assert_eq!([fail(&breaker, now), fail(&breaker, now)], [None, None]);
         assert_eq!(fail(&breaker, now), Some(Standing::Open { pause: SECOND }));
         assert_eq!(breaker.admit(now), Admission::Refused { retry_after: SECOND });
-        assert_eq!(breaker.admit(now + SECOND), Admission::Trial);
-        assert_eq!(breaker.admit(now + SECOND), Admission::Refused { retry_after: SECOND }, "one at a time");
-        assert_eq!(breaker.succeeded(Admission::Allowed), None, "an older request proves nothing");
-        assert_eq!(breaker.succeeded(Admission::Trial), Some(Standing::Closed));
-        assert_eq!(breaker.admit(now + SECOND), Admission::Allowed);
-        assert_eq!(fail(&breaker, now), None, "the count began anew");
+        assert_eq!(breaker.succeeded(Phase::Request), None, "an older request proves nothing");
+        assert_eq!(breaker.admit(now + SECOND), Admission::First);
+        assert_eq!(breaker.admit(now + SECOND), Admission::Allowed, "nobody waits for the first to end");
+        assert_eq!(breaker.succeeded(Phase::Answer), None, "that is not what it was given up for");
+        assert_eq!(breaker.succeeded(Phase::Request), Some(Standing::Closed));
+        assert_eq!(breaker.succeeded(Phase::Request), None, "said once");
     }
 
     #[test]
-    fn each_trial_that_fails_doubles_the_pause() {
+    fn each_pause_without_a_success_is_twice_as_long() {
         let (breaker, mut now) = (breaker(), Instant::now());
-        let _ = [fail(&breaker, now), fail(&breaker, now), fail(&breaker, now)];
-        for pause in [2, 3, 3] {
-            now += 3 * SECOND;
+        for pause in [1, 2, 3, 3] {
+            assert_eq!([fail(&breaker, now), fail(&breaker, now)], [None, None]);
             assert_eq!(fail(&breaker, now), Some(Standing::Open { pause: pause * SECOND }));
+            now += pause * SECOND;
+            assert_eq!(breaker.admit(now), Admission::First);
         }
+        assert_eq!(breaker.succeeded(Phase::Request), Some(Standing::Closed));
+        let _ = [fail(&breaker, now), fail(&breaker, now)];
+        assert_eq!(fail(&breaker, now), Some(Standing::Open { pause: SECOND }), "it began anew");
     }
 
     #[test]
@@ -188,7 +186,7 @@ mod tests {
         let (breaker, now) = (breaker(), Instant::now());
         for _ in 0..10 {
             assert_eq!([fail(&breaker, now), fail(&breaker, now)], [None, None]);
-            assert_eq!(breaker.succeeded(Admission::Allowed), None);
+            assert_eq!(breaker.succeeded(Phase::Request), None);
         }
         for number in 0..10 {
             assert_eq!(fail(&breaker, now + number * 6 * SECOND), None);
@@ -196,15 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_that_nobody_waited_for_is_made_again() {
+    fn each_phase_has_a_row_of_its_own() {
         let (breaker, now) = (breaker(), Instant::now());
-        let _ = [fail(&breaker, now), fail(&breaker, now), fail(&breaker, now)];
-        let later = now + SECOND;
-        assert_eq!(breaker.admit(later), Admission::Trial);
-        breaker.abandoned(Admission::Allowed, later);
-        assert_eq!(breaker.admit(later), Admission::Refused { retry_after: SECOND });
-        breaker.abandoned(Admission::Trial, later);
-        assert_eq!(breaker.admit(later), Admission::Trial);
+        for _ in 0..2 {
+            assert_eq!(fail(&breaker, now), None);
+            assert_eq!(breaker.failed(Phase::Answer, now), None);
+            assert_eq!(breaker.succeeded(Phase::Request), None);
+        }
+        assert_eq!(breaker.failed(Phase::Answer, now), Some(Standing::Open { pause: SECOND }));
     }
 
     #[test]

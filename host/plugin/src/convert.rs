@@ -319,14 +319,12 @@ pub(crate) fn finish(finish: Finish) -> types::Finish {
     }
 }
 
+/// How a filter ends an answer. That a client left, the host failed or the model called a tool is not a filter's to say.
 pub(crate) fn finish_back(finish: types::Finish) -> Finish {
     match finish {
-        types::Finish::Stop => Finish::Stop,
+        types::Finish::Stop | types::Finish::ToolCalls => Finish::Stop,
         types::Finish::Length => Finish::Length,
-        types::Finish::ToolCalls => Finish::ToolCalls,
-        types::Finish::Filtered => Finish::Filtered,
-        types::Finish::Cancelled => Finish::Cancelled,
-        types::Finish::Failed => Finish::Failed,
+        types::Finish::Filtered | types::Finish::Cancelled | types::Finish::Failed => Finish::Filtered,
     }
 }
 

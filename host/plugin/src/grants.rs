@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use telemetry::{InstrumentKind, InstrumentSpec};
 use toml::{Table, Value};
 
+use crate::kv::KvGrant;
 use crate::limits::LimitKey;
 use crate::load_error::LoadError;
 use crate::manifest::{Asks, KvAsk, MetricAsk, NamedAsk, Need};
@@ -48,10 +50,8 @@ pub enum GrantState {
 struct Granted<'a> {
     modify: Vec<&'a str>,
     headers: Vec<&'a str>,
-    /// Stores, with the bytes that each may hold.
-    stores: Vec<(&'a str, u64)>,
-    /// Instruments: name, kind, labels.
-    instruments: Vec<(&'a str, &'a str, &'a [String])>,
+    stores: &'a [KvGrant],
+    instruments: &'a [InstrumentSpec],
 }
 
 impl<'a> Granted<'a> {
@@ -59,12 +59,8 @@ impl<'a> Granted<'a> {
         Self {
             modify: spec.modify.iter().map(|part| part.as_str()).collect(),
             headers: spec.headers.iter().map(String::as_str).collect(),
-            stores: spec.kv.iter().map(|grant| (grant.store.as_str(), grant.bytes_max as u64)).collect(),
-            instruments: spec
-                .instruments
-                .iter()
-                .map(|granted| (granted.name.as_str(), granted.kind.as_str(), granted.labels.as_slice()))
-                .collect(),
+            stores: &spec.kv,
+            instruments: &spec.instruments,
         }
     }
 }
@@ -78,11 +74,12 @@ pub(crate) fn compare(spec: &PluginSpec) -> Vec<Grant> {
     grants.extend(named("headers", &asks.headers, &granted.headers));
     grants.extend(asks.kv.iter().map(|ask| store(ask, &granted)));
     let asked = |name: &str| asks.kv.iter().any(|ask| ask.store == name);
-    grants.extend(granted.stores.iter().filter(|(name, _)| !asked(name)).map(|&(name, _)| unasked("kv", name)));
+    let others = granted.stores.iter().filter(|grant| !asked(&grant.store));
+    grants.extend(others.map(|grant| Grant { value: store_value(grant), ..unasked("kv", &grant.store) }));
     grants.extend(asks.metrics.iter().map(|ask| instrument(ask, &granted)));
     let asked = |name: &str| asks.metrics.iter().any(|ask| ask.name == name);
-    let others = granted.instruments.iter().filter(|(name, ..)| !asked(name));
-    grants.extend(others.map(|&(name, ..)| unasked("metrics", name)));
+    let others = granted.instruments.iter().filter(|instrument| !asked(&instrument.name));
+    grants.extend(others.map(|it| Grant { value: instrument_value(it), ..unasked("metrics", &it.name) }));
     if let Some(need) = &asks.model {
         // Every plugin may ask the model; to say so is good manners.
         grants.push(asked_for("model", "true", true, need, Value::Boolean(true)));
@@ -126,30 +123,64 @@ fn named(key: &'static str, asks: &[NamedAsk], granted: &[&str]) -> Vec<Grant> {
 }
 
 fn store(ask: &KvAsk, granted: &Granted<'_>) -> Grant {
-    let bytes = granted.stores.iter().find(|(name, _)| *name == ask.store).map(|&(_, bytes)| bytes);
-    let is_enough = bytes.is_some_and(|bytes| ask.bytes.is_none_or(|least| bytes >= least));
-    let value = match ask.bytes {
-        None => Value::from(ask.store.as_str()),
-        Some(bytes) => {
-            let pairs = [("store", Value::from(ask.store.as_str())), ("bytes", integer(bytes))];
-            Value::Table(pairs.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
-        }
-    };
-    let instead = bytes.filter(|_| !is_enough).map(|bytes| format!("it has {bytes} bytes"));
-    Grant { instead, ..asked_for("kv", &ask.store, is_enough, &ask.need, value) }
+    let there = granted.stores.iter().find(|grant| grant.store == ask.store);
+    let least = ask.bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let is_enough = there.is_some_and(|grant| grant.bytes_max >= least);
+    let instead = there.filter(|_| !is_enough).map(|grant| format!("it has {} bytes", grant.bytes_max));
+    let mut wanted = there.cloned().unwrap_or_else(|| KvGrant::new(&ask.store));
+    if ask.bytes.is_some() && !is_enough {
+        wanted.bytes_max = least;
+    }
+    Grant { instead, ..asked_for("kv", &ask.store, is_enough, &ask.need, store_value(&wanted)) }
 }
 
 fn instrument(ask: &MetricAsk, granted: &Granted<'_>) -> Grant {
-    let there = granted.instruments.iter().find(|(name, ..)| *name == ask.name);
-    let is_granted = there.is_some_and(|&(_, kind, labels)| kind == ask.kind.as_str() && labels == ask.labels);
+    let there = granted.instruments.iter().find(|instrument| instrument.name == ask.name);
+    let is_granted = there.is_some_and(|it| it.kind == ask.kind.into() && it.labels == ask.labels);
     let instead =
-        there.filter(|_| !is_granted).map(|(_, kind, labels)| format!("it is a {kind} with the labels {labels:?}"));
-    let mut pairs = vec![("name", Value::from(ask.name.as_str())), ("kind", Value::from(ask.kind.as_str()))];
-    if !ask.labels.is_empty() {
-        pairs.push(("labels", Value::from(ask.labels.clone())));
+        there.filter(|_| !is_granted).map(|it| format!("it is a {} with the labels {:?}", it.kind.as_str(), it.labels));
+    let wanted = InstrumentSpec {
+        name: ask.name.clone(),
+        kind: ask.kind.into(),
+        labels: ask.labels.clone(),
+        series_max: there.map_or(InstrumentSpec::SERIES_DEFAULT, |it| it.series_max),
+        buckets: there.map_or_else(|| InstrumentSpec::BUCKETS_DEFAULT.to_vec(), |it| it.buckets.clone()),
+    };
+    Grant { instead, ..asked_for("metrics", &ask.name, is_granted, &ask.need, instrument_value(&wanted)) }
+}
+
+/// A store as the configuration has it: its name, and with it what differs from the usual.
+fn store_value(grant: &KvGrant) -> Value {
+    let usual = KvGrant::new(&grant.store);
+    let bounds = [
+        ("keys", grant.keys_max, usual.keys_max),
+        ("key_bytes", grant.key_bytes_max, usual.key_bytes_max),
+        ("value_bytes", grant.value_bytes_max, usual.value_bytes_max),
+        ("bytes", grant.bytes_max, usual.bytes_max),
+    ];
+    let bounds = bounds.into_iter().filter(|(_, bound, usual)| bound != usual);
+    let bounds: Vec<_> = bounds.map(|(key, bound, _)| (key, integer(bound as u64))).collect();
+    if bounds.is_empty() { Value::from(grant.store.as_str()) } else { table(("store", &grant.store), bounds) }
+}
+
+/// An instrument as the configuration has it, without what is usual.
+fn instrument_value(spec: &InstrumentSpec) -> Value {
+    let mut pairs = vec![("kind", Value::from(spec.kind.as_str()))];
+    if !spec.labels.is_empty() {
+        pairs.push(("labels", Value::from(spec.labels.clone())));
     }
-    let value = Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
-    Grant { instead, ..asked_for("metrics", &ask.name, is_granted, &ask.need, value) }
+    if spec.series_max != InstrumentSpec::SERIES_DEFAULT {
+        pairs.push(("series", integer(spec.series_max as u64)));
+    }
+    if spec.kind == InstrumentKind::Histogram && spec.buckets != InstrumentSpec::BUCKETS_DEFAULT {
+        pairs.push(("buckets", Value::from(spec.buckets.clone())));
+    }
+    table(("name", &spec.name), pairs)
+}
+
+fn table((key, name): (&str, &str), pairs: Vec<(&str, Value)>) -> Value {
+    let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value));
+    Value::Table(std::iter::once((key.to_owned(), Value::from(name))).chain(pairs).collect())
 }
 
 fn limit(key: LimitKey, asks: &Asks, spec: &PluginSpec) -> Option<Grant> {
@@ -231,7 +262,7 @@ pub fn toml_to_write(plugin: &str, grants: &[Grant], states: &[GrantState]) -> S
 /// A value in one line.
 fn inline(value: &Value) -> String {
     let Value::Table(table) = value else { return value.to_string() };
-    let order = ["store", "name", "kind", "labels", "bytes"];
+    let order = ["store", "name", "kind", "labels", "series", "buckets", "keys", "key_bytes", "value_bytes", "bytes"];
     let pairs = order.into_iter().filter_map(|key| Some(format!("{key} = {}", Table::get(table, key)?)));
     format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
 }

@@ -1,5 +1,5 @@
 //! What the host offers to guests. `model`, `log`, `config` and `clock` are every guest's; `kv` and `metrics`, whose code is
-//! in modules of their own, are linked like them and refused at load where nothing of them is granted.
+//! in modules of their own, are linked like them; what of them was not granted answers so.
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use inference::SpecialTokens;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::outrigger::plugin::{clock, config, kv, log, metrics, model, types};
-use crate::limits::LOG_LINE_BYTES_MAX;
+use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINE_OVERHEAD_BYTES};
 use crate::state::GuestState;
 use crate::text::escape_into;
 
@@ -114,18 +114,17 @@ impl clock::Host for GuestState {
 impl log::Host for GuestState {
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
         self.count_host_call()?;
-        Ok(match level {
-            log::Level::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
-            log::Level::Debug => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
-            log::Level::Info => tracing::enabled!(target: "plugin", tracing::Level::INFO),
-            log::Level::Warn => tracing::enabled!(target: "plugin", tracing::Level::WARN),
-            log::Level::Error => tracing::enabled!(target: "plugin", tracing::Level::ERROR),
-        })
+        Ok(is_logged(level))
     }
 
     fn log(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
         self.count_host_call()?;
-        let given = message.len() + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if !is_logged(level) {
+            return Ok(());
+        }
+        let given = LOG_LINE_OVERHEAD_BYTES
+            + message.len()
+            + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if !self.may_log(given) {
             return Ok(());
         }
@@ -167,6 +166,16 @@ impl GuestState {
         if let Some(meter) = &self.meter {
             meter.log_dropped(bytes);
         }
+    }
+}
+
+fn is_logged(level: log::Level) -> bool {
+    match level {
+        log::Level::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
+        log::Level::Debug => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
+        log::Level::Info => tracing::enabled!(target: "plugin", tracing::Level::INFO),
+        log::Level::Warn => tracing::enabled!(target: "plugin", tracing::Level::WARN),
+        log::Level::Error => tracing::enabled!(target: "plugin", tracing::Level::ERROR),
     }
 }
 

@@ -5,7 +5,7 @@ use inference::{Call, Delta};
 use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
 use crate::fault::Fault;
-use crate::limits::NOTE_BYTES_MAX;
+use crate::limits::{NOTE_BYTES_MAX, TOOL_CALLS_MAX};
 use crate::text::cut;
 
 /// A piece of an answer between two stages.
@@ -24,6 +24,11 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
+    /// Whether the answer would end inside a call if it ended now.
+    pub(crate) fn cut(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// What an event of the parser is, if it makes sense where it stands.
     pub(crate) fn item(&mut self, event: Event, call: &Call) -> Result<Item, Fault> {
         match event {
@@ -37,13 +42,17 @@ impl Calls {
                 if self.open.is_some() {
                     return Err(Fault::contract("the parser began a tool call inside another one"));
                 }
+                if self.begun == TOOL_CALLS_MAX {
+                    return Err(Fault::contract(format!("the parser began more than {TOOL_CALLS_MAX} tool calls")));
+                }
                 let index = self.begun;
                 self.begun += 1;
                 self.open = Some(index);
                 // At most 40 bytes, as OpenAI's clients and some templates expect of an id. A request has fewer than 16
                 // answers, so that no two of them make the same one.
                 let id = id.unwrap_or_else(|| format!("call_{}{:x}{index:02x}", call.request_id, call.choice));
-                Ok(Item::CallStart { index, id: cut(id, NOTE_BYTES_MAX), name })
+                let [id, name] = [id, name].map(|text| cut(text, NOTE_BYTES_MAX));
+                Ok(Item::CallStart { index, id, name })
             }
             Event::ToolCallEnd => match self.open.take() {
                 Some(index) => Ok(Item::CallEnd { index }),
@@ -56,6 +65,28 @@ impl Calls {
 impl Item {
     pub(crate) fn text(channel: Channel, call: Option<u32>, text: String) -> Self {
         Self::Text { channel, call, text }
+    }
+
+    /// Bytes of text in it.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.len(),
+            Self::CallStart { id, name, .. } => id.len() + name.len(),
+            Self::CallEnd { .. } => 0,
+        }
+    }
+}
+
+/// Adds a piece; text that goes on where the last piece ended becomes one with it, so that a parser that says much in small
+/// events is no dearer to the filters behind it.
+pub(crate) fn add(items: &mut Vec<Item>, item: Item) {
+    match (items.last_mut(), item) {
+        (Some(Item::Text { channel, call, text }), Item::Text { channel: its_channel, call: its_call, text: more })
+            if *channel == its_channel && *call == its_call =>
+        {
+            text.push_str(&more);
+        }
+        (_, item) => items.push(item),
     }
 }
 

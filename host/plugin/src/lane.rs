@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::{Annotations, Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
+use inference::{Annotations, Call, ChatRequest, FaultKind, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
 use telemetry::BreakerState;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::Answer;
 use crate::bindings::exports::outrigger::plugin::{policy, prompt};
 use crate::bindings::outrigger::plugin::types;
-use crate::breaker::{Admission, Standing};
+use crate::breaker::{Admission, Phase, Standing};
 use crate::budget::Cancellation;
 use crate::convert;
 use crate::fault::{Failure, Fault};
@@ -31,19 +31,26 @@ pub(crate) struct Lane {
     /// One per plugin of the set.
     slots: Vec<Slot>,
     notes: Annotations,
+    /// How far the request has come, for the breakers.
+    phase: Phase,
     /// Room for the instances. Declared last: it is given back after they are dropped.
     _room: OwnedSemaphorePermit,
 }
 
+#[derive(Default)]
 struct Slot {
     instance: State,
-    /// How the breaker let this request to the plugin; `None` before, and again when it has been told how that went.
-    admission: Option<Admission>,
+    /// Calls in this phase of the request that went well.
+    has_worked: bool,
+    /// It broke its contract in this request.
+    has_failed: bool,
     notes: usize,
 }
 
 /// A plugin's one instance for this request.
+#[derive(Default)]
 enum State {
+    #[default]
     Unborn,
     Live(Box<Instance>),
     /// It faulted. No guest code runs in it again, and there is no second one.
@@ -59,8 +66,9 @@ impl Lane {
         cancellation: Arc<Cancellation>,
         room: OwnedSemaphorePermit,
     ) -> Self {
-        let slots = set.plugins.iter().map(|_| Slot { instance: State::Unborn, admission: None, notes: 0 }).collect();
-        Self { set, call, answer: Answer::default(), cancellation, slots, notes: Vec::new(), _room: room }
+        let slots = set.plugins.iter().map(|_| Slot::default()).collect();
+        let (answer, notes, phase) = (Answer::default(), Vec::new(), Phase::Request);
+        Self { set, call, answer, cancellation, slots, notes, phase, _room: room }
     }
 
     /// Runs the policies, renders the prompt, and opens the parser and the filters.
@@ -73,6 +81,8 @@ impl Lane {
         // Now, as whether a filter wants tokens has to be known before the first is sampled; and a plugin that fails at this
         // costs no model time.
         self.open(&convert::tools(request.tools_offered()), &prompt.prefix)?;
+        self.end_phase();
+        self.phase = Phase::Answer;
         Ok(Prepared { request, prompt, wants_tokens: self.answer.wants_tokens() })
     }
 
@@ -147,14 +157,26 @@ impl Lane {
             // A fault here is in the log and the metrics already; the reply is not affected any more.
             drop(self.run(index, Stage::Audit, |instance| instance.audit(&call, finish, usage, &notes)));
         }
+        self.end_phase();
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            let State::Live(instance) = std::mem::replace(&mut slot.instance, State::Unborn) else { continue };
-            // A fault has taken the admission: such an instance is not used again, however orderly it failed.
-            let Some(admission) = slot.admission.take() else { continue };
-            if let Some(standing) = set.plugins[index].breaker.succeeded(admission) {
-                tell(&set, index, standing);
+            // One that failed is not used again, however orderly it did.
+            if let State::Live(instance) = std::mem::take(&mut slot.instance)
+                && !slot.has_failed
+            {
+                set.pools[index].give(*instance, &set.sandbox.idle, Instant::now());
             }
-            set.pools[index].give(*instance, &set.sandbox.idle, Instant::now());
+        }
+    }
+
+    /// Tells the breakers which plugins did what they were asked in the phase that ends.
+    fn end_phase(&mut self) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if std::mem::take(&mut slot.has_worked)
+                && !slot.has_failed
+                && let Some(standing) = self.set.plugins[index].breaker.succeeded(self.phase)
+            {
+                tell(&self.set, index, standing);
+            }
         }
     }
 
@@ -171,7 +193,9 @@ impl Lane {
         match &mut self.slots[index].instance {
             State::Live(instance) => {
                 self.set.plugins[index].tally.called();
-                guest(instance).map_err(|failure| self.fail(index, stage, failure))
+                let result = guest(instance);
+                self.slots[index].has_worked |= result.is_ok();
+                result.map_err(|failure| self.fail(index, stage, failure))
             }
             State::Dead(fault) => {
                 let detail = format!("it failed earlier in this request: {}", fault.detail);
@@ -189,17 +213,15 @@ impl Lane {
     fn start(&mut self, index: usize) -> Result<(), PipelineError> {
         let set = Arc::clone(&self.set);
         let (plugin, meter, now) = (&set.plugins[index], &set.meters[index], Instant::now());
-        let admission = plugin.breaker.admit(now);
-        match admission {
+        match plugin.breaker.admit(now) {
             Admission::Allowed => {}
-            Admission::Trial => tell(&set, index, Standing::Trial),
+            Admission::First => tell(&set, index, Standing::Trial),
             Admission::Refused { retry_after } => {
                 meter.refused();
                 self.slots[index].instance = State::Refused(retry_after);
                 return Ok(());
             }
         }
-        self.slots[index].admission = Some(admission);
         let instance = match set.pools[index].take(&self.cancellation, now) {
             Some(instance) => instance,
             None => match Instance::start(plugin, Arc::clone(&self.cancellation), Some(Arc::clone(meter))) {
@@ -221,8 +243,11 @@ impl Lane {
         if !self.is_cancelled() {
             self.set.plugins[index].tally.failed(stage, &self.call.request_id, &fault);
             self.set.meters[index].fault(stage, fault.kind);
-            if let Some(admission) = self.slots[index].admission.take()
-                && let Some(standing) = self.set.plugins[index].breaker.failed(admission, Instant::now())
+            let is_first = !std::mem::replace(&mut self.slots[index].has_failed, true);
+            // Where a guest says in an orderly way that it cannot, little was spent, and it may well be able for the next.
+            if is_first
+                && fault.kind != FaultKind::Error
+                && let Some(standing) = self.set.plugins[index].breaker.failed(self.phase, Instant::now())
             {
                 tell(&self.set, index, standing);
             }
@@ -274,18 +299,6 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        for (slot, plugin) in self.slots.iter().zip(&self.set.plugins) {
-            // Nobody learned how the plugin does: the client left, or the fault was of our making.
-            if let Some(admission) = slot.admission {
-                plugin.breaker.abandoned(admission, now);
-            }
-        }
-    }
-}
-
 /// Says how a plugin stands with its breaker, when that has changed.
 fn tell(set: &PluginSet, index: usize, standing: Standing) {
     let (plugin, meter) = (&set.plugins[index].owner.name, &set.meters[index]);
@@ -300,7 +313,7 @@ fn tell(set: &PluginSet, index: usize, standing: Standing) {
             tracing::warn!(
                 plugin,
                 pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                "the plugin failed again and again and is not asked until a trial succeeds; its requests fail at once, or \
+                "the plugin failed again and again and is not asked for a while; its requests fail at once, or \
                  go on without it where `on_failure` is open"
             );
         }

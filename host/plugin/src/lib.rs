@@ -9,6 +9,7 @@
 //! in `limits`.
 
 mod answer;
+mod background;
 mod bindings;
 mod breaker;
 mod budget;

@@ -115,6 +115,9 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Linear memory that 32-bit WebAssembly can address, in bytes.
+pub(crate) const WASM_MEMORY_BYTES_MAX: usize = 4 << 30;
+
 /// Between two looks at a running guest's clock. Finer costs wake-ups, coarser lets a loop run longer than its budget.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
@@ -171,6 +174,9 @@ pub(crate) const QUEUE_JOBS_MAX: usize = 1_024;
 /// How long a request waits for room in the queue, or for instances, before it is told that we are overloaded.
 pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(2);
 
+/// What a line of a guest's log costs beside its text, in bytes: time, level and name, so that empty lines are not free.
+pub(crate) const LOG_LINE_OVERHEAD_BYTES: usize = 64;
+
 /// Bytes of one log line of a guest, fields included; the rest is cut.
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 4 << 10;
 
@@ -185,6 +191,9 @@ pub(crate) const NOTES_MAX: usize = 16;
 
 /// Bytes of a note's name, and of its value.
 pub(crate) const NOTE_BYTES_MAX: usize = 256;
+
+/// Tool calls in one answer: as many as a request may offer tools. Models make a handful.
+pub(crate) const TOOL_CALLS_MAX: u32 = 128;
 
 /// Stop texts that a plugin may ask for, beside the request's own.
 pub(crate) const STOP_TEXTS_MAX: usize = 16;
@@ -238,6 +247,9 @@ pub(crate) const STORES_MAX: usize = 16;
 /// Compiled components that the cache may hold, in files; the oldest go first.
 pub(crate) const CACHE_FILES_MAX: usize = 64;
 
+/// Bytes that one call of `wasi:random` gives: made one by one, outside the guest's memory. Runtimes ask for 32 to seed.
+pub(crate) const WASI_RANDOM_BYTES_MAX: u64 = 64 << 10;
+
 /// WASI resources (streams, pollables) that one `quiet` instance may have open.
 pub(crate) const WASI_RESOURCES_MAX: usize = 256;
 
@@ -258,6 +270,10 @@ pub(crate) const CONFIG_SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 /// Places of a JSON Schema with its references followed, so that judging takes milliseconds. Large ones have hundreds.
 pub(crate) const CONFIG_SCHEMA_PLACES_MAX: u64 = 10_000;
+
+/// Levels of a JSON Schema with its references followed: each needs stack, when it is read and when it judges. Large ones
+/// have a dozen.
+pub(crate) const CONFIG_SCHEMA_DEPTH_MAX: u32 = 100;
 
 /// Objections to one configuration that are told at once.
 pub(crate) const CONFIG_ERRORS_MAX: usize = 8;

@@ -10,19 +10,20 @@ use sha2::{Digest, Sha256};
 use telemetry::Instrument;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use crate::background;
 use crate::breaker::Breaker;
 use crate::fault::Failure;
 use crate::grants;
 use crate::imports;
 use crate::instance::{Identity, Instance, StageIndices};
 use crate::kv::GrantedStore;
-use crate::limits::{INSTRUMENTS_MAX, NAME_BYTES_MAX, STORES_MAX, THREAD_STACK_BYTES};
+use crate::limits::{INSTRUMENTS_MAX, NAME_BYTES_MAX, STORES_MAX, THREAD_STACK_BYTES, WASM_MEMORY_BYTES_MAX};
 use crate::load_error::{LoadError, Objections};
 use crate::outline::{self, NoOutline, Outline};
 use crate::report::{CodeOrigin, LoadReport, StageUse, Trial};
 use crate::reuse::Reuse;
 use crate::sandbox::Inner;
-use crate::spec::{ModelContext, Modify, OnFailure, PluginSpec, Wasi};
+use crate::spec::{ModelContext, Modify, OnFailure, PluginSpec, Wasi, is_secret_header};
 use crate::state::{GuestState, Owner};
 use crate::tally::Tally;
 use crate::text::{cut, escape_into};
@@ -176,17 +177,14 @@ fn check_limits(sandbox: &Inner, spec: &PluginSpec) -> Result<(), LoadError> {
         }
         Err(LoadError::LimitTooHigh { plugin: spec.name.clone(), what, wanted, limit, remedy })
     };
+    check("bytes of memory", spec.limits.memory_bytes_max, WASM_MEMORY_BYTES_MAX, "lower the plugin's limit")?;
     let remedy = "lower the plugin's limit or raise the sandbox's";
     check("bytes of memory", spec.limits.memory_bytes_max, sandbox.memory_bytes_max, remedy)?;
     check("table elements", spec.limits.table_elements_max, sandbox.table_elements_max, "lower the plugin's limit")
 }
 
-/// Credentials go to no plugin, whatever the configuration says.
-const SECRET_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
-
 fn check_headers(spec: &PluginSpec) -> Result<(), LoadError> {
-    let is_secret = |header: &&String| SECRET_HEADERS.contains(&header.to_ascii_lowercase().as_str());
-    match spec.headers.iter().find(is_secret) {
+    match spec.headers.iter().find(|header| is_secret_header(header)) {
         Some(header) => Err(LoadError::SecretHeader { plugin: spec.name.clone(), header: header.to_ascii_lowercase() }),
         None => Ok(()),
     }
@@ -337,10 +335,17 @@ fn choose_stages(spec: &PluginSpec, exported: &[Stage]) -> Result<Vec<(Stage, i3
         return Err(LoadError::StagePromised { plugin: plugin(), manifest, stage, exports: exports() });
     }
     match (&spec.stages, suggested) {
+        (Some(asked), _) if asked.is_empty() => Err(LoadError::NoStageUsed { plugin: plugin(), exports: exports() }),
         (Some(asked), _) => match missing(asked) {
             Some(stage) => Err(LoadError::StageMissing { plugin: plugin(), stage, exports: exports() }),
             None => Ok(asked.clone()),
         },
+        // A pin says which component it is to be. The file beside it, which nobody pinned, may say in what order its stages
+        // come, but not that a guard does nothing.
+        (None, Some((_, stages))) if spec.sha256.is_some() => {
+            let order = |stage| stages.iter().find(|(used, _)| *used == stage).map_or(0, |&(_, order)| order);
+            Ok(exported.iter().map(|&stage| (stage, order(stage))).collect())
+        }
         (None, Some((_, stages))) => Ok(stages.clone()),
         (None, None) => Ok(exported.iter().map(|&stage| (stage, 0)).collect()),
     }
@@ -390,7 +395,9 @@ fn compile(sandbox: &Inner, spec: &PluginSpec, sha256: &str) -> Result<(Componen
     {
         return Ok((component, CodeOrigin::Cached));
     }
-    let component = Component::from_binary(&sandbox.engine, &spec.component).map_err(|error| LoadError::Malformed {
+    let compile = || Component::from_binary(&sandbox.engine, &spec.component);
+    let compiled = if sandbox.shared.is_serving() { background::run(compile) } else { compile() };
+    let component = compiled.map_err(|error| LoadError::Malformed {
         plugin: spec.name.clone(),
         origin: spec.source.clone(),
         reason: format!("{error:#}"),

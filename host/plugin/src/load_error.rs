@@ -148,6 +148,17 @@ pub enum LoadError {
         /// The plugin.
         plugin: String,
     },
+    /// The operator wants none of its stages.
+    #[error(
+        "plugin `{plugin}` has an empty table `stages`, so it would do nothing; name some of {exports}, leave `stages` out \
+         for all of them, or remove the plugin"
+    )]
+    NoStageUsed {
+        /// The plugin.
+        plugin: String,
+        /// What it exports.
+        exports: String,
+    },
     /// The operator wants a stage that it does not have.
     #[error("plugin `{plugin}` is configured for the stage `{stage}` and exports no `{stage}`; it exports {exports}")]
     StageMissing {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use inference::{Call, Pipeline, PipelineRun, Stage};
-use telemetry::{PluginMeter, PluginMetrics};
+use telemetry::{BreakerState, PluginMeter, PluginMetrics};
 
 use crate::load::{LoadedPlugin, Plugin};
 use crate::report::LoadReport;
@@ -120,6 +120,9 @@ impl Plugins {
             sandbox,
         };
         set.metrics.set_made();
+        set.sandbox.shared.serves();
+        // The series are those of the set before; nobody has failed in this one.
+        set.meters.iter().for_each(|meter| meter.breaker(BreakerState::Closed));
         Ok(Self { set: Arc::new(set) })
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Run {
     set: Arc<PluginSet>,
     cancellation: Arc<Cancellation>,
     lane: Place,
+    /// What the request has used so far.
+    usage: Usage,
 }
 
 /// Where the lane is.
@@ -26,8 +28,10 @@ enum Place {
     /// Not made yet.
     Nowhere(Call),
     Here(Box<Lane>),
-    /// On a worker, or gone after an error or the end.
-    Away,
+    /// On a worker, which sends it back.
+    Away(oneshot::Receiver<Box<Lane>>),
+    /// Gone, after an error or the end.
+    Gone,
 }
 
 /// What becomes of the lane when a step has succeeded.
@@ -38,7 +42,7 @@ enum Then {
 
 impl Run {
     pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
-        Self { set, cancellation: Arc::default(), lane: Place::Nowhere(call) }
+        Self { set, cancellation: Arc::default(), lane: Place::Nowhere(call), usage: Usage::default() }
     }
 
     /// Makes room for the request's instances.
@@ -50,6 +54,18 @@ impl Run {
         let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
         self.lane = Place::Here(Box::new(lane));
         Ok(())
+    }
+
+    /// The lane, if it is here or on its way back; a worker that still has it closes it.
+    fn take_back(&mut self) -> Option<Box<Lane>> {
+        match std::mem::replace(&mut self.lane, Place::Gone) {
+            Place::Here(lane) => Some(lane),
+            Place::Away(mut comes_back) => {
+                comes_back.close();
+                comes_back.try_recv().ok()
+            }
+            Place::Nowhere(_) | Place::Gone => None,
+        }
     }
 
     fn overloaded(&self, what: &'static str) -> PipelineError {
@@ -65,40 +81,46 @@ impl Run {
         then: Then,
         work: impl FnOnce(&mut Lane) -> Result<R, PipelineError> + Send + 'static,
     ) -> Result<R, PipelineError> {
-        let Place::Here(mut lane) = std::mem::replace(&mut self.lane, Place::Away) else {
+        let Place::Here(mut lane) = std::mem::replace(&mut self.lane, Place::Gone) else {
             return Err(gone(stage, "the request was given up, or has ended, before this step"));
         };
         let (sender, receiver) = oneshot::channel();
-        let (set, queued_at) = (Arc::clone(&self.set), Instant::now());
+        let (sends_back, comes_back) = oneshot::channel();
+        let (set, usage, queued_at) = (Arc::clone(&self.set), self.usage, Instant::now());
         let job = move || {
             set.metrics.queued(urgency.as_str(), queued_at.elapsed());
+            if lane.is_cancelled() {
+                // The client left while this waited for its turn.
+                return lane.close(Finish::Cancelled, usage);
+            }
             let result = work(&mut lane);
             let finish = match (&result, &then) {
                 (Ok(_), Then::Return) => {
-                    // Nobody listens any more: the client left while we worked.
-                    if let Err((_, Some(lane))) = sender.send((result, Some(lane))) {
-                        lane.close(Finish::Cancelled, Usage::default());
+                    // First the lane: whoever has the result has it back.
+                    match sends_back.send(lane) {
+                        Ok(()) => drop(sender.send(result)),
+                        // Nobody listens any more: the client left while we worked.
+                        Err(lane) => lane.close(Finish::Cancelled, usage),
                     }
                     return;
                 }
                 (Ok(_), &Then::Close(finish, usage)) => (finish, usage),
-                (Err(_), _) if lane.is_cancelled() => (Finish::Cancelled, Usage::default()),
-                (Err(PipelineError::Rejected { .. }), _) => (Finish::Filtered, Usage::default()),
-                (Err(_), _) => (Finish::Failed, Usage::default()),
+                (Err(_), _) if lane.is_cancelled() => (Finish::Cancelled, usage),
+                (Err(PipelineError::Rejected { .. }), _) => (Finish::Filtered, usage),
+                (Err(_), _) => (Finish::Failed, usage),
             };
             // The answer first: the client does not wait for the audit.
-            drop(sender.send((result, None)));
+            drop(sender.send(result));
             lane.close(finish.0, finish.1);
         };
         let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
+        self.lane = Place::Away(comes_back);
         let queued = self.set.sandbox.workers.submit(urgency, Box::new(job)).await;
         queued.map_err(|_| self.overloaded("queue"))?;
         let answer = receiver.await;
         cancel.disarm();
-        let (result, lane) = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
-        if let Some(lane) = lane {
-            self.lane = Place::Here(lane);
-        }
+        let result = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
+        self.lane = self.take_back().map_or(Place::Gone, Place::Here);
         result
     }
 }
@@ -115,11 +137,15 @@ impl PipelineRun for Run {
         Box::pin(async move {
             if self.set.passes_text_through() {
                 let deltas = if text.is_empty() { Vec::new() } else { vec![Delta::Content(text)] };
-                return Ok(Output { deltas, stop: None });
+                return Ok(Output { deltas, ..Output::default() });
             }
             let work = move |lane: &mut Lane| lane.push(text, &tokens, last);
             self.step(Stage::Postprocess, Urgency::Stream, Then::Return, work).await
         })
+    }
+
+    fn used(&mut self, usage: Usage) {
+        self.usage = usage;
     }
 
     fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations> {
@@ -132,11 +158,12 @@ impl PipelineRun for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Place::Here(lane) = std::mem::replace(&mut self.lane, Place::Away) else { return };
+        let Some(lane) = self.take_back() else { return };
         if self.set.audits.is_empty() {
             return;
         }
-        let audit = Box::new(move || lane.close(Finish::Cancelled, Usage::default()));
+        let usage = self.usage;
+        let audit = Box::new(move || lane.close(Finish::Cancelled, usage));
         if self.set.sandbox.workers.try_submit(Urgency::Request, audit).is_err() {
             tracing::warn!("a cancelled request was not audited: the plugins are overloaded");
         }

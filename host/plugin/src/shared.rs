@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use telemetry::{Instrument, InstrumentSpec};
@@ -15,11 +16,21 @@ type Key = (String, String);
 /// The stores and instruments of all plugins that are loaded.
 #[derive(Default)]
 pub(crate) struct Shared {
+    /// Plugins are there for requests, which what is loaded now must not hold up.
+    is_serving: AtomicBool,
     stores: Kept<Store>,
     instruments: Kept<Instrument>,
 }
 
 impl Shared {
+    pub(crate) fn serves(&self) {
+        self.is_serving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.is_serving.load(Ordering::Relaxed)
+    }
+
     /// A plugin's store: the one that another generation of it uses, or a new one.
     pub(crate) fn store(&self, plugin: &str, grant: KvGrant) -> GrantedStore {
         let key = (plugin.to_owned(), grant.store.clone());

@@ -97,6 +97,11 @@ impl PluginSpec {
     }
 }
 
+/// Credentials go to no plugin, whatever anybody asks for or grants.
+pub(crate) fn is_secret_header(name: &str) -> bool {
+    ["authorization", "cookie", "proxy-authorization", "x-api-key"].iter().any(|it| it.eq_ignore_ascii_case(name))
+}
+
 /// A part of a request that a policy may be allowed to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Modify {

@@ -8,7 +8,7 @@ use wasmtime::ResourceLimiter;
 use crate::budget::{Budget, Cancellation};
 use crate::fault::Breach;
 use crate::kv::GrantedStore;
-use crate::limits::Limits;
+use crate::limits::{CORE_INSTANCES_PER_COMPONENT, Limits, MEMORIES_PER_COMPONENT, TABLES_PER_COMPONENT};
 use crate::spec::ModelContext;
 use crate::wasi::QuietWasi;
 
@@ -61,9 +61,13 @@ impl GuestState {
         self.budget = Budget::new(cancellation);
         self.host_calls = 0;
         self.log_bytes = 0;
+        if let Some(wasi) = &mut self.wasi {
+            wasi.renew(self.owner.limits.log_bytes_max);
+        }
     }
 
-    /// Counts a call of the host; every import begins with this.
+    /// Counts a call of the host; every import of the contract begins with this. Those of WASI cost microseconds each, and the
+    /// guest's CPU budget counts them.
     pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
         let limit = self.owner.limits.host_calls_max;
         if self.host_calls >= limit {
@@ -91,6 +95,19 @@ impl MemoryLimiter {
 }
 
 impl ResourceLimiter for MemoryLimiter {
+    // The pool has room for so many; where there is none, these are the same bounds.
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_PER_COMPONENT as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_PER_COMPONENT as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_PER_COMPONENT as usize
+    }
+
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if wanted > self.memory_bytes_max {

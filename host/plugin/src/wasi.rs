@@ -5,9 +5,10 @@
 //! Closed: sockets are not linked, and waiting for a time is refused, because a guest that waits holds a thread that
 //! other requests need.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use telemetry::PluginMeter;
 use tokio::io::AsyncWrite;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
@@ -22,7 +23,7 @@ use wasmtime_wasi_io::bytes::Bytes;
 
 use crate::bindings::outrigger::plugin::log::Level;
 use crate::imports::write_line;
-use crate::limits::{LOG_LINE_BYTES_MAX, WASI_RESOURCES_MAX};
+use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINE_OVERHEAD_BYTES, WASI_RANDOM_BYTES_MAX, WASI_RESOURCES_MAX};
 use crate::state::GuestState;
 use crate::text::escape_into;
 
@@ -38,16 +39,25 @@ pub(crate) fn is_offered(import: &str) -> bool {
 pub(crate) struct QuietWasi {
     ctx: WasiCtx,
     table: ResourceTable,
+    /// Standard output and error, as the guest has them.
+    outputs: [LogLines; 2],
 }
 
 impl QuietWasi {
-    fn new(plugin: &str, log_bytes_max: usize) -> Self {
-        let left = Arc::new(Mutex::new(log_bytes_max));
-        let lines =
-            |level| LogLines { plugin: Arc::from(plugin), level, left: Arc::clone(&left), line: Arc::default() };
+    fn new(plugin: &str, log_bytes_max: usize, meter: Option<&Arc<PluginMeter>>) -> Self {
+        let quota = Arc::new(Mutex::new(Quota { left: log_bytes_max, is_told: false }));
+        let outputs = [Level::Info, Level::Warn].map(|level| LogLines {
+            plugin: Arc::from(plugin),
+            level,
+            meter: meter.cloned(),
+            quota: Arc::clone(&quota),
+            line: Arc::default(),
+        });
+        let [stdout, stderr] = outputs.clone();
         let ctx = WasiCtx::builder()
-            .stdout(lines(Level::Info))
-            .stderr(lines(Level::Warn))
+            .stdout(stdout)
+            .stderr(stderr)
+            .max_random_size(WASI_RANDOM_BYTES_MAX)
             .wall_clock(CoarseClock)
             .monotonic_clock(CoarseClock)
             .allow_tcp(false)
@@ -55,14 +65,24 @@ impl QuietWasi {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(WASI_RESOURCES_MAX);
-        Self { ctx, table }
+        Self { ctx, table, outputs }
+    }
+
+    /// Begins another request in the same instance: what the last one printed is its own, and this one may print as much.
+    pub(crate) fn renew(&mut self, log_bytes_max: usize) {
+        for output in &self.outputs {
+            output.end_line();
+            *output.quota() = Quota { left: log_bytes_max, is_told: false };
+        }
     }
 }
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let owner = &self.owner;
-        let wasi = self.wasi.get_or_insert_with(|| Box::new(QuietWasi::new(&owner.name, owner.limits.log_bytes_max)));
+        let (owner, meter) = (&self.owner, &self.meter);
+        let wasi = self
+            .wasi
+            .get_or_insert_with(|| Box::new(QuietWasi::new(&owner.name, owner.limits.log_bytes_max, meter.as_ref())));
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
     }
 }
@@ -167,22 +187,28 @@ impl HostMonotonicClock for CoarseClock {
 struct LogLines {
     plugin: Arc<str>,
     level: Level,
-    /// Bytes that the instance may still print, both streams together.
-    left: Arc<Mutex<usize>>,
+    meter: Option<Arc<PluginMeter>>,
+    /// Of both streams together.
+    quota: Arc<Mutex<Quota>>,
     line: Arc<Mutex<Vec<u8>>>,
+}
+
+/// What a guest may still print in one request.
+struct Quota {
+    /// Bytes, lines' overhead included.
+    left: usize,
+    /// That there is nothing left has been said.
+    is_told: bool,
 }
 
 impl LogLines {
     fn print(&self, bytes: &[u8]) {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = bytes.len().min(*left);
-        if taken < bytes.len() && *left > 0 {
-            tracing::warn!(target: "plugin", plugin = &*self.plugin, "the plugin printed more than it may in one request; the rest is dropped");
-        }
-        *left -= taken;
-        drop(left);
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        for &byte in &bytes[..taken] {
+        for (place, &byte) in bytes.iter().enumerate() {
+            if !self.pays(if byte == b'\n' { LOG_LINE_OVERHEAD_BYTES } else { 1 }) {
+                self.dropped(bytes.len() - place);
+                return;
+            }
             if byte != b'\n' {
                 line.push(byte);
             }
@@ -191,6 +217,34 @@ impl LogLines {
                 line.clear();
             }
         }
+    }
+
+    /// Takes `cost` bytes of the quota, if they are there.
+    fn pays(&self, cost: usize) -> bool {
+        let mut quota = self.quota();
+        let rest = quota.left.checked_sub(cost);
+        quota.left = rest.unwrap_or(0);
+        rest.is_some()
+    }
+
+    fn dropped(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.log_dropped(bytes);
+        }
+        if !std::mem::replace(&mut self.quota().is_told, true) {
+            tracing::warn!(target: "plugin", plugin = &*self.plugin, "the plugin printed more than it may in one request; the rest is dropped");
+        }
+    }
+
+    /// Writes what has not ended with a newline.
+    fn end_line(&self) {
+        let line = std::mem::take(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner));
+        self.put(&line);
+    }
+
+    fn quota(&self) -> MutexGuard<'_, Quota> {
+        // Nothing that can panic half way runs under this lock.
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, line: &[u8]) {

@@ -246,8 +246,11 @@ async fn a_failure_in_the_middle_ends_a_stream_with_an_error() {
 async fn a_plugin_that_breaks_in_the_middle_withholds_the_rest() {
     let breaks_at = Some(("boom".to_owned(), fault()));
     let pipeline = FakePipeline { breaks_at, ..FakePipeline::default() };
+    let used = Arc::clone(&pipeline.used);
     let server = Setup { script: says(&["fine ", "boom", "never"]), pipeline, ..Setup::default() }.start().await;
     let reply = server.chat(STREAMED).await;
+    let used = *used.lock().expect("no test panicked");
+    assert!(used.prompt_tokens > 0 && used.completion_tokens == 2, "those who count are told: {used:?}");
     assert!(!reply.body.contains("never") && !reply.body.contains("secret"), "{}", reply.body);
     assert!(!reply.body.contains("[DONE]") && reply.body.contains(r#""code":"plugin_failed""#), "{}", reply.body);
     assert_eq!(server.chat(WHOLE).await.status, 500);

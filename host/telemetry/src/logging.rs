@@ -3,11 +3,13 @@
 //! Text for people on a terminal, JSON lines for machines elsewhere. Both escape control characters, so that what a
 //! client or a plugin wrote cannot forge a line.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{MakeWriter, format};
 use tracing_subscriber::util::TryInitError;
 
 /// How log lines look.
@@ -69,7 +71,32 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(with_colour);
-    if is_text { Box::new(builder.finish()) } else { Box::new(builder.json().flatten_event(true).finish()) }
+    if is_text {
+        // What the library escapes of a text leaves its newlines.
+        let fields = format::debug_fn(|writer, field, value| match field.name() {
+            "message" => write_in_one_line(writer, format_args!("{value:?}")),
+            name => {
+                write!(writer, "{name}=")?;
+                write_in_one_line(writer, format_args!("{value:?}"))
+            }
+        });
+        Box::new(builder.fmt_fields(fields.delimited(" ")).finish())
+    } else {
+        Box::new(builder.json().flatten_event(true).finish())
+    }
+}
+
+/// Writes a text with its control characters as Rust spells them.
+fn write_in_one_line(writer: &mut format::Writer<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    let text = text.to_string();
+    let mut plain = text.as_str();
+    while let Some(place) = plain.find(|letter: char| letter.is_control()) {
+        let (before, rest) = plain.split_at(place);
+        let mut letters = rest.chars();
+        write!(writer, "{before}{}", letters.by_ref().take(1).flat_map(char::escape_default).collect::<String>())?;
+        plain = letters.as_str();
+    }
+    writer.write_str(plain)
 }
 
 #[cfg(test)]
@@ -122,8 +149,13 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_log() {
         for is_text in [true, false] {
-            let text = logged(is_text, "info", || tracing::info!("a\u{1b}[2Jb {}", "c\u{1b}]0;d"));
-            assert!(!text.contains('\u{1b}'), "{text:?}");
+            let text = logged(is_text, "info", || {
+                let (moves, forges) = ("c\u{1b}]0;d\u{9b}", "e\r\n1970-01-01T00:00:00Z ERROR server: f");
+                tracing::info!(%forges, quoted = forges, "a\u{1b}[2Jb {moves} {forges}");
+            });
+            // JSON is for programs, to which the controls beyond ASCII are text.
+            let acts = |letter: char| letter.is_control() && (is_text || letter.is_ascii());
+            assert!(!text.trim_end().contains(acts), "{text:?}");
             assert_eq!(text.lines().count(), 1, "{text:?}");
         }
     }

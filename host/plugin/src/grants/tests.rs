@@ -99,3 +99,38 @@ fn what_to_write_is_toml_that_grants_it() {
     let optional = toml_to_write("mask", &compare(&spec), &[GrantState::Missing, GrantState::Declined]);
     assert!(optional.contains("modify = [\"messages\", \"tools\", \"extra\"]"), "{optional}");
 }
+
+/// The lines replace what is there, so they say all that is there.
+#[test]
+fn what_to_write_keeps_what_was_granted() {
+    let asks =
+        "[[asks.kv]]\nstore = \"seen\"\nbytes = 2000000\n[[asks.metrics]]\nname = \"masked\"\nkind = \"counter\"\n";
+    let instrument = |name: &str, kind| InstrumentSpec {
+        name: name.to_owned(),
+        kind,
+        labels: vec!["kind".to_owned()],
+        series_max: 7,
+        buckets: vec![1.0, 2.5],
+    };
+    let spec = PluginSpec {
+        kv: vec![
+            KvGrant { keys_max: 5, bytes_max: 1000, ..KvGrant::new("rates") },
+            KvGrant { keys_max: 9, ..KvGrant::new("seen") },
+            KvGrant::new("usual"),
+        ],
+        instruments: vec![instrument("took", InstrumentKind::Histogram)],
+        ..spec(asks)
+    };
+    let text = toml_to_write("mask", &compare(&spec), &[GrantState::Missing]);
+    assert_eq!(
+        text,
+        "[[plugin]]\n\
+         name = \"mask\"\n\
+         \n\
+         [plugin.grants]\n\
+         kv = [{ store = \"seen\", keys = 9, bytes = 2000000 }, { store = \"rates\", keys = 5, bytes = 1000 }, \"usual\"]\n\
+         metrics = [{ name = \"masked\", kind = \"counter\" }, \
+         { name = \"took\", kind = \"histogram\", labels = [\"kind\"], series = 7, buckets = [1.0, 2.5] }]\n"
+    );
+    toml::from_str::<Table>(&text).expect("TOML");
+}

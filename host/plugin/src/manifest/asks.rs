@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use telemetry::InstrumentKind;
 
 use super::{ASKS_MAX, LimitKey, ManifestError, Modify, check_text};
-use crate::spec::Wasi;
+use crate::spec::{Wasi, is_secret_header};
 
 /// What a plugin asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -85,6 +86,15 @@ pub enum MetricKind {
     Histogram,
 }
 
+impl From<MetricKind> for InstrumentKind {
+    fn from(kind: MetricKind) -> Self {
+        match kind {
+            MetricKind::Counter => Self::Counter,
+            MetricKind::Histogram => Self::Histogram,
+        }
+    }
+}
+
 /// A part of WASI.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "toml::Value")]
@@ -130,6 +140,10 @@ impl Asks {
                 let reason = format!("names `{}`, and a request has {}", ask.name, names.join(", "));
                 return Err(ManifestError::value("asks.modify", reason));
             }
+        }
+        if let Some(ask) = self.headers.iter().find(|ask| is_secret_header(&ask.name)) {
+            let reason = format!("names `{}`, which carries credentials; no plugin is ever shown it", ask.name);
+            return Err(ManifestError::value("asks.headers", reason));
         }
         for ask in &self.metrics {
             check_names("metrics.labels", ask.labels.iter().map(|label| (label.as_str(), &ask.need)))?;

@@ -7,7 +7,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use super::expansion;
-use crate::limits::{CONFIG_ERRORS_MAX, CONFIG_SCHEMA_PLACES_MAX};
+use crate::limits::{CONFIG_ERRORS_MAX, CONFIG_SCHEMA_DEPTH_MAX, CONFIG_SCHEMA_PLACES_MAX};
 use crate::text::{cut, escape_into};
 
 /// A schema that judges in bounded time and asks nobody.
@@ -33,7 +33,7 @@ impl ConfigSchema {
         if !schema.is_object() {
             return Err("is no JSON Schema: it is not an object".to_owned());
         }
-        expansion::check(schema, CONFIG_SCHEMA_PLACES_MAX)?;
+        expansion::check(schema, CONFIG_SCHEMA_PLACES_MAX, CONFIG_SCHEMA_DEPTH_MAX)?;
         // `regex` takes time in proportion to the text; the crate's own choice tries again and again.
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
         let validator = options.build(schema).map_err(|error| format!("is no JSON Schema: {error}"))?;

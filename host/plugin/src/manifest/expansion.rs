@@ -5,50 +5,63 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Refuses references that leave the schema or come back to where they are, and more than `nodes_max` places when all
-/// references are followed.
-pub(super) fn check(schema: &Value, nodes_max: u64) -> Result<(), String> {
-    let mut walk = Walk { root: schema, sizes: BTreeMap::new() };
-    let nodes = walk.size(schema)?;
-    if nodes > nodes_max {
-        return Err(format!(
-            "is too large: with its references followed, it has {nodes} places, and {nodes_max} is the most"
-        ));
-    }
-    Ok(())
+/// Refuses references that leave the schema or come back to where they are, and more than `places_max` places, or places
+/// deeper than `depth_max`, when all references are followed.
+pub(super) fn check(schema: &Value, places_max: u64, depth_max: u32) -> Result<(), String> {
+    let mut walk = Walk { root: schema, places_max, depth_left: depth_max, depth_max, sizes: BTreeMap::new() };
+    walk.size(schema).map(drop)
 }
 
 struct Walk<'a> {
     root: &'a Value,
+    places_max: u64,
+    /// Levels that may still be entered: this walk and the judging by the schema need stack for each.
+    depth_left: u32,
+    depth_max: u32,
     /// What each reference comes to; `None` while it is being counted.
     sizes: BTreeMap<&'a str, Option<u64>>,
 }
 
 impl<'a> Walk<'a> {
     fn size(&mut self, value: &'a Value) -> Result<u64, String> {
+        let max = self.depth_max;
+        self.depth_left = self
+            .depth_left
+            .checked_sub(1)
+            .ok_or_else(|| format!("is too deep: with its references followed, it has more than {max} levels"))?;
         let mut size = 1_u64;
         match value {
             Value::Array(items) => {
                 for item in items {
-                    size = size.saturating_add(self.size(item)?);
+                    size = self.sum(size, |walk| walk.size(item))?;
                 }
             }
             Value::Object(members) => {
                 for (key, member) in members {
-                    size = size.saturating_add(match (key.as_str(), member) {
-                        ("$ref", Value::String(target)) => self.reference(target)?,
+                    size = match (key.as_str(), member) {
+                        ("$ref", Value::String(target)) => self.sum(size, |walk| walk.reference(target))?,
                         ("$dynamicRef" | "$recursiveRef" | "$id" | "id", Value::String(_)) => {
                             return Err(format!(
                                 "uses `{key}`; a schema here is one text, with `$ref` to its own `$defs`"
                             ));
                         }
-                        _ => self.size(member)?,
-                    });
+                        _ => self.sum(size, |walk| walk.size(member))?,
+                    };
                 }
             }
             _ => {}
         }
+        self.depth_left += 1;
         Ok(size)
+    }
+
+    /// `size` and what `more` comes to. Ends the walk as soon as there are too many.
+    fn sum(&mut self, size: u64, more: impl FnOnce(&mut Self) -> Result<u64, String>) -> Result<u64, String> {
+        let (sum, max) = (size.saturating_add(more(self)?), self.places_max);
+        if sum > max {
+            return Err(format!("is too large: with its references followed, it has more than {max} places"));
+        }
+        Ok(sum)
     }
 
     fn reference(&mut self, target: &'a str) -> Result<u64, String> {
@@ -77,7 +90,7 @@ mod tests {
     use super::*;
 
     fn check_said(schema: &Value, expected: Result<(), &str>) {
-        assert_eq!(check(schema, 1_000).as_ref().map_err(String::as_str), expected.as_ref().map_err(|&said| said));
+        assert_eq!(check(schema, 1_000, 100).as_ref().map_err(String::as_str), expected.as_ref().map_err(|&said| said));
     }
 
     #[test]
@@ -105,14 +118,27 @@ mod tests {
             definitions.insert(format!("d{level}"), json!({ "allOf": [below, below] }));
         }
         let bomb = json!({ "$ref": "#/$defs/d59", "$defs": definitions });
-        let refused = check(&bomb, 1_000).expect_err("2^59 places");
+        let refused = check(&bomb, 1_000, 200).expect_err("2^59 places");
         assert!(refused.starts_with("is too large: "), "{refused}");
+    }
+
+    #[test]
+    fn a_chain_of_references_needs_no_stack() {
+        let link = |number: u32| (format!("d{number}"), json!({ "$ref": format!("#/$defs/d{}", number + 1) }));
+        let mut definitions: serde_json::Map<_, _> = (0..20_000).map(link).collect();
+        definitions.insert("d20000".to_owned(), json!({ "type": "string" }));
+        let chain = json!({ "$ref": "#/$defs/d0", "$defs": definitions });
+        let refused = check(&chain, 1_000_000, 100).expect_err("20,000 levels");
+        assert!(refused.starts_with("is too deep: "), "{refused}");
+        let nested = (0..100).fold(json!({}), |below, _| json!({ "not": below }));
+        assert!(check(&nested, 1_000, 100).is_err());
+        assert!(check(&nested["not"], 1_000, 100).is_ok());
     }
 
     #[test]
     fn nothing_is_fetched() {
         for target in ["https://evil.example/schema.json", "file:///etc/passwd", "other.json#/a", "#/$defs/missing"] {
-            let refused = check(&json!({ "$ref": target }), 1_000).expect_err("not in it");
+            let refused = check(&json!({ "$ref": target }), 1_000, 100).expect_err("not in it");
             assert!(refused.contains(target), "{refused}");
         }
         check_said(

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use inference::{Blame, Call, Pipeline as _, PipelineError, Stage};
-use plugin::{BreakerConfig, OnFailure, PluginSpec};
+use inference::{Blame, Call, FaultKind, Pipeline as _, PipelineError, Stage};
+use plugin::{BreakerConfig, Limits, OnFailure, PluginSpec};
 
 use crate::house::{House, call, chat, guest, guest_for, renderer};
 
@@ -43,12 +43,66 @@ async fn a_plugin_that_only_fails_is_asked_no_more_until_a_trial_succeeds() {
     assert_eq!(house.count("outrigger_plugin_breaker_refusals_total", &["fragile"]), 1);
 
     tokio::time::sleep(Duration::from_millis(250)).await;
-    ask(&house, BAD).await.expect_err("the trial fails");
+    for _ in 0..2 {
+        let error = ask(&house, BAD).await.expect_err("told to");
+        assert!(matches!(error, PipelineError::Fault { .. }), "all may try: {error:?}");
+    }
     assert!(matches!(ask(&house, "").await, Err(PipelineError::Unavailable { .. })));
     tokio::time::sleep(Duration::from_millis(450)).await;
-    ask(&house, "").await.expect("the trial succeeds");
-    house.wait_for(STATE, &[], 0).await;
+    let mut run = house.plugins.begin(call());
+    run.prepare(chat("Hello")).await.expect("it works again");
+    assert_eq!(house.sample(STATE).as_deref(), Some("0"), "which is known before the answer ends");
     ask(&house, "").await.expect("it is asked as before");
+}
+
+#[tokio::test]
+async fn answers_that_take_their_time_speak_for_a_plugin() {
+    let house = fragile(OnFailure::Closed);
+    let mut slow = house.plugins.begin(call());
+    for _ in 0..5 {
+        ask(&house, BAD).await.expect_err("told to");
+        slow = house.plugins.begin(call());
+        slow.prepare(chat("Hello")).await.expect("the others are served while none of them has ended");
+    }
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_plugin_that_says_it_cannot_is_not_broken() {
+    let house = fragile(OnFailure::Closed);
+    for _ in 0..5 {
+        let error = ask(&house, "internal-in-policy").await.expect_err("told to");
+        assert!(matches!(error, PipelineError::Fault { .. }), "{error:?}");
+    }
+    assert_eq!(house.count("outrigger_plugin_breaker_refusals_total", &[]), 0);
+}
+
+#[tokio::test]
+async fn calls_without_end_end_the_answer() {
+    let parser = guest_for(&[Stage::Prompt, Stage::Parse], "parser", r#"{"lines": true}"#);
+    let calls = |count: usize| "!call f\n!end \n".repeat(count);
+    let answer = House::of(vec![parser.clone()]).answer(&[&calls(128)]).await.expect("as many as there may be");
+    assert_eq!(answer.calls.len(), 128);
+    let error = House::of(vec![parser.clone()]).answer(&[&calls(129)]).await.expect_err("one too many");
+    assert!(matches!(error, PipelineError::Fault { kind: FaultKind::Contract, .. }), "{error:?}");
+
+    let limits = Limits { output_bytes_max: 1_000, ..Limits::default() };
+    let named = calls(64).replace("call f", &format!("call {}", "f".repeat(64)));
+    let error = House::of(vec![PluginSpec { limits, ..parser }]).answer(&[&named]).await.expect_err("too much");
+    assert!(matches!(error, PipelineError::Fault { kind: FaultKind::OutputSize, .. }), "names count: {error:?}");
+}
+
+#[tokio::test]
+async fn events_in_pieces_are_one_text_for_the_filters() {
+    let parser = guest_for(&[Stage::Prompt, Stage::Parse], "parser", r#"{"lines": true}"#);
+    let house = House::of(vec![parser, guest_for(&[Stage::Postprocess], "filter", "{}")]);
+    let answer = house.answer(&["one\ntwo\nthree\n"]).await.expect("the guests behave");
+    assert_eq!(answer.content, "one\ntwo\nthree\n");
+    // All of it, and the end.
+    assert_eq!(
+        house.count("outrigger_plugin_calls_total", &["filter", "stage=\"postprocess\"", "outcome=\"pass\""]),
+        2
+    );
 }
 
 #[tokio::test]

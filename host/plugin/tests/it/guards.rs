@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inference::{FaultKind, Finish, OutputFormat, Part, PipelineError, Prepared, Role, Stage};
+use inference::{FaultKind, Finish, OutputFormat, Part, PipelineError, Prepared, Role, Stage, Usage};
 use plugin::{KvGrant, Modify, PluginSpec};
 
 use crate::house::{Answer, House, chat, detail, fault, load, renderer};
@@ -150,6 +150,20 @@ async fn tokens_are_counted_when_the_request_has_ended() {
     let spec = PluginSpec { kv: vec![KvGrant::new("prompt-policy")], ..prompt_policy(config) };
     let house = house(PluginSpec { name: "quota".to_owned(), ..spec });
     answer(&house, &["seven tokens, by the house's count"]).await;
+    house.wait_for("outrigger_plugin_calls_total", &["plugin=\"quota\"", "stage=\"audit\"", "outcome=\"ok\""], 1).await;
+    assert_eq!(rejected(prepare(&house).await.expect_err("all are used")).1, "quota_exceeded");
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_end_has_used_tokens_too() {
+    let config = r#"{"quota": {"tokens": 7, "seconds": 86400}}"#;
+    let spec = PluginSpec { kv: vec![KvGrant::new("prompt-policy")], ..prompt_policy(config) };
+    let house = house(PluginSpec { name: "quota".to_owned(), ..spec });
+    let mut run = house.begin();
+    run.prepare(chat("Hello")).await.expect("there is room");
+    run.used(Usage { prompt_tokens: 5, completion_tokens: 3, ..Usage::default() });
+    run.push("so far".to_owned(), Vec::new(), false).await.expect("nothing is filtered");
+    drop(run);
     house.wait_for("outrigger_plugin_calls_total", &["plugin=\"quota\"", "stage=\"audit\"", "outcome=\"ok\""], 1).await;
     assert_eq!(rejected(prepare(&house).await.expect_err("all are used")).1, "quota_exceeded");
 }

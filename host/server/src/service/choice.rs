@@ -24,6 +24,7 @@ pub(super) struct Choice {
     run: Box<dyn PipelineRun>,
     shown_to: TokensShownTo,
     has_tool_calls: bool,
+    cuts_call: bool,
     usage: Usage,
     tally: Arc<Tally>,
     cancelled: watch::Receiver<bool>,
@@ -55,6 +56,7 @@ impl Choice {
             run: begun.run,
             shown_to: begun.shown_to,
             has_tool_calls: false,
+            cuts_call: false,
             usage: Usage { prompt_tokens: tally.prompt_tokens(), ..Usage::default() },
             tally,
             cancelled,
@@ -99,6 +101,7 @@ impl Choice {
             GenerationEvent::Piece { text, completion_tokens, logprobs } => {
                 self.tally.piece(completion_tokens - self.usage.completion_tokens);
                 self.usage.completion_tokens = completion_tokens;
+                self.run.used(self.usage);
                 let tokens = if self.shown_to.filters { chosen(&logprobs) } else { Vec::new() };
                 if self.shown_to.client {
                     self.logprobs.extend(logprobs);
@@ -115,6 +118,7 @@ impl Choice {
                 self.phase = Phase::Over;
                 self.tally.finished(usage.completion_tokens - self.usage.completion_tokens, usage.cached_tokens);
                 self.usage = usage;
+                self.run.used(usage);
                 let output = self.run.push(String::new(), Vec::new(), true).await?;
                 let finish = self.release(output).unwrap_or(finish);
                 self.end(finish, Some(timings)).await
@@ -126,18 +130,21 @@ impl Choice {
     /// Keeps what a push released, and says whether a plugin ends the answer.
     fn release(&mut self, output: Output) -> Option<Finish> {
         self.has_tool_calls |= output.deltas.iter().any(|delta| matches!(delta, Delta::ToolCallStart { .. }));
+        self.cuts_call |= output.cuts_call;
         for delta in output.deltas {
-            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens.
-            let logprobs =
-                if matches!(delta, Delta::Content(_)) { std::mem::take(&mut self.logprobs) } else { Vec::new() };
+            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens. Those of
+            // thoughts and calls are not the content's, and there is no place in a reply for them.
+            let logprobs = std::mem::take(&mut self.logprobs);
+            let logprobs = if matches!(delta, Delta::Content(_)) { logprobs } else { Vec::new() };
             self.released.push_back((delta, logprobs));
         }
         output.stop
     }
 
     async fn end(&mut self, finish: Finish, timings: Option<inference::Timings>) -> Result<(), ChatError> {
-        // The engine cannot know that what it completed were calls.
-        let finish = if finish == Finish::Stop && self.has_tool_calls { Finish::ToolCalls } else { finish };
+        // The engine cannot know that what it completed were calls. A stop text inside one leaves no call that could be made.
+        let is_call = self.has_tool_calls && !self.cuts_call;
+        let finish = if finish == Finish::Stop && is_call { Finish::ToolCalls } else { finish };
         let annotations = self.run.finish(finish, self.usage).await?;
         self.phase = Phase::Ended(Finished { choice: self.index, finish, timings, annotations, usage: None });
         Ok(())

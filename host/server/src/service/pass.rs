@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use inference::{
     Call, ChatRequest, Generation, GenerationRequest, Mark, PipelineRun, Prepared, Prompt, Segment, SubmitError, Token,
-    Vocabulary,
+    Usage, Vocabulary,
 };
 
 use super::grammar::Grammars;
@@ -78,6 +78,7 @@ impl Pass {
             logprobs: request.logprobs.or(wants_tokens.then_some(0)),
             ignore_end: request.ignore_end,
         })?;
+        run.used(Usage { prompt_tokens, ..Usage::default() });
         Ok(Begun { generation, run, shown_to })
     }
 }

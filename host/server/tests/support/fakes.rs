@@ -185,6 +185,8 @@ pub(crate) struct FakePipeline {
     pub(crate) thinks_until: Option<String>,
     /// Emits a tool call when the answer ends.
     pub(crate) calls_tool: bool,
+    /// The answer ends inside that call.
+    pub(crate) cuts_call: bool,
     pub(crate) annotations: Annotations,
     /// The plugin that says it changes the text.
     pub(crate) changes_text: Option<&'static str>,
@@ -194,6 +196,8 @@ pub(crate) struct FakePipeline {
     pub(crate) tokens: Arc<Mutex<Vec<ChosenToken>>>,
     /// The form that the prompt asks for.
     pub(crate) format: Option<OutputFormat>,
+    /// What the plugins were last told that a request has used.
+    pub(crate) used: Arc<Mutex<Usage>>,
     /// What the plugins were told at the end of each run.
     pub(crate) ends: Arc<Mutex<Vec<(Finish, Usage)>>>,
 }
@@ -273,7 +277,7 @@ impl PipelineRun for FakeRun {
                 self.stage = Stage::Ended;
                 self.held.truncate(place);
                 let text = std::mem::take(&mut self.held);
-                return Ok(Output { deltas: self.deltas(&text), stop: Some(finish) });
+                return Ok(Output { deltas: self.deltas(&text), stop: Some(finish), ..Output::default() });
             }
             let text = self.take_final(last);
             let mut deltas = self.deltas(&text);
@@ -283,8 +287,12 @@ impl PipelineRun for FakeRun {
                 deltas.push(Delta::ToolArguments { index: 0, text: "{\"city\":".to_owned() });
                 deltas.push(Delta::ToolArguments { index: 0, text: "\"Bonn\"}".to_owned() });
             }
-            Ok(Output { deltas, stop: None })
+            Ok(Output { deltas, cuts_call: last && self.pipeline.cuts_call, ..Output::default() })
         })
+    }
+
+    fn used(&mut self, usage: Usage) {
+        *self.pipeline.used.lock().expect("no test panicked") = usage;
     }
 
     fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations> {
