@@ -9,11 +9,13 @@ use crate::bindings::exports::outrigger::plugin::postprocess::{
     self, Channel, Chunk, Filter, GuestFilter, Output, Profile,
 };
 use crate::bindings::outrigger::plugin::types::{Annotations, Call, Error, Finish, Tool, Usage};
+use crate::puppet::Puppet;
 
 /// Everything is content, but a line that begins with `!` says another event: `!reasoning TEXT`, `!call NAME`,
 /// `!arguments TEXT`, `!end`.
 pub(crate) struct Lines {
     line: RefCell<String>,
+    puppet: Option<Puppet>,
 }
 
 impl parse::Guest for Misbehaving {
@@ -21,12 +23,15 @@ impl parse::Guest for Misbehaving {
 }
 
 impl GuestParser for Lines {
-    fn open(_call: Call, _choice: u32, _tools: Vec<Tool>, _prefix: String) -> Result<parse::Parser, Error> {
-        Ok(parse::Parser::new(Self { line: RefCell::default() }))
+    fn open(call: Call, _choice: u32, _tools: Vec<Tool>, _prefix: String) -> Result<parse::Parser, Error> {
+        Ok(parse::Parser::new(Self { line: RefCell::default(), puppet: Puppet::of(&call) }))
     }
 
     fn push(&self, text: String, last: bool) -> Result<Vec<Event>, Error> {
         act(Where::Parse)?;
+        if let Some(events) = self.puppet.as_ref().and_then(Puppet::events) {
+            return Ok(events);
+        }
         assert!(config("panic-at").is_none_or(|at| !text.contains(&at)), "told to panic here");
         if config("lines").is_none() {
             return Ok(vec![Event::Content(text)]);
@@ -61,6 +66,7 @@ fn event(line: &str) -> Event {
 pub(crate) struct Words {
     mask: Option<String>,
     stop: Option<String>,
+    puppet: Option<Puppet>,
 }
 
 /// What stands where a masked word stood.
@@ -71,7 +77,7 @@ impl postprocess::Guest for Misbehaving {
 }
 
 impl GuestFilter for Words {
-    fn open(_call: Call, _choice: u32) -> Result<(Filter, Profile), Error> {
+    fn open(call: Call, _choice: u32) -> Result<(Filter, Profile), Error> {
         act(Where::Open)?;
         let number = |key, usual| config(key).and_then(|value| value.parse().ok()).unwrap_or(usual);
         let profile = Profile {
@@ -85,11 +91,14 @@ impl GuestFilter for Words {
             max_holdback: number("max-holdback", 256),
             want_tokens: config("want-tokens").is_some(),
         };
-        Ok((Filter::new(Self { mask: config("mask"), stop: config("stop") }), profile))
+        Ok((Filter::new(Self { mask: config("mask"), stop: config("stop"), puppet: Puppet::of(&call) }), profile))
     }
 
     fn push(&self, chunk: Chunk) -> Result<Output, Error> {
         act(Where::Push)?;
+        if let Some(output) = self.puppet.as_ref().and_then(Puppet::output) {
+            return Ok(output);
+        }
         let length = chunk.window.len();
         match told().as_str() {
             "consume-past-the-end" => return Ok(consume(length + 1)),

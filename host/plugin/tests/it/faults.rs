@@ -170,7 +170,11 @@ async fn typed_errors_keep_their_meaning() {
 async fn a_flood_of_logs_is_cut_and_harms_nobody() {
     let log = logged();
     House::told(r#"{"behaviour": "log-flood-in-policy"}"#).prepare().await.expect("logging too much is no fault");
-    assert!((450..650).contains(&log.count("of a flood")), "64 KiB, lines included, are {} lines", log.count("of a flood"));
+    assert!(
+        (450..650).contains(&log.count("of a flood")),
+        "64 KiB, lines included, are {} lines",
+        log.count("of a flood")
+    );
     assert_eq!(log.count("logged more than 65536 bytes in one request"), 1);
     assert!(log.line("of a flood").contains(r#"plugin="guest""#));
 }

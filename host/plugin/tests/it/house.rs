@@ -140,7 +140,12 @@ impl House {
 
     /// A whole request whose answer comes in `pieces`; the answer as the client has it.
     pub(crate) async fn answer(&self, pieces: &[&str]) -> Result<Answer, PipelineError> {
-        let mut run = self.begin();
+        self.answer_to(call(), pieces).await
+    }
+
+    /// The same for a client that says more of itself.
+    pub(crate) async fn answer_to(&self, call: Call, pieces: &[&str]) -> Result<Answer, PipelineError> {
+        let mut run = self.plugins.begin(call);
         run.prepare(chat("Hello")).await?;
         let mut answer = Answer::default();
         for (number, piece) in pieces.iter().enumerate() {

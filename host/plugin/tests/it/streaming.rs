@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::house::{Answer, House, guest_for, renderer};
 
-static RUNTIME: LazyLock<Runtime> =
+pub(crate) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
 /// Text made of what the filters look for, parts of it, other characters and line ends.
@@ -34,7 +34,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// `text` cut at some of its character boundaries.
-fn pieces(text: &str, cuts: &[prop::sample::Index]) -> Vec<String> {
+pub(crate) fn pieces(text: &str, cuts: &[prop::sample::Index]) -> Vec<String> {
     let boundaries: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
     let mut places: Vec<usize> =
         cuts.iter().filter(|_| !boundaries.is_empty()).map(|cut| *cut.get(&boundaries)).collect();
