@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::{Annotations, Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
+use inference::{Annotations, Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, Stage, TokenMask, Usage};
 use telemetry::BreakerState;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -27,6 +27,8 @@ pub(crate) struct Lane {
     pub(crate) call: Call,
     /// What the parser and the filters are in the middle of.
     pub(crate) answer: Answer,
+    /// What `fixed` of the plugin that controls tokens names.
+    pub(crate) masks: Vec<Arc<TokenMask>>,
     cancellation: Arc<Cancellation>,
     /// One per plugin of the set.
     slots: Vec<Slot>,
@@ -60,7 +62,8 @@ impl Lane {
         room: OwnedSemaphorePermit,
     ) -> Self {
         let slots = set.plugins.iter().map(|_| Slot { instance: State::Unborn, admission: None, notes: 0 }).collect();
-        Self { set, call, answer: Answer::default(), cancellation, slots, notes: Vec::new(), _room: room }
+        let (answer, masks, notes) = (Answer::default(), Vec::new(), Vec::new());
+        Self { set, call, answer, masks, cancellation, slots, notes, _room: room }
     }
 
     /// Runs the policies, renders the prompt, and opens the parser and the filters.
@@ -218,21 +221,29 @@ impl Lane {
             Failure::Invalid(message) => return PipelineError::Invalid { plugin, stage, message },
             Failure::Fault(fault) => fault,
         };
-        if !self.is_cancelled() {
-            self.set.plugins[index].tally.failed(stage, &self.call.request_id, &fault);
-            self.set.meters[index].fault(stage, fault.kind);
-            if let Some(admission) = self.slots[index].admission.take()
-                && let Some(standing) = self.set.plugins[index].breaker.failed(admission, Instant::now())
-            {
-                tell(&self.set, index, standing);
-            }
-            tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
+        self.count(index, stage, &fault);
+        if !self.is_cancelled()
+            && let Some(admission) = self.slots[index].admission.take()
+            && let Some(standing) = self.set.plugins[index].breaker.failed(admission, Instant::now())
+        {
+            tell(&self.set, index, standing);
         }
         // A failed `init` leaves nothing to call, however orderly it failed.
         if stage == Stage::Init || !fault.leaves_instance_usable() {
             self.slots[index].instance = State::Dead(fault.clone());
         }
         PipelineError::Fault { plugin, stage, kind: fault.kind, detail: fault.detail }
+    }
+
+    /// Counts a fault and logs it, unless nobody waits for the request any more.
+    pub(crate) fn count(&self, index: usize, stage: Stage, fault: &Fault) {
+        if self.is_cancelled() {
+            return;
+        }
+        self.set.plugins[index].tally.failed(stage, &self.call.request_id, fault);
+        self.set.meters[index].fault(stage, fault.kind);
+        let plugin = &self.set.plugins[index].owner.name;
+        tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
     }
 
     /// Whether a request whose plugin is "open" goes on after this.

@@ -1,33 +1,34 @@
-//! One request's run: hands its lane to a worker for each step and waits for it to come back.
+//! One request's run: has each step done by a worker, and waits for it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use inference::{
     Annotations, Call, ChatRequest, ChosenToken, Delta, FaultKind, Finish, Output, PipelineError, PipelineRun,
-    Prepared, Stage, Step, Usage,
+    Prepared, Stage, Step, Token, TokenControl, Usage,
 };
 use tokio::sync::oneshot;
 
 use crate::budget::Cancellation;
+use crate::control::Controller;
 use crate::lane::Lane;
 use crate::plugins::PluginSet;
+use crate::strand::Strand;
 use crate::workers::Urgency;
 
 /// One request's pass through the plugins.
 pub(crate) struct Run {
     set: Arc<PluginSet>,
     cancellation: Arc<Cancellation>,
-    lane: Place,
+    place: Place,
 }
 
 /// Where the lane is.
 enum Place {
     /// Not made yet.
     Nowhere(Call),
-    Here(Box<Lane>),
-    /// On a worker, or gone after an error or the end.
-    Away,
+    /// In here, on a worker, or gone after an error or the end.
+    Strand(Arc<Strand>),
 }
 
 /// What becomes of the lane when a step has succeeded.
@@ -38,17 +39,17 @@ enum Then {
 
 impl Run {
     pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
-        Self { set, cancellation: Arc::default(), lane: Place::Nowhere(call) }
+        Self { set, cancellation: Arc::default(), place: Place::Nowhere(call) }
     }
 
     /// Makes room for the request's instances.
     async fn enter(&mut self) -> Result<(), PipelineError> {
-        let Place::Nowhere(call) = &self.lane else { return Ok(()) };
+        let Place::Nowhere(call) = &self.place else { return Ok(()) };
         let call = call.clone();
         let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
         let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| self.overloaded("instances"))?;
         let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
-        self.lane = Place::Here(Box::new(lane));
+        self.place = Place::Strand(Strand::new(Box::new(lane)));
         Ok(())
     }
 
@@ -65,19 +66,23 @@ impl Run {
         then: Then,
         work: impl FnOnce(&mut Lane) -> Result<R, PipelineError> + Send + 'static,
     ) -> Result<R, PipelineError> {
-        let Place::Here(mut lane) = std::mem::replace(&mut self.lane, Place::Away) else {
-            return Err(gone(stage, "the request was given up, or has ended, before this step"));
-        };
+        let gone_before = move || gone(stage, "the request was given up, or has ended, before this step");
+        let Place::Strand(strand) = &self.place else { return Err(gone_before()) };
         let (sender, receiver) = oneshot::channel();
         let (set, queued_at) = (Arc::clone(&self.set), Instant::now());
-        let job = move || {
+        let job = move |place: &mut Option<Box<Lane>>| {
             set.metrics.queued(urgency.as_str(), queued_at.elapsed());
+            let Some(mut lane) = place.take() else {
+                drop(sender.send(Err(gone_before())));
+                return;
+            };
             let result = work(&mut lane);
             let finish = match (&result, &then) {
                 (Ok(_), Then::Return) => {
-                    // Nobody listens any more: the client left while we worked.
-                    if let Err((_, Some(lane))) = sender.send((result, Some(lane))) {
-                        lane.close(Finish::Cancelled, Usage::default());
+                    match sender.send(result) {
+                        Ok(()) => *place = Some(lane),
+                        // Nobody listens any more: the client left while we worked.
+                        Err(_) => lane.close(Finish::Cancelled, Usage::default()),
                     }
                     return;
                 }
@@ -87,19 +92,15 @@ impl Run {
                 (Err(_), _) => (Finish::Failed, Usage::default()),
             };
             // The answer first: the client does not wait for the audit.
-            drop(sender.send((result, None)));
+            drop(sender.send(result));
             lane.close(finish.0, finish.1);
         };
         let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
-        let queued = self.set.sandbox.workers.submit(urgency, Box::new(job)).await;
+        let queued = strand.submit(&self.set.sandbox.workers, urgency, Box::new(job)).await;
         queued.map_err(|_| self.overloaded("queue"))?;
         let answer = receiver.await;
         cancel.disarm();
-        let (result, lane) = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
-        if let Some(lane) = lane {
-            self.lane = Place::Here(lane);
-        }
-        result
+        answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?
     }
 }
 
@@ -108,6 +109,17 @@ impl PipelineRun for Run {
         Box::pin(async move {
             self.enter().await?;
             self.step(Stage::Prompt, Urgency::Request, Then::Return, move |lane| lane.prepare(request)).await
+        })
+    }
+
+    fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>> {
+        let Some(index) = self.set.controller else { return Box::pin(async { Ok(None) }) };
+        let prompt: Vec<u32> = prompt.iter().map(|token| token.0).collect();
+        Box::pin(async move {
+            let work = move |lane: &mut Lane| lane.open_control(index, &prompt);
+            self.step(Stage::TokenControl, Urgency::Request, Then::Return, work).await?;
+            let Place::Strand(strand) = &self.place else { return Ok(None) };
+            Ok(Some(Controller::control(Arc::clone(&self.set), Arc::clone(strand), index)))
         })
     }
 
@@ -132,7 +144,15 @@ impl PipelineRun for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Place::Here(lane) = std::mem::replace(&mut self.lane, Place::Away) else { return };
+        let Place::Strand(strand) = &self.place else { return };
+        // A step of the answer's tokens may be under way.
+        self.cancellation.cancel();
+        let close = |place: &mut Option<Box<Lane>>| {
+            if let Some(lane) = place.take() {
+                lane.close(Finish::Cancelled, Usage::default());
+            }
+        };
+        let Some(lane) = strand.leave(Box::new(close)) else { return };
         if self.set.audits.is_empty() {
             return;
         }
@@ -160,6 +180,6 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn gone(stage: Stage, detail: &str) -> PipelineError {
+pub(crate) fn gone(stage: Stage, detail: &str) -> PipelineError {
     PipelineError::Fault { plugin: "host".to_owned(), stage, kind: FaultKind::Error, detail: detail.to_owned() }
 }
