@@ -2,6 +2,8 @@
 //!
 //! [`crate::thread`] repeats [`Work::step`]; tests drive it with a clock and a decoder of their own.
 
+mod controlled;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,7 +11,7 @@ use std::time::Instant;
 
 use inference::{EngineFault, Finish, Sampling, Token, Vocabulary};
 
-use crate::decoder::{DecodeError, Decoder, Row, Slot};
+use crate::decoder::{DecodeError, Decoder, Logits, Row, Slot};
 use crate::draft::{RowCost, Speculation, guess};
 use crate::handle::Config;
 use crate::pace::Pace;
@@ -31,6 +33,8 @@ pub(crate) struct DecodeLoop<D> {
     queue: VecDeque<Submission>,
     /// By slot.
     running: Vec<Option<Sequence>>,
+    /// Slots whose logits are put aside, as it is not known yet how they go on.
+    parked: Vec<Slot>,
     shared: Arc<Shared>,
     /// A step that was aborted to the loss of others is followed by one that runs to its end: clients that come and
     /// leave cost the others half their speed at most.
@@ -60,12 +64,21 @@ impl<D: Decoder> Work for DecodeLoop<D> {
 
     fn step(&mut self, now: impl Fn() -> Instant) -> Outlook {
         self.reap();
+        // Before the others: it may free a slot, and send the last that a reader has room for.
+        if !self.parked.is_empty() {
+            self.settle(now());
+        }
         self.admit(now());
         self.pause_those_behind();
         self.scheduler.plan(&mut self.batch, self.pace.tokens());
         if self.batch.rows.is_empty() {
             let is_idle = self.running.iter().all(Option::is_none);
-            return if is_idle { Outlook::Idle } else { Outlook::Paused };
+            let is_read = |slot: &Slot| self.running[slot.0].as_ref().is_some_and(|sequence| !sequence.is_behind());
+            return match self.parked.iter().any(is_read) {
+                true => Outlook::Awaiting,
+                false if is_idle => Outlook::Idle,
+                false => Outlook::Paused,
+            };
         }
         // After admission: a copy that is fetched is no cost of tokens.
         let began = now();
@@ -123,6 +136,7 @@ impl<D: Decoder> DecodeLoop<D> {
             prefix_tokens_min: config.prefix_tokens_min,
             queue: VecDeque::new(),
             running: (0..slots).map(|_| None).collect(),
+            parked: Vec::new(),
             shared,
             may_abort: true,
             speculations: vec![Speculation::default(); slots],
@@ -260,10 +274,14 @@ impl<D: Decoder> DecodeLoop<D> {
     /// guess that turns out right.
     fn sample(&mut self, first: usize, rows: &[Row], now: Instant) {
         let (slot, guessed) = (rows[0].slot, rows.len() - 1);
+        if self.running[slot.0].as_ref().is_some_and(Sequence::is_controlled) {
+            return self.sample_controlled(slot, Logits::Row(first), now);
+        }
         let mut right = 0;
         let end = loop {
             let Some(sequence) = &mut self.running[slot.0] else { return };
-            let chosen = sequence.choice().and_then(|choice| self.decoder.sample(slot, first + right, &choice));
+            let logits = Logits::Row(first + right);
+            let chosen = sequence.choice().and_then(|choice| self.decoder.sample(slot, logits, &choice));
             let outcome = chosen.and_then(|sampled| {
                 let token = sampled.token;
                 Ok((token, sequence.take(sampled, &*self.vocabulary, &mut self.piece, now)?))
@@ -288,6 +306,11 @@ impl<D: Decoder> DecodeLoop<D> {
         if guessed > 0 {
             self.speculations[slot.0].learn(guessed, right);
         }
+        self.conclude(slot, end, now);
+    }
+
+    /// Goes on with a sequence, or ends it.
+    fn conclude(&mut self, slot: Slot, end: Result<Next, EngineFault>, now: Instant) {
         match end {
             Ok(Next::Token(token)) => self.go_on(slot, token),
             Ok(Next::End(finish)) => {
@@ -311,7 +334,9 @@ impl<D: Decoder> DecodeLoop<D> {
 
     /// Lets a sequence go on with `token`, and with what may follow it.
     fn go_on(&mut self, slot: Slot, token: Token) {
-        let left = self.running[slot.0].as_ref().map_or(0, Sequence::tokens_left) as usize;
+        let sequence = self.running[slot.0].as_ref();
+        // Of what is controlled nobody knows what may follow.
+        let left = sequence.filter(|it| !it.is_controlled()).map_or(0, Sequence::tokens_left) as usize;
         self.speculations[slot.0].sampled(token);
         // The token after the last guess is sampled too.
         let most = self.guesses_max.min(left.saturating_sub(1));
@@ -348,6 +373,7 @@ impl<D: Decoder> DecodeLoop<D> {
         self.prefixes.end(slot);
         self.scheduler.release(slot);
         self.shared.running.fetch_sub(1, Relaxed);
+        self.parked.retain(|&parked| parked != slot);
         self.running[slot.0].take().expect("only slots that run are released")
     }
 }
@@ -358,137 +384,4 @@ fn is_wanted(running: &[Option<Sequence>], slot: Slot) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-    use std::time::Duration;
-
-    use inference::{Generation, GenerationEvent, GenerationRequest, RequestId};
-
-    use super::*;
-    use crate::decoder::DecoderShape;
-    use crate::fake::{FakeDecoder, FakeVocabulary, Fate};
-
-    struct Loop(DecodeLoop<FakeDecoder>);
-
-    impl Loop {
-        fn new(slots: usize, prefix_cache_bytes: usize) -> Self {
-            let count = |number| NonZeroUsize::new(number).unwrap();
-            let config = Config {
-                slots: count(slots),
-                prefill_tokens_per_step: count(6),
-                prefill_tokens_beside_answers: count(6),
-                step_time_beside_answers: Duration::MAX,
-                prefix_cache_bytes,
-                prefix_tokens_min: 4,
-                ..Config::default()
-            };
-            let shape = DecoderShape { slots, context_length: 100, rows_max: slots + 6, samples_max: slots + 6 };
-            let decoder = FakeDecoder::new(shape, || Fate::Compute);
-            Self(DecodeLoop::new(decoder, Arc::new(FakeVocabulary), &config, Arc::default()))
-        }
-
-        /// Asks for two tokens after `prompt`.
-        fn submit(&mut self, prompt: &str) -> Generation {
-            let tokens = prompt.bytes().map(|byte| Token(u32::from(byte))).collect();
-            let request = GenerationRequest::new(RequestId::new(prompt), tokens, 2);
-            let prompt_tokens = u32::try_from(request.prompt.len()).unwrap();
-            let (submission, generation) = Submission::new(request, prompt_tokens, 2, 8, Instant::now());
-            self.0.shared.queued.fetch_add(1, Relaxed);
-            self.0.enqueue(submission);
-            generation
-        }
-
-        fn step(&mut self) {
-            self.0.step(Instant::now);
-        }
-
-        /// Who is in the slots.
-        fn running(&self) -> Vec<&str> {
-            self.0
-                .running
-                .iter()
-                .map(|sequence| sequence.as_ref().map_or("", |sequence| sequence.id.as_str()))
-                .collect()
-        }
-
-        /// Goes on to the end of everything; how many tokens of the prompt `generation` found computed.
-        fn cached(&mut self, generation: &mut Generation) -> u32 {
-            while self.0.step(Instant::now) != Outlook::Idle {}
-            loop {
-                match pin!(generation.next()).poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(GenerationEvent::Finished(completion)) => return completion.usage.cached_tokens,
-                    Poll::Ready(GenerationEvent::Piece { .. }) => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_prompt_waits_for_its_beginning_and_others_pass_it() {
-        let mut engine = Loop::new(3, 0);
-        let mut first = engine.submit("be brief: who?");
-        let mut second = engine.submit("be brief: what?");
-        let mut other = engine.submit("hello");
-        let mut last = engine.submit("bye");
-        engine.step();
-        assert_eq!(engine.running(), ["be brief: who?", "hello", ""], "the third slot is kept for the second prompt");
-        engine.step();
-        engine.step();
-        engine.step();
-        assert_eq!(engine.running()[2], "be brief: what?");
-        assert_eq!(engine.cached(&mut first), 0);
-        assert_eq!(engine.cached(&mut second), 12, "`be brief: wh`");
-        assert_eq!((engine.cached(&mut other), engine.cached(&mut last)), (0, 0));
-    }
-
-    #[test]
-    fn who_shares_nothing_is_served_in_order() {
-        let mut engine = Loop::new(1, 0);
-        let _waiting: Vec<Generation> = ["abcd", "efgh", "ijkl"].map(|prompt| engine.submit(prompt)).into();
-        let mut order: Vec<String> = Vec::new();
-        for _ in 0..20 {
-            engine.step();
-            let running = engine.running()[0].to_owned();
-            if !running.is_empty() && order.last() != Some(&running) {
-                order.push(running);
-            }
-        }
-        assert_eq!(order, ["abcd", "efgh", "ijkl"]);
-    }
-
-    #[test]
-    fn a_conversation_goes_on_where_it_was() {
-        let mut engine = Loop::new(1, 0);
-        let mut first = engine.submit("a long question");
-        assert_eq!(engine.cached(&mut first), 0);
-        let mut again = engine.submit("a long question");
-        assert_eq!(engine.cached(&mut again), 14, "all but the last token");
-    }
-
-    #[test]
-    fn what_one_slot_forgets_for_another_conversation_comes_back_from_host_memory() {
-        for (bytes, cached) in [(1000, 14), (0, 0)] {
-            let mut engine = Loop::new(1, bytes);
-            let mut first = engine.submit("a long question");
-            engine.cached(&mut first);
-            let mut other = engine.submit("something else, and long");
-            assert_eq!(engine.cached(&mut other), 0);
-            let mut again = engine.submit("a long question");
-            assert_eq!(engine.cached(&mut again), cached, "with {bytes} bytes");
-        }
-    }
-
-    #[test]
-    fn a_client_that_left_leaves_what_was_computed() {
-        let mut engine = Loop::new(1, 0);
-        let gone = engine.submit("a very long question");
-        engine.step();
-        engine.step();
-        drop(gone);
-        let mut again = engine.submit("a very long question");
-        assert_eq!(engine.cached(&mut again), 12, "two steps of six");
-    }
-}
+mod tests;

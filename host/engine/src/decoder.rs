@@ -19,10 +19,16 @@ pub trait Decoder {
     /// better, but finishing is no fault.
     fn decode(&mut self, rows: &[Row], abort: &dyn Fn() -> bool) -> Result<(), DecodeError>;
 
-    /// Chooses the token that follows row number `row` of the last batch, which belongs to `slot` and wanted logits,
-    /// and tells the slot's sampler of it. Where no token may be chosen the sequence cannot go on; a token that is not
-    /// allowed is never returned.
-    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault>;
+    /// Chooses the token that follows a row of `slot` which wanted logits, and tells the slot's sampler of it. Where no
+    /// token may be chosen the sequence cannot go on; a token that is not allowed is never returned.
+    fn sample(&mut self, slot: Slot, logits: Logits, choice: &Choice<'_>) -> Result<Sampled, EngineFault>;
+
+    /// Puts the logits of row number `row` of the last batch, which belongs to `slot`, aside: they are the slot's
+    /// [`Logits::Parked`] from now on, whatever is computed meanwhile.
+    fn park(&mut self, slot: Slot, row: usize);
+
+    /// Tells the slot's sampler of a token that nobody chose.
+    fn accept(&mut self, slot: Slot, token: Token);
 
     /// Whether [`Decoder::forget_from`] is possible.
     fn can_forget(&self) -> bool;
@@ -47,11 +53,22 @@ pub trait Decoder {
     fn restore(&mut self, slot: Slot, saved: &[u8]) -> bool;
 }
 
+/// Where the logits of a choice are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// In the last batch, of the row with this number.
+    Row(usize),
+    /// Where [`Decoder::park`] put them.
+    Parked,
+}
+
 /// What bounds a choice, and what is asked about it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Choice<'a> {
     /// The tokens to choose from; `None`: all.
     pub allowed: Option<&'a TokenMask>,
+    /// What is added to the logits of these tokens, for this choice. -100..=100; -100 bans a token.
+    pub biases: &'a [(Token, f32)],
     /// Tell how likely the token was, and so many others.
     pub logprobs: Option<u32>,
 }

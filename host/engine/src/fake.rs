@@ -1,7 +1,8 @@
 //! A decoder for tests that computes nothing and checks every promise that the engine gives to decoders.
 //!
 //! Its model: the first token of a prompt says after how many tokens the completion ends (0: never), and every token
-//! is a letter that depends on all tokens before it: who goes on from what another sequence computed gives himself away.
+//! is a letter that depends on all tokens before it: who goes on from what another sequence computed gives himself away. Where
+//! that letter is not allowed the next one is taken that is.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 
 use inference::{EngineFault, Sampling, SpecialTokens, Token, Vocabulary};
 
-use crate::decoder::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
+use crate::decoder::{Choice, DecodeError, Decoder, DecoderShape, Logits, Row, Sampled, Slot};
 
 pub(crate) const END: Token = Token(256);
 
@@ -72,16 +73,27 @@ pub(crate) struct Seen {
     pub(crate) guesses: usize,
     pub(crate) wrong_guesses: usize,
     pub(crate) batches: usize,
+    /// Logits that were put aside.
+    pub(crate) parked: usize,
+    /// Tokens that nobody chose.
+    pub(crate) forced: usize,
     /// Nobody is paused: every answer under way has to be in every batch.
     pub(crate) everybody_reads: bool,
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "claims of their own, each checked against the engine's steps")]
 struct FakeSlot {
     is_busy: bool,
     tokens: Vec<Token>,
     sampled: u32,
     is_answering: bool,
+    /// It has logits that were put aside.
+    is_parked: bool,
+    /// It went on between two batches, so its reader may not have made room for the next token yet.
+    is_fresh: bool,
+    /// Tokens that nobody chose, and that are not computed yet.
+    forced: usize,
     /// Within a batch: it has one already.
     has_row: bool,
     /// Batches since this slot was last in one.
@@ -105,6 +117,13 @@ impl Seen {
         self.slots.iter().map(|held| held.tokens.as_slice()).collect()
     }
 
+    /// The logits of a row are used, once.
+    fn pay(&mut self, slot: Slot, row: usize) {
+        assert_eq!(self.batch[row].slot, slot, "row {row} is another slot's");
+        let owed = self.owed.iter().position(|&owed| owed == row);
+        self.owed.swap_remove(owed.unwrap_or_else(|| panic!("row {row} has no logits, or was sampled")));
+    }
+
     fn check(&self, rows: &[Row], shape: DecoderShape) {
         assert!((1..=shape.rows_max).contains(&rows.len()), "{} rows, {} are allowed", rows.len(), shape.rows_max);
         assert_eq!(self.owed, Vec::<usize>::new(), "rows wanted logits and were not sampled");
@@ -119,7 +138,7 @@ impl Seen {
                 assert!(row.position < shape.context_length, "{slot:?} is over its context");
             }
             assert!(run.is_sorted_by_key(|row| row.wants_logits), "{slot:?} wants logits before its last rows");
-            assert!(!held.is_answering || run[0].wants_logits, "{slot:?} answers row by row");
+            assert!(!held.is_answering || held.forced > 0 || run[0].wants_logits, "{slot:?} answers row by row");
             assert!(
                 held.is_answering || !run.iter().rev().nth(1).is_some_and(|row| row.wants_logits),
                 "{slot:?} guesses"
@@ -137,12 +156,19 @@ impl Seen {
                 continue;
             }
             if rows.iter().any(|row| row.slot.0 == slot) {
-                held.waited = 0;
+                (held.waited, held.is_fresh) = (0, false);
                 continue;
             }
             held.waited += 1;
+            // It waits for its controller, or has just heard from it.
+            if held.is_parked || std::mem::take(&mut held.is_fresh) {
+                held.waited = 0;
+                continue;
+            }
             assert!(held.is_answering || held.waited < count, "the prompt in slot {slot} starves");
-            assert!(!held.is_answering || !self.everybody_reads, "the answer in slot {slot} was left out");
+            // What was forced takes its turn with the prompts.
+            let has_its_row = held.is_answering && held.forced == 0;
+            assert!(!has_its_row || !self.everybody_reads, "the answer in slot {slot} was left out");
         }
     }
 }
@@ -175,6 +201,8 @@ impl Decoder for FakeDecoder {
             held.tokens.push(row.token);
             seen.guesses += usize::from(held.is_answering && row.wants_logits && held.has_row);
             held.is_answering |= row.wants_logits;
+            held.forced = held.forced.saturating_sub(1);
+            assert!(!held.is_parked, "{:?} goes on before its parked logits are used", row.slot);
             held.has_row = true;
         }
         for held in &mut seen.slots {
@@ -185,16 +213,44 @@ impl Decoder for FakeDecoder {
         Ok(())
     }
 
-    fn sample(&mut self, slot: Slot, row: usize, _: &Choice<'_>) -> Result<Sampled, EngineFault> {
+    fn sample(&mut self, slot: Slot, logits: Logits, choice: &Choice<'_>) -> Result<Sampled, EngineFault> {
         let seen = &mut *self.seen.borrow_mut();
-        assert_eq!(seen.batch[row].slot, slot, "row {row} is another slot's");
-        let owed = seen.owed.iter().position(|&owed| owed == row).expect("row {row} has no logits, or was sampled");
-        seen.owed.swap_remove(owed);
+        let length = match logits {
+            Logits::Row(row) => {
+                seen.pay(slot, row);
+                seen.batch[row].position as usize + 1
+            }
+            Logits::Parked => {
+                assert!(std::mem::take(&mut seen.slots[slot.0].is_parked), "{slot:?} has nothing put aside");
+                seen.slots[slot.0].is_fresh = true;
+                seen.slots[slot.0].tokens.len()
+            }
+        };
         let held = &mut seen.slots[slot.0];
         held.sampled += 1;
-        let before = &held.tokens[..=seen.batch[row].position as usize];
-        let token = if before[0].0 == held.sampled { END } else { following(before) };
-        Ok(Sampled { token, logprobs: None })
+        let before = &held.tokens[..length];
+        let wanted = if before[0].0 == held.sampled { END } else { following(before) };
+        let token = choose(wanted, |token| choice.allowed.is_none_or(|mask| mask.contains(token)));
+        Ok(Sampled { token: token.ok_or(EngineFault::NoToken)?, logprobs: None })
+    }
+
+    fn park(&mut self, slot: Slot, row: usize) {
+        let seen = &mut *self.seen.borrow_mut();
+        seen.pay(slot, row);
+        seen.parked += 1;
+        seen.slots[slot.0].is_parked = true;
+    }
+
+    fn accept(&mut self, slot: Slot, _: Token) {
+        let seen = &mut *self.seen.borrow_mut();
+        seen.forced += 1;
+        // What was put aside is not asked for any more.
+        let held = &mut seen.slots[slot.0];
+        held.is_fresh |= std::mem::take(&mut held.is_parked);
+        held.forced += 1;
+        held.sampled += 1;
+        let batch = &seen.batch;
+        seen.owed.retain(|&row| batch[row].slot != slot);
     }
 
     fn can_forget(&self) -> bool {
@@ -253,6 +309,13 @@ impl Decoder for FakeDecoder {
 
 /// Of a token in a copy.
 const TOKEN_BYTES: usize = size_of::<u32>();
+
+/// The token that is wanted, or else the first letter after it that is allowed, in a circle.
+pub(crate) fn choose(wanted: Token, is_allowed: impl Fn(Token) -> bool) -> Option<Token> {
+    let letter = wanted.0.saturating_sub(u32::from(b'a')) % 26;
+    let others = (1..=26).map(|step| Token(u32::from(b'a') + (letter + step) % 26));
+    std::iter::once(wanted).chain(others).find(|&token| is_allowed(token))
+}
 
 /// The letter after `tokens`. Where the first of them is odd the model walks in a circle, which can be guessed.
 pub(crate) fn following(tokens: &[Token]) -> Token {

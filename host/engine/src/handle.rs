@@ -188,6 +188,7 @@ mod tests {
             stop_tokens: Vec::new(),
             marks: Vec::new(),
             grammar: None,
+            control: None,
             logprobs: None,
             ignore_end: false,
         }

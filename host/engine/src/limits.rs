@@ -51,5 +51,13 @@ pub const EVENTS_AHEAD_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not
 /// end itself.
 pub(crate) const EVENTS_RESERVED: usize = 2;
 
+/// How long a sequence waits for what controls its tokens. That has budgets of its own, of milliseconds of work and a second of
+/// wall time; this ends the wait where nothing comes of them, as on a machine where the controller's threads get no time.
+pub(crate) const CONTROL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long the decode thread sleeps while sequences wait for what controls their tokens and there is nothing else to compute.
+/// Usually the answer is there before the logits are; of one that is not, this is what its token may come later.
+pub(crate) const CONTROL_POLL: Duration = Duration::from_micros(200);
+
 /// How long the decode thread sleeps while every sequence waits for its reader. A token takes longer to compute.
 pub(crate) const PAUSE_POLL: Duration = Duration::from_millis(3);

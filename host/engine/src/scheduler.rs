@@ -18,7 +18,10 @@ pub(crate) struct Scheduler {
 
 #[derive(Debug)]
 struct Progress {
+    /// Tokens that have to be computed, the prompt first and later what was appended to the answer.
     prompt: Vec<Token>,
+    /// The place of the first of them; 0: it is the prompt.
+    base: usize,
     /// Tokens that the decoder holds.
     computed: usize,
     /// Sampled and not yet computed.
@@ -68,7 +71,8 @@ impl Scheduler {
     /// Gives a free slot to a sequence of whose prompt the first `computed` tokens are computed already; not all of them.
     pub(crate) fn admit(&mut self, slot: Slot, prompt: Vec<Token>, computed: usize) {
         debug_assert!(self.slots[slot.0].is_none() && computed < prompt.len());
-        self.slots[slot.0] = Some(Progress { prompt, computed, sampled: None, guesses: Vec::new(), paused: false });
+        self.slots[slot.0] =
+            Some(Progress { prompt, base: 0, computed, sampled: None, guesses: Vec::new(), paused: false });
     }
 
     /// The prompts that are being computed, with the slots they are computed in.
@@ -76,7 +80,7 @@ impl Scheduler {
         let places = self.slots.iter().enumerate();
         let running = places.filter_map(|(slot, progress)| progress.as_ref().map(|progress| (Slot(slot), progress)));
         running
-            .filter(|(_, progress)| progress.computed < progress.prompt.len())
+            .filter(|(_, progress)| progress.base == 0 && progress.left() > 0)
             .map(|(slot, progress)| (slot, progress.prompt.as_slice()))
     }
 
@@ -118,8 +122,9 @@ impl Scheduler {
                 continue;
             }
             for place in progress.computed..progress.computed + chunk {
-                let is_last = place + 1 == progress.prompt.len();
-                batch.rows.push(progress.row(slot, place, progress.prompt[place], is_last));
+                let at = place - progress.base;
+                let is_last = at + 1 == progress.prompt.len();
+                batch.rows.push(progress.row(slot, place, progress.prompt[at], is_last));
             }
             batch.prefilling.push(slot);
             budget -= chunk;
@@ -158,6 +163,15 @@ impl Scheduler {
         }
     }
 
+    /// Takes tokens that the answer goes on with and that nobody chose. They are computed as a prompt is.
+    pub(crate) fn append(&mut self, slot: Slot, tokens: Vec<Token>) {
+        if let Some(progress) = &mut self.slots[slot.0] {
+            debug_assert!(progress.sampled.is_none() && progress.left() == 0 && progress.computed > 0);
+            progress.base = progress.computed;
+            progress.prompt = tokens;
+        }
+    }
+
     /// Frees a slot.
     pub(crate) fn release(&mut self, slot: Slot) {
         self.slots[slot.0] = None;
@@ -173,9 +187,9 @@ impl Scheduler {
 }
 
 impl Progress {
-    /// Tokens of the prompt that are not computed yet.
+    /// Tokens of the prompt, or of what was appended, that are not computed yet.
     fn left(&self) -> usize {
-        self.prompt.len().saturating_sub(self.computed)
+        (self.base + self.prompt.len()).saturating_sub(self.computed)
     }
 
     fn row(&self, slot: Slot, place: usize, token: Token, wants_logits: bool) -> Row {
@@ -300,6 +314,21 @@ mod tests {
         scheduler.admit(Slot(0), prompt(8), 0);
         step(&mut scheduler, &["1:1..2!", "0:0..4"]);
         step(&mut scheduler, &["1:2..3!", "0:4..8!"]);
+    }
+
+    #[test]
+    fn what_is_appended_to_an_answer_is_computed_in_chunks() {
+        let mut scheduler = Scheduler::new(2, 4);
+        scheduler.admit(Slot(0), prompt(2), 0);
+        let mut batch = Batch::default();
+        assert_eq!(shown(&scheduler, &mut batch), ["0:0..2!"]);
+        scheduler.apply(&batch);
+        scheduler.append(Slot(0), prompt(6));
+        assert_eq!(scheduler.prefilling().count(), 0, "nobody shares the beginning of this");
+        step(&mut scheduler, &["0:2..6"]);
+        scheduler.admit(Slot(1), prompt(1), 0);
+        step(&mut scheduler, &["1:0..1!", "0:6..8!"]);
+        step(&mut scheduler, &["0:8..9!", "1:1..2!"]);
     }
 
     #[test]

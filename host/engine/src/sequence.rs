@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use inference::{
     Completion, Constraint, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, Grammar, Mark,
-    RequestId, Sampling, Timings, Token, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
+    RequestId, Sampling, Timings, Token, TokenControl, TokenLogprob, TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc::{self, OwnedPermit};
 
 use crate::attribution::Attribution;
+use crate::control::{BANS, Control, GRAMMAR, Turn};
 use crate::decoder::{Choice, RawLogprobs, Sampled};
 use crate::detokenizer::Detokenizer;
 use crate::limits::EVENTS_RESERVED;
@@ -34,6 +35,9 @@ pub(crate) struct Sequence {
     /// Begun where the sequence is admitted: on this thread, and not for those who leave the queue.
     grammar: Option<Grammar>,
     constraint: Option<Box<dyn Constraint>>,
+    /// Begun there too.
+    controller: Option<TokenControl>,
+    control: Option<Box<Control>>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
     /// How many likeliest tokens are told of beside each sampled one; `None`: no log probabilities at all.
@@ -73,6 +77,8 @@ impl Submission {
             marks: request.marks,
             grammar: request.grammar,
             constraint: None,
+            controller: request.control,
+            control: None,
             detokenizer: Detokenizer::default(),
             stop: StopMatcher::new(&request.stop),
             logprobs: request.logprobs,
@@ -110,6 +116,7 @@ impl Sequence {
         self.admitted = now;
         self.cached_tokens = cached_tokens;
         self.constraint = self.grammar.take().map(|grammar| grammar.begin());
+        self.control = self.controller.take().map(|controller| Box::new(Control::begin(controller.begin(), now)));
     }
 
     /// What bounds the next token, and what is asked about it.
@@ -118,7 +125,58 @@ impl Sequence {
             Some(constraint) => Some(constraint.allowed().map_err(EngineFault::Grammar)?),
             None => None,
         };
-        Ok(Choice { allowed, logprobs: self.logprobs })
+        match &mut self.control {
+            None => Ok(Choice { allowed, biases: &[], logprobs: self.logprobs }),
+            Some(control) => Ok(Choice { logprobs: self.logprobs, ..control.choice(allowed)? }),
+        }
+    }
+
+    /// Whether somebody has a say in its tokens.
+    pub(crate) fn is_controlled(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// How it goes on, now that the logits are there.
+    pub(crate) fn turn(&mut self, now: Instant) -> Result<Turn, EngineFault> {
+        self.control.as_mut().map_or(Ok(Turn::Choose), |control| control.turn(now))
+    }
+
+    /// What it means that nothing was left to choose.
+    pub(crate) fn no_token(&mut self, fault: EngineFault) -> EngineFault {
+        match &mut self.control {
+            Some(control) if fault == EngineFault::NoToken => control.dead_end(BANS),
+            _ => fault,
+        }
+    }
+
+    /// Takes a token that nobody chose, as [`Sequence::take`] does one that was.
+    pub(crate) fn take_forced(
+        &mut self,
+        token: Token,
+        vocabulary: &dyn Vocabulary,
+        bytes: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<Option<Finish>, EngineFault> {
+        if let (Some(constraint), Some(control)) = (&mut self.constraint, &mut self.control)
+            && !constraint.allowed().map_err(EngineFault::Grammar)?.contains(token)
+        {
+            return Err(control.dead_end(GRAMMAR));
+        }
+        // It was certain, and nobody looked what else there was.
+        let logprobs = self.logprobs.map(|_| RawLogprobs { sampled: 0.0, top: Vec::new() });
+        self.take(Sampled { token, logprobs }, vocabulary, bytes, now)
+    }
+
+    /// The tokens that came last, for whoever has a say in the next.
+    pub(crate) fn appended(&mut self, tokens: &[Token], now: Instant) {
+        if let Some(control) = &mut self.control {
+            control.appended(tokens, now);
+        }
+    }
+
+    /// Ends it where it is.
+    pub(crate) fn end(&mut self) -> Finish {
+        self.release_rest().unwrap_or(Finish::Stop)
     }
 
     /// Takes a sampled token. When it ends the completion, [`Sequence::finish`] has to follow.

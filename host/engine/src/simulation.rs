@@ -14,18 +14,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use inference::{
-    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Token,
+    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Steer, Token,
 };
 
 use crate::decode_loop::DecodeLoop;
 use crate::decoder::DecoderShape;
-use crate::fake::{FakeDecoder, FakeVocabulary, Fate, Seen, following};
+use crate::fake::{END, FakeDecoder, FakeVocabulary, Fate, Seen, choose, following};
+use crate::fake_control::{Said, Script, letters};
 use crate::handle::Config;
 use crate::random::Random;
 use crate::sequence::Submission;
 use crate::thread::{Outlook, Shared, Work as _};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 600;
 const STEPS: usize = 250;
 const CONTEXT_LENGTH: u32 = 40;
 
@@ -37,13 +38,28 @@ fn every_request_ends_exactly_once() {
     }
     // A simulation in which nothing of interest happens proves nothing.
     println!("{total:?}");
-    let Tally { finished, failed, abandoned, paused_steps, aborted, cached_tokens, copies, guesses, wrong_guesses } =
-        total;
+    let Tally {
+        finished,
+        failed,
+        abandoned,
+        paused_steps,
+        awaiting_steps,
+        aborted,
+        cached_tokens,
+        copies,
+        guesses,
+        wrong_guesses,
+        parked,
+        forced,
+    } = total;
     for (count, what) in [
         (finished, "finished"),
         (failed, "failed"),
         (abandoned, "abandoned"),
         (paused_steps, "paused steps"),
+        (awaiting_steps, "steps that only waited for a controller"),
+        (parked, "times that logits were put aside"),
+        (forced, "forced tokens"),
         (aborted, "aborted steps"),
         (cached_tokens, "cached tokens"),
         (copies, "copies"),
@@ -60,11 +76,14 @@ struct Tally {
     failed: usize,
     abandoned: usize,
     paused_steps: usize,
+    awaiting_steps: usize,
     aborted: usize,
     cached_tokens: usize,
     copies: usize,
     guesses: usize,
     wrong_guesses: usize,
+    parked: usize,
+    forced: usize,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -78,12 +97,16 @@ impl std::ops::AddAssign for Tally {
         self.copies += other.copies;
         self.guesses += other.guesses;
         self.wrong_guesses += other.wrong_guesses;
+        self.awaiting_steps += other.awaiting_steps;
+        self.parked += other.parked;
+        self.forced += other.forced;
     }
 }
 
 /// A client: what it asked for, what it has read, and the generation until it leaves or has the end.
 struct Client {
     request: GenerationRequest,
+    script: Option<Script>,
     text: String,
     tokens_told: u32,
     generation: Option<Generation>,
@@ -189,7 +212,8 @@ impl Day {
     fn go_home(mut self) -> Tally {
         self.read_all();
         self.seen.borrow_mut().everybody_reads = true;
-        let steps_max = 4 * (self.queue_length + 4) * CONTEXT_LENGTH as usize;
+        // A controller is looked at three times at most before it answers.
+        let steps_max = 4 * 4 * (self.queue_length + 4) * CONTEXT_LENGTH as usize;
         let mut steps = 0;
         while self.step() != Outlook::Idle {
             self.read_all();
@@ -205,6 +229,8 @@ impl Day {
         self.tally.copies = self.seen.borrow().copies;
         self.tally.guesses = self.seen.borrow().guesses;
         self.tally.wrong_guesses = self.seen.borrow().wrong_guesses;
+        self.tally.parked = self.seen.borrow().parked;
+        self.tally.forced = self.seen.borrow().forced;
         self.tally.abandoned = self.clients.borrow().len() - self.tally.finished - self.tally.failed;
         self.tally
     }
@@ -218,6 +244,7 @@ impl Day {
             self.clock.get()
         });
         self.tally.paused_steps += usize::from(outlook == Outlook::Paused);
+        self.tally.awaiting_steps += usize::from(outlook == Outlook::Awaiting);
         self.tally.aborted += usize::from(outlook == Outlook::Busy && self.seen.borrow().batches == batches);
         let running = self.shared.running.load(Relaxed);
         assert_eq!(running, self.seen.borrow().occupied(), "the engine and its decoder disagree");
@@ -229,13 +256,16 @@ impl Day {
         if self.shared.queued.load(Relaxed) >= self.queue_length {
             return;
         }
-        let request = self.random_request();
+        let mut request = self.random_request();
+        let script = random_script(&mut self.random.borrow_mut());
+        request.control = script.as_ref().map(Script::control);
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap();
         self.shared.queued.fetch_add(1, Relaxed);
         let (submission, generation) =
             Submission::new(request.clone(), prompt_tokens, request.max_tokens, self.events_ahead, self.clock.get());
         self.decode_loop.enqueue(submission);
-        let client = Client { request, text: String::new(), tokens_told: 0, generation: Some(generation), ends: 0 };
+        let client =
+            Client { request, script, text: String::new(), tokens_told: 0, generation: Some(generation), ends: 0 };
         self.clients.borrow_mut().push(client);
     }
 
@@ -259,6 +289,7 @@ impl Day {
             stop_tokens: Vec::new(),
             marks: Vec::new(),
             grammar: None,
+            control: None,
             logprobs: None,
             ignore_end: random.chance(100),
         }
@@ -310,6 +341,26 @@ impl Day {
     }
 }
 
+/// Every sixth request is controlled.
+fn random_script(random: &mut Random) -> Option<Script> {
+    if !random.chance(170) {
+        return None;
+    }
+    let mut number = |least, most| random.between(least, most);
+    let text: String = (0..8).map(|_| char::from(b'a' + u8::try_from(number(0, 25)).unwrap())).collect();
+    let answers: Vec<Steer> = (0..number(1, 6))
+        .map(|_| match number(0, 19) {
+            0..8 => Steer::Free(u32::try_from(number(1, 4)).unwrap()),
+            8..14 => Steer::Only(letters(&text[number(0, 7)..])),
+            14..19 => Steer::Force(text.bytes().take(number(1, 8)).map(|byte| Token(u32::from(byte))).collect()),
+            _ => Steer::Stop,
+        })
+        .collect();
+    let slow = number(0, 1);
+    let looks = (0..5).map(|_| slow * number(0, 3)).collect();
+    Some(Script { looks, ..Script::of(answers) })
+}
+
 fn poll_next(generation: &mut Generation) -> Poll<GenerationEvent> {
     pin!(generation.next()).poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -331,18 +382,28 @@ impl Client {
         let mut tokens = self.request.prompt.clone();
         let ends_after = self.request.prompt[0].0;
         let (mut finish, mut sampled) = (Finish::Length, 0);
+        let mut said = self.script.iter().flat_map(Script::tokens);
         while sampled < self.request.max_tokens {
+            let said = said.next().unwrap_or(Said::Free);
+            if matches!(said, Said::Stop) {
+                finish = Finish::Stop;
+                break;
+            }
             sampled += 1;
-            if sampled == ends_after {
+            let wanted = if sampled == ends_after { END } else { following(&tokens) };
+            let token = match said {
+                Said::Force(token) => token,
+                Said::Only(mask) => choose(wanted, |token| mask.contains(token)).unwrap(),
+                Said::Free | Said::Stop => wanted,
+            };
+            tokens.push(token);
+            if token == END {
                 if self.request.ignore_end {
-                    tokens.push(crate::fake::END);
                     continue;
                 }
                 finish = Finish::Stop;
                 break;
             }
-            let token = following(&tokens);
-            tokens.push(token);
             text.push(char::from(u8::try_from(token.0).unwrap()));
             if let Some(stop) = self.request.stop.iter().find(|stop| text.ends_with(stop.as_str())) {
                 text.truncate(text.len() - stop.len());
@@ -355,5 +416,9 @@ impl Client {
         assert_eq!(completion.usage.prompt_tokens as usize, self.request.prompt.len());
         assert!(completion.usage.cached_tokens < completion.usage.prompt_tokens);
         assert!(self.tokens_told <= sampled);
+        if let Some(script) = &self.script {
+            let answer = &tokens[self.request.prompt.len()..];
+            assert!(answer.starts_with(&script.told.lock().unwrap()), "the controller was told of other tokens");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use inference::SubmitError;
 
-use crate::limits::PAUSE_POLL;
+use crate::limits::{CONTROL_POLL, PAUSE_POLL};
 
 /// What computes: it is built on the thread, and lives there.
 pub(crate) trait Work {
@@ -31,6 +31,8 @@ pub(crate) trait Work {
 pub(crate) enum Outlook {
     /// Another step has work.
     Busy,
+    /// Something waits for what controls its tokens, and nothing else can go on.
+    Awaiting,
     /// Everything that runs waits for its reader.
     Paused,
     /// There is nothing until a job comes.
@@ -166,6 +168,7 @@ fn run<W: Work>(mut work: W, inbox: &mpsc::Receiver<W::Job>, shared: &Shared) {
     while !shared.is_stopping.load(Relaxed) {
         let first = match outlook {
             Outlook::Busy => None,
+            Outlook::Awaiting => inbox.recv_timeout(CONTROL_POLL).ok(),
             Outlook::Paused => inbox.recv_timeout(PAUSE_POLL).ok(),
             Outlook::Idle => match inbox.recv() {
                 Ok(job) => Some(job),

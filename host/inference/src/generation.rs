@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::{Blame, Grammar, ModelCard, RequestId, Sampling, Token, Vocabulary};
+use crate::{Blame, Grammar, ModelCard, PipelineError, RequestId, Sampling, Token, TokenControl, Vocabulary};
 
 /// A loaded model that completes prompts.
 pub trait Engine: Send + Sync {
@@ -39,6 +39,8 @@ pub struct GenerationRequest {
     pub marks: Vec<Mark>,
     /// What the completion has to match.
     pub grammar: Option<Grammar>,
+    /// Who has a say in every token, beside the grammar.
+    pub control: Option<TokenControl>,
     /// Tell the log probability of every token, and those of so many likeliest ones in its place.
     pub logprobs: Option<u32>,
     /// Go on when the model says it has finished: for benches.
@@ -67,6 +69,7 @@ impl GenerationRequest {
             stop_tokens: Vec::new(),
             marks: Vec::new(),
             grammar: None,
+            control: None,
             logprobs: None,
             ignore_end: false,
         }
@@ -243,6 +246,9 @@ pub enum EngineFault {
     /// The grammar's side of the completion failed.
     #[error("the answer cannot go on as its grammar demands: {0}")]
     Grammar(String),
+    /// Who controls the completion's tokens failed, or left none.
+    #[error(transparent)]
+    Control(PipelineError),
     /// The request excludes every token.
     #[error(
         "no token is left to choose from: the request's `logit_bias`, and its grammar if there is one, exclude all of \

@@ -57,7 +57,7 @@ impl fmt::Debug for Grammar {
 }
 
 /// A set of tokens: a bit for each token of the vocabulary, token 0 in the lowest bit of the first word.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenMask(Vec<u32>);
 
 impl TokenMask {
@@ -71,6 +71,18 @@ impl TokenMask {
     #[must_use]
     pub fn words(&self) -> &[u32] {
         &self.0
+    }
+
+    /// Whether it holds no token.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+
+    /// Becomes what is in both of two sets.
+    pub fn set_to_both(&mut self, one: &Self, other: &Self) {
+        self.0.clear();
+        self.0.extend(one.0.iter().zip(&other.0).map(|(one, other)| one & other));
     }
 
     /// Whether `token` is in the set.
@@ -89,5 +101,14 @@ mod tests {
         let mask = TokenMask::from_words(vec![0b101, 1 << 31]);
         let held: Vec<u32> = (0..100).filter(|&token| mask.contains(Token(token))).collect();
         assert_eq!(held, [0, 2, 63]);
+    }
+
+    #[test]
+    fn what_is_in_both_is_in_the_shorter() {
+        let mut both = TokenMask::from_words(vec![7; 3]);
+        both.set_to_both(&TokenMask::from_words(vec![0b101, 1]), &TokenMask::from_words(vec![0b100]));
+        assert_eq!(both, TokenMask::from_words(vec![0b100]));
+        both.set_to_both(&TokenMask::from_words(vec![0b101, 1]), &TokenMask::from_words(vec![0b010, 2]));
+        assert!(both.is_empty());
     }
 }

@@ -13,8 +13,10 @@
 //! | [`Vocabulary`] | `llama` | `server` (tokens of a prompt), `plugin` (the `model` import), `engine` (pieces) |
 //! | [`CompiledGrammar`], [`Constraint`] | `grammar` | `server` (compiles), `engine` (follows) |
 //! | [`Pipeline`], [`PipelineRun`] | `plugin` | `server` |
+//! | [`TokenController`], [`ControlRun`] | `plugin` | `engine` (asks it for each token) |
 
 mod blame;
+mod control;
 mod device;
 mod encoding;
 mod format;
@@ -26,6 +28,7 @@ mod prompt;
 mod request;
 
 pub use blame::Blame;
+pub use control::{ControlFailure, ControlRun, Steer, TokenControl, TokenController};
 pub use device::DeviceFacts;
 pub use encoding::{Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, Frame};
 pub use format::OutputFormat;

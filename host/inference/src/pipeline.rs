@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::{Blame, ChatRequest, Finish, Prompt, RequestId, Token, Usage};
+use crate::{Blame, ChatRequest, Finish, Prompt, RequestId, Token, TokenControl, Usage};
 
 /// The configured plugins. A run keeps the set it began with, whatever is reloaded meanwhile.
 pub trait Pipeline: Send + Sync {
@@ -20,12 +20,16 @@ pub trait Pipeline: Send + Sync {
 /// What a pipeline's stages answer with. The work is done on the plugins' own threads; the future only waits.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, PipelineError>> + Send + 'a>>;
 
-/// One request's pass through the plugins. Called in order: `prepare`, any number of `push` of which exactly the
+/// One request's pass through the plugins. Called in order: `prepare`, `control`, any number of `push` of which exactly the
 /// last has `last` set, `finish`. After an error, or dropped at any point, no guest code runs for it again but
 /// `audit`.
 pub trait PipelineRun: Send {
     /// Runs the policies, renders the prompt, and opens the parser and the filters of the answer.
     fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared>;
+
+    /// Opens the plugin that controls tokens, where there is one: it is shown the tokens of the prompt. What comes back answers
+    /// while the pushes of the same request go on.
+    fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>>;
 
     /// Takes more of the model's text through `parse` and the filters. `text` may be empty when `last` is set, which
     /// releases whatever was held back. `tokens` are those that `text` is made of where [`Prepared::wants_tokens`], and
@@ -123,6 +127,8 @@ pub enum Stage {
     Policy,
     /// `prompt.render`.
     Prompt,
+    /// `token-control.controller`.
+    TokenControl,
     /// `parse.parser`.
     Parse,
     /// `postprocess.filter`.
@@ -139,6 +145,7 @@ impl Stage {
             Self::Init => "init",
             Self::Policy => "policy",
             Self::Prompt => "prompt",
+            Self::TokenControl => "token-control",
             Self::Parse => "parse",
             Self::Postprocess => "postprocess",
             Self::Audit => "audit",

@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use engine::{Choice, Config, Decoder, DecoderShape, EngineHandle, Row, Slot};
+use engine::{Choice, Config, Decoder, DecoderShape, EngineHandle, Logits, Row, Slot};
 use inference::{Engine, GenerationEvent, GenerationRequest, RequestId, Sampling, SpecialTokens, Token};
 use llama::{LlamaDecoder, LoadOptions, Model};
 
@@ -78,11 +78,11 @@ fn bare_loop(decoder: &mut LlamaDecoder, prompt: &[Token], tokens: u32) -> Resul
         .map(|(position, &token)| Row { slot, token, position, wants_logits: position as usize + 1 == prompt.len() })
         .collect();
     decoder.decode(&rows, &|| false)?;
-    let mut token = decoder.sample(slot, rows.len() - 1, &Choice::default())?.token;
+    let mut token = decoder.sample(slot, Logits::Row(rows.len() - 1), &Choice::default())?.token;
     let start = Instant::now();
     for position in (u32::try_from(prompt.len())?..).take(tokens as usize - 1) {
         decoder.decode(&[Row { slot, token, position, wants_logits: true }], &|| false)?;
-        token = decoder.sample(slot, 0, &Choice::default())?.token;
+        token = decoder.sample(slot, Logits::Row(0), &Choice::default())?.token;
     }
     let seconds = start.elapsed().as_secs_f64();
     decoder.end(slot);
@@ -101,6 +101,7 @@ fn through_engine(engine: &EngineHandle, prompt: &[Token], tokens: u32) -> Resul
         stop_tokens: Vec::new(),
         marks: Vec::new(),
         grammar: None,
+        control: None,
         logprobs: None,
         ignore_end: true,
     })?;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use engine::{Choice, Decoder, DecoderShape, Row, Slot};
+use engine::{Choice, Decoder, DecoderShape, Logits, Row, Slot};
 use inference::{Sampling, Token};
 use llama::{BackendOptions, DeviceChoice, LlamaDecoder, LoadOptions, Model};
 
@@ -75,7 +75,7 @@ fn prefill(decoder: &mut LlamaDecoder, prompt: &[Token]) -> Result<f64, Box<dyn 
         decoder.decode(rows, &|| false)?;
         rows_in_last = rows.len();
     }
-    decoder.sample(slot, rows_in_last - 1, &Choice::default())?;
+    decoder.sample(slot, Logits::Row(rows_in_last - 1), &Choice::default())?;
     let seconds = start.elapsed().as_secs_f64();
     decoder.end(slot);
     Ok(f64::from(TOKENS) / seconds)

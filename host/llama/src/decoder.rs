@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use engine::{Choice, DecodeError, Decoder, DecoderShape, Row, Sampled, Slot};
+use engine::{Choice, DecodeError, Decoder, DecoderShape, Logits, Row, Sampled, Slot};
 use inference::{EngineFault, Sampling, Token, Vocabulary};
 
 use crate::context::Context;
 use crate::error::LoadError;
-use crate::sampler::{Room, Sampler};
+use crate::sampler::{Room, Sampler, logits};
 use crate::vocabulary::LlamaVocabulary;
 
 /// Computes tokens with llama.cpp. Not `Send`: it stays on the thread where [`crate::Model::decoder`] made it.
@@ -16,6 +16,8 @@ pub struct LlamaDecoder {
     vocabulary: Arc<LlamaVocabulary>,
     /// By slot; `None` where no sequence is.
     samplers: Vec<Option<Sampler>>,
+    /// By slot: logits that were put aside. Of a sequence that waits, as many as the vocabulary has tokens; otherwise none.
+    parked: Vec<Vec<f32>>,
     room: Room,
 }
 
@@ -28,12 +30,14 @@ impl LlamaDecoder {
         shape: DecoderShape,
     ) -> Result<Self, LoadError> {
         let samplers = (0..shape.slots).map(|_| None).collect();
-        let mut this = Self { context, vocabulary, samplers, room: Room::default() };
+        let parked = vec![Vec::new(); shape.slots];
+        let mut this = Self { context, vocabulary, samplers, parked, room: Room::default() };
         let token = this.vocabulary.beginning_of_sequence().unwrap_or(Token(0));
         let row = Row { slot: Slot(0), token, position: 0, wants_logits: true };
         this.begin(Slot(0), 0, &Sampling::default());
         this.decode(&[row], &|| false).map_err(|error| LoadError::WarmUp { reason: error.to_string() })?;
-        this.sample(Slot(0), 0, &Choice::default()).map_err(|fault| LoadError::WarmUp { reason: fault.to_string() })?;
+        this.sample(Slot(0), Logits::Row(0), &Choice::default())
+            .map_err(|fault| LoadError::WarmUp { reason: fault.to_string() })?;
         this.end(Slot(0));
         this.forget(Slot(0));
         Ok(this)
@@ -54,10 +58,25 @@ impl Decoder for LlamaDecoder {
         self.context.decode(rows, abort)
     }
 
-    fn sample(&mut self, slot: Slot, row: usize, choice: &Choice<'_>) -> Result<Sampled, EngineFault> {
+    fn sample(&mut self, slot: Slot, from: Logits, choice: &Choice<'_>) -> Result<Sampled, EngineFault> {
         let sampler = self.samplers[slot.0].as_mut().expect("the engine samples for slots that have begun");
-        let row = i32::try_from(row).expect("a batch has few rows");
-        sampler.sample(&mut self.context, row, choice, &mut self.room)
+        let raw = match from {
+            Logits::Row(row) => logits(&mut self.context, row)
+                .ok_or_else(|| EngineFault::Decode(format!("llama.cpp has no logits for row {row}")))?,
+            Logits::Parked => &self.parked[slot.0],
+        };
+        sampler.sample(raw, choice, &mut self.room)
+    }
+
+    fn park(&mut self, slot: Slot, row: usize) {
+        let parked = &mut self.parked[slot.0];
+        parked.clear();
+        // Where there are none, nothing can be chosen from what is there then, and the choice fails.
+        parked.extend_from_slice(logits(&mut self.context, row).unwrap_or_default());
+    }
+
+    fn accept(&mut self, slot: Slot, token: Token) {
+        self.samplers[slot.0].as_mut().expect("the engine appends to slots that have begun").accept(token);
     }
 
     fn can_forget(&self) -> bool {
@@ -70,6 +89,7 @@ impl Decoder for LlamaDecoder {
 
     fn end(&mut self, slot: Slot) {
         self.samplers[slot.0] = None;
+        self.parked[slot.0] = Vec::new();
     }
 
     fn forget(&mut self, slot: Slot) {

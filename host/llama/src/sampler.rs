@@ -12,6 +12,8 @@
 //! and its kin cut first, `p` is what they leave, so that the few tokens which would survive a cut under the mask only
 //! are a little less likely than in a masked cut; the likeliest one, at temperature 0, is the same.
 //!
+//! Biases that hold for one choice only (`Choice::biases`) are added where the request's own are.
+//!
 //! **Repeatability.** The seed starts one generator per sequence. Each choice draws once, and once more where the mask
 //! refuses, so the same logits and masks give the same tokens. The logits themselves depend on the shape of the batches
 //! (up to 0.5 apart): a seed repeats an answer where the requests beside it repeat too, or where there are none.
@@ -69,19 +71,10 @@ impl Sampler {
         }
     }
 
-    /// Chooses the token after a row of the context's last batch that wanted logits.
-    pub(crate) fn sample(
-        &mut self,
-        context: &mut Context,
-        row: i32,
-        choice: &Choice<'_>,
-        room: &mut Room,
-    ) -> Result<Sampled, EngineFault> {
-        let Some(raw) = logits(context, row) else {
-            return Err(EngineFault::Decode(format!("llama.cpp has no logits for row {row}")));
-        };
+    /// Chooses a token by the model's logits.
+    pub(crate) fn sample(&mut self, raw: &[f32], choice: &Choice<'_>, room: &mut Room) -> Result<Sampled, EngineFault> {
         let Room { logits, candidates, maxima } = room;
-        let logits = self.adjusted(raw, logits);
+        let logits = self.adjusted(raw, choice.biases, logits);
         let token = match self.choose(logits, choice.allowed, candidates, maxima) {
             Some(token) => token,
             None if raw.iter().any(|logit| logit.is_finite()) => return Err(EngineFault::NoToken),
@@ -92,9 +85,9 @@ impl Sampler {
     }
 
     /// The logits after biases, bans, penalties and DRY; a copy only where one of these is on.
-    fn adjusted<'a>(&mut self, raw: &'a [f32], copy: &'a mut Vec<f32>) -> &'a [f32] {
+    fn adjusted<'a>(&mut self, raw: &'a [f32], more: &[(Token, f32)], copy: &'a mut Vec<f32>) -> &'a [f32] {
         let Self { biases, banned, penalties, dry, .. } = self;
-        if biases.is_empty() && banned.is_empty() && penalties.is_none() && dry.is_none() {
+        if biases.is_empty() && more.is_empty() && banned.is_empty() && penalties.is_none() && dry.is_none() {
             return raw;
         }
         copy.clear();
@@ -102,6 +95,11 @@ impl Sampler {
         for &(token, bias) in &*biases {
             if let Some(logit) = copy.get_mut(token) {
                 *logit += bias;
+            }
+        }
+        for &(token, bias) in more {
+            if let Some(logit) = copy.get_mut(token.0 as usize) {
+                *logit = if bias <= BIAS_BANS { f32::NEG_INFINITY } else { *logit + bias };
             }
         }
         for &token in &*banned {
@@ -158,7 +156,7 @@ impl Sampler {
     }
 
     /// Takes note of the choice, once.
-    fn accept(&mut self, token: Token) {
+    pub(crate) fn accept(&mut self, token: Token) {
         if let Some(penalties) = &mut self.penalties {
             penalties.accept(token);
         }
@@ -200,7 +198,8 @@ fn bits(word: u32) -> impl Iterator<Item = u32> {
 }
 
 /// The logits of a row, one for each token of the vocabulary.
-fn logits(context: &mut Context, row: i32) -> Option<&[f32]> {
+pub(crate) fn logits(context: &mut Context, row: usize) -> Option<&[f32]> {
+    let row = i32::try_from(row).ok()?;
     let count = usize::try_from(context.vocabulary_size()).ok()?;
     // SAFETY: the context is alive. llama.cpp gives null for a row without logits, and otherwise as many as the
     // vocabulary has tokens, valid until the next batch: the context is borrowed as long as they are.

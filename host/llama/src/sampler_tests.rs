@@ -42,7 +42,7 @@ fn mask(tokens: &[u32]) -> TokenMask {
 impl Sampler {
     fn next(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Option<u32> {
         let mut room = Room::default();
-        let logits = self.adjusted(logits, &mut room.logits);
+        let logits = self.adjusted(logits, &[], &mut room.logits);
         let token = self.choose(logits, allowed, &mut room.candidates, &mut room.maxima)?;
         self.accept(token);
         Some(token.0)
@@ -318,7 +318,7 @@ proptest! {
             let tokens = TOKENS.cast_signed();
             sys::llama_sampler_init_penalties(tokens, 4096, repeat_penalty, frequency_penalty, presence_penalty)
         };
-        check_equal(sampler.adjusted(&logits, &mut room), &as_llama(llama, &history, &logits))?;
+        check_equal(sampler.adjusted(&logits, &[], &mut room), &as_llama(llama, &history, &logits))?;
     }
 
     #[test]
@@ -367,4 +367,18 @@ fn a_sampler_has_what_its_request_asks_for_and_no_more() {
     let full = new(Sampling { dry: dry(1.0), frequency_penalty: 0.1, logit_bias, ..sampling() });
     assert!(full.dry.is_some() && full.penalties.is_some() && full.chain.is_some());
     assert_eq!((full.biases, full.banned), (vec![(4, -99.0)], vec![3]));
+}
+
+#[test]
+fn a_bias_of_one_choice_is_there_once() {
+    let mut greedy = sampler(&Sampling { temperature: 0.0, ..sampling() });
+    let mut chosen = |biases: &[(Token, f32)]| {
+        let choice = Choice { biases, ..Choice::default() };
+        greedy.sample(&falling(1.0), &choice, &mut Room::default()).map(|sampled| sampled.token.0)
+    };
+    assert_eq!(chosen(&[(Token(9), 50.0)]), Ok(9));
+    assert_eq!(chosen(&[(Token(0), BIAS_BANS), (Token(1), -5.0)]), Ok(2));
+    assert_eq!(chosen(&[]), Ok(0));
+    let all: Vec<_> = (0..TOKENS).map(|token| (Token(token), BIAS_BANS)).collect();
+    assert_eq!(chosen(&all), Err(EngineFault::NoToken));
 }

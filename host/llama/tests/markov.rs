@@ -53,6 +53,7 @@ impl Served {
             stop_tokens: Vec::new(),
             marks: Vec::new(),
             grammar: None,
+            control: None,
             logprobs: None,
             ignore_end: false,
         }

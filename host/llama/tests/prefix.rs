@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{Choice, Decoder as _, DecoderShape, RawLogprobs, Row, Slot};
+use engine::{Choice, Decoder as _, DecoderShape, Logits, RawLogprobs, Row, Slot};
 use inference::{Sampling, SpecialTokens, Token};
 use llama::{LlamaDecoder, LoadOptions, Model};
 
@@ -60,7 +60,7 @@ impl Bench {
             .collect();
         self.decoder.decode(&rows, &|| false).unwrap();
         let choice = Choice { logprobs: Some(5), ..Choice::default() };
-        self.decoder.sample(slot, rows.len() - 1, &choice).unwrap().logprobs.unwrap()
+        self.decoder.sample(slot, Logits::Row(rows.len() - 1), &choice).unwrap().logprobs.unwrap()
     }
 
     /// `tokens` from nothing, in a slot that forgets them again.

@@ -81,6 +81,7 @@ impl Served {
             stop_tokens: Vec::new(),
             marks: Vec::new(),
             grammar: None,
+            control: None,
             logprobs: None,
             ignore_end: false,
         }

@@ -216,6 +216,7 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
     spec.kv = table.grants.kv.iter().map(grants::store).collect();
     let instruments = table.grants.metrics.iter().map(grants::instrument);
     spec.instruments = instruments.collect::<Result<_, _>>().with_context(attempt)?;
+    spec.token_control = table.grants.token_control;
     if let Some(stages) = &table.stages {
         let chosen = stages.iter().map(|(stage, order)| Ok((self::stage(stage)?, *order)));
         spec.stages = Some(chosen.collect::<anyhow::Result<_>>().with_context(attempt)?);
@@ -263,7 +264,7 @@ fn modify(name: &str) -> anyhow::Result<Modify> {
 }
 
 fn stage(name: &str) -> anyhow::Result<Stage> {
-    let known = [Stage::Policy, Stage::Prompt, Stage::Parse, Stage::Postprocess, Stage::Audit];
+    let known = [Stage::Policy, Stage::Prompt, Stage::TokenControl, Stage::Parse, Stage::Postprocess, Stage::Audit];
     known.into_iter().find(|stage| stage.as_str() == name).with_context(|| {
         let names: Vec<_> = known.iter().map(|stage| stage.as_str()).collect();
         format!("`stages` names `{name}`, and there are {}", names.join(", "))
@@ -300,6 +301,7 @@ fn apply(said: &PluginLimits, limits: &mut plugin::Limits) {
     time(said.policy_ms, &mut limits.policy_cpu_max);
     time(said.prompt_ms, &mut limits.prompt_cpu_max);
     time(said.push_ms, &mut limits.push_cpu_max);
+    time(said.step_ms, &mut limits.step_cpu_max);
     time(said.finish_ms, &mut limits.finish_cpu_max);
     time(said.request_ms, &mut limits.request_cpu_max);
 }

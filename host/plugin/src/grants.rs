@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use inference::Stage;
 use serde::Serialize;
 use telemetry::{InstrumentKind, InstrumentSpec};
 use toml::{Table, Value};
@@ -15,7 +16,8 @@ use crate::spec::{PluginSpec, Wasi};
 /// One thing that was asked for, granted, or both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Grant {
-    /// The key of the configuration that grants it: `modify`, `headers`, `kv`, `metrics`, `wasi`, `model`, or a limit's name.
+    /// The key of the configuration that grants it: `modify`, `headers`, `kv`, `metrics`, `token-control`, `wasi`, `model`, or a
+    /// limit's name.
     pub key: &'static str,
     /// What of it: a part of a request, a header, a store, an instrument, a number.
     pub name: String,
@@ -65,8 +67,9 @@ impl<'a> Granted<'a> {
     }
 }
 
-/// Everything that was asked for or granted. Without a manifest nobody asks, so nothing can be missing.
-pub(crate) fn compare(spec: &PluginSpec) -> Vec<Grant> {
+/// Everything that was asked for or granted. Without a manifest nobody asks, so nothing can be missing but what the stages need that
+/// are to be used. `exported` are all that the component has.
+pub(crate) fn compare(spec: &PluginSpec, exported: &[Stage]) -> Vec<Grant> {
     let nothing = Asks::default();
     let asks = spec.manifest.as_ref().map_or(&nothing, |manifest| &manifest.asks);
     let granted = Granted::of(spec);
@@ -80,6 +83,7 @@ pub(crate) fn compare(spec: &PluginSpec) -> Vec<Grant> {
     let asked = |name: &str| asks.metrics.iter().any(|ask| ask.name == name);
     let others = granted.instruments.iter().filter(|instrument| !asked(&instrument.name));
     grants.extend(others.map(|it| Grant { value: instrument_value(it), ..unasked("metrics", &it.name) }));
+    grants.extend(token_control(asks.token_control.as_ref(), spec, exported));
     if let Some(need) = &asks.model {
         // Every plugin may ask the model; to say so is good manners.
         grants.push(asked_for("model", "true", true, need, Value::Boolean(true)));
@@ -183,6 +187,27 @@ fn table((key, name): (&str, &str), pairs: Vec<(&str, Value)>) -> Value {
     Value::Table(std::iter::once((key.to_owned(), Value::from(name))).chain(pairs).collect())
 }
 
+/// The stage `token-control`. To name it among the stages to use is to ask for it, and so is to have no other.
+fn token_control(ask: Option<&Need>, spec: &PluginSpec, exported: &[Stage]) -> Option<Grant> {
+    let names_it = |stages: &[(Stage, i32)]| stages.iter().any(|&(stage, _)| stage == Stage::TokenControl);
+    let suggested = spec.manifest.as_ref().and_then(|manifest| manifest.stages.as_deref());
+    let is_used = spec.stages.as_deref().or(suggested).is_some_and(names_it) || exported == [Stage::TokenControl];
+    let implied = Need { required: true, reason: None };
+    let need = if spec.stages.as_deref().is_some_and(names_it) {
+        // The operator's own wish, whatever the author can do without.
+        Some(Need { required: true, reason: ask.and_then(|need| need.reason.clone()) })
+    } else {
+        ask.cloned().or(is_used.then_some(implied))
+    };
+    match need {
+        Some(need) => Some(asked_for(TOKEN_CONTROL, "true", spec.token_control, &need, Value::Boolean(true))),
+        None => spec.token_control.then(|| unasked(TOKEN_CONTROL, "true")),
+    }
+}
+
+/// The key of the grant.
+const TOKEN_CONTROL: &str = "token-control";
+
 fn limit(key: LimitKey, asks: &Asks, spec: &PluginSpec) -> Option<Grant> {
     let ask = asks.limits.get(key.as_str())?;
     let value = key.of(&spec.limits);
@@ -219,6 +244,7 @@ impl Grant {
             "headers" => format!("to see the header `{name}`"),
             "kv" => format!("the store `{name}`"),
             "metrics" => format!("the instrument `{name}`"),
+            TOKEN_CONTROL => "a say in every token of an answer (`token-control`)".to_owned(),
             "wasi" => format!("WASI (`{name}`)"),
             "model" => "the model's facts and tokenizer".to_owned(),
             limit => format!("`{limit}` of at least {name}"),
@@ -253,7 +279,8 @@ pub fn toml_to_write(plugin: &str, grants: &[Grant], states: &[GrantState]) -> S
         let values = grants.iter().filter(is_kept).map(|grant| inline(&grant.value)).collect::<Vec<_>>();
         format!("{key} = [{}]", values.join(", "))
     });
-    section("grants", lists.collect());
+    let control = is_wanted(&TOKEN_CONTROL).then(|| format!("{TOKEN_CONTROL} = true"));
+    section("grants", lists.chain(control).collect());
     let limits = wanted.iter().filter(|grant| LimitKey::named(grant.key).is_some());
     section("limits", limits.map(|grant| format!("{} = {}", grant.key, grant.value)).collect());
     text

@@ -9,7 +9,9 @@ use telemetry::{Outcome, PluginMeter};
 use wasmtime::component::{InstancePre, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::bindings::exports::outrigger::plugin::{audit, lifecycle, parse, policy, postprocess, prompt};
+use crate::bindings::exports::outrigger::plugin::{
+    audit, lifecycle, parse, policy, postprocess, prompt, token_control,
+};
 use crate::bindings::outrigger::plugin::types;
 use crate::budget::Cancellation;
 use crate::fault::{Failure, Fault};
@@ -32,6 +34,7 @@ pub(crate) struct StageIndices {
     lifecycle: lifecycle::GuestIndices,
     policy: Option<policy::GuestIndices>,
     prompt: Option<prompt::GuestIndices>,
+    token_control: Option<token_control::GuestIndices>,
     parse: Option<parse::GuestIndices>,
     postprocess: Option<postprocess::GuestIndices>,
     audit: Option<audit::GuestIndices>,
@@ -45,6 +48,7 @@ impl StageIndices {
             lifecycle: lifecycle::GuestIndices::new(pre)?,
             policy: uses(Stage::Policy).then(|| policy::GuestIndices::new(pre)).transpose()?,
             prompt: uses(Stage::Prompt).then(|| prompt::GuestIndices::new(pre)).transpose()?,
+            token_control: uses(Stage::TokenControl).then(|| token_control::GuestIndices::new(pre)).transpose()?,
             parse: uses(Stage::Parse).then(|| parse::GuestIndices::new(pre)).transpose()?,
             postprocess: uses(Stage::Postprocess).then(|| postprocess::GuestIndices::new(pre)).transpose()?,
             audit: uses(Stage::Audit).then(|| audit::GuestIndices::new(pre)).transpose()?,
@@ -57,8 +61,10 @@ pub(crate) struct Instance {
     plugin: Arc<Plugin>,
     store: Store<GuestState>,
     exports: Exports,
+    controller: Option<ResourceAny>,
     parser: Option<ResourceAny>,
     filter: Option<ResourceAny>,
+    /// Pushes and steps.
     pushes: u32,
     served: u32,
     initial_memory_bytes: usize,
@@ -67,6 +73,7 @@ pub(crate) struct Instance {
 struct Exports {
     policy: Option<policy::Guest>,
     prompt: Option<prompt::Guest>,
+    token_control: Option<token_control::Guest>,
     parse: Option<parse::Guest>,
     postprocess: Option<postprocess::Guest>,
     audit: Option<audit::Guest>,
@@ -90,11 +97,13 @@ impl Instance {
         if let Some(meter) = &store.data().meter {
             meter.instance_started();
         }
-        let exports = Exports { policy: None, prompt: None, parse: None, postprocess: None, audit: None };
+        let exports =
+            Exports { policy: None, prompt: None, token_control: None, parse: None, postprocess: None, audit: None };
         let mut this = Self {
             plugin: Arc::clone(plugin),
             store,
             exports,
+            controller: None,
             parser: None,
             filter: None,
             pushes: 0,
@@ -118,6 +127,7 @@ impl Instance {
                 this.exports = Exports {
                     policy: load!(policy),
                     prompt: load!(prompt),
+                    token_control: load!(token_control),
                     parse: load!(parse),
                     postprocess: load!(postprocess),
                     audit: load!(audit),
@@ -169,6 +179,51 @@ impl Instance {
                 prompt.call_render(&mut this.store, messages, options, call)
             },
         )
+    }
+
+    /// Opens a controller; its masks.
+    pub(crate) fn open_controller(
+        &mut self,
+        call: &types::Call,
+        choice: u32,
+        prompt: &[u32],
+        vocabulary_size: u32,
+    ) -> Result<Vec<Vec<u32>>, Failure> {
+        let cpu_max = self.plugin.owner.limits.prompt_cpu_max;
+        let controller = self.call(
+            Stage::TokenControl,
+            cpu_max,
+            |_| Outcome::Open,
+            |this| {
+                let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
+                control.controller().call_open(&mut this.store, call, choice, prompt, vocabulary_size)
+            },
+        )?;
+        self.controller = Some(controller);
+        self.call(
+            Stage::TokenControl,
+            cpu_max,
+            |_| Outcome::Ok,
+            |this| {
+                let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
+                control.controller().call_masks(&mut this.store, controller).map(Ok)
+            },
+        )
+    }
+
+    pub(crate) fn step(&mut self, appended: &[u32]) -> Result<token_control::Constraint, Failure> {
+        self.pushes = self.pushes.saturating_add(1);
+        let outcome = |constraint: &token_control::Constraint| match constraint {
+            token_control::Constraint::Free | token_control::Constraint::FreeFor(_) => Outcome::Pass,
+            token_control::Constraint::Stop => Outcome::Stop,
+            _ => Outcome::Rewrite,
+        };
+        let cpu_max = self.plugin.owner.limits.step_cpu_max;
+        self.call(Stage::TokenControl, cpu_max, outcome, |this| {
+            let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
+            let controller = this.controller.ok_or_else(missing)?;
+            control.controller().call_step(&mut this.store, controller, appended)
+        })
     }
 
     pub(crate) fn open_parser(
@@ -336,7 +391,7 @@ impl Instance {
 
     /// Has the guest drop what it opened for a request. After an error it must not be used again.
     pub(crate) fn clear(&mut self) -> Result<(), Fault> {
-        for resource in [self.parser.take(), self.filter.take()].into_iter().flatten() {
+        for resource in [self.controller.take(), self.parser.take(), self.filter.take()].into_iter().flatten() {
             let cpu_max = self.plugin.owner.limits.finish_cpu_max;
             self.bounded(cpu_max, |this| resource.resource_drop(&mut this.store))?.0?;
         }

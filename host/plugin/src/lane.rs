@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::{Annotations, Call, ChatRequest, FaultKind, Finish, PipelineError, Prepared, Prompt, Stage, Usage};
+use inference::{
+    Annotations, Call, ChatRequest, FaultKind, Finish, PipelineError, Prepared, Prompt, Stage, TokenMask, Usage,
+};
 use telemetry::BreakerState;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -27,6 +29,8 @@ pub(crate) struct Lane {
     pub(crate) call: Call,
     /// What the parser and the filters are in the middle of.
     pub(crate) answer: Answer,
+    /// What `fixed` of the plugin that controls tokens names.
+    pub(crate) masks: Vec<Arc<TokenMask>>,
     cancellation: Arc<Cancellation>,
     /// One per plugin of the set.
     slots: Vec<Slot>,
@@ -67,8 +71,8 @@ impl Lane {
         room: OwnedSemaphorePermit,
     ) -> Self {
         let slots = set.plugins.iter().map(|_| Slot::default()).collect();
-        let (answer, notes, phase) = (Answer::default(), Vec::new(), Phase::Request);
-        Self { set, call, answer, cancellation, slots, notes, phase, _room: room }
+        let (answer, masks, notes, phase) = (Answer::default(), Vec::new(), Vec::new(), Phase::Request);
+        Self { set, call, answer, masks, cancellation, slots, notes, phase, _room: room }
     }
 
     /// Runs the policies, renders the prompt, and opens the parser and the filters.
@@ -240,24 +244,32 @@ impl Lane {
             Failure::Invalid(message) => return PipelineError::Invalid { plugin, stage, message },
             Failure::Fault(fault) => fault,
         };
-        if !self.is_cancelled() {
-            self.set.plugins[index].tally.failed(stage, &self.call.request_id, &fault);
-            self.set.meters[index].fault(stage, fault.kind);
-            let is_first = !std::mem::replace(&mut self.slots[index].has_failed, true);
-            // Where a guest says in an orderly way that it cannot, little was spent, and it may well be able for the next.
-            if is_first
-                && fault.kind != FaultKind::Error
-                && let Some(standing) = self.set.plugins[index].breaker.failed(self.phase, Instant::now())
-            {
-                tell(&self.set, index, standing);
-            }
-            tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
+        self.count(index, stage, &fault);
+        let is_first = !std::mem::replace(&mut self.slots[index].has_failed, true);
+        // Where a guest says in an orderly way that it cannot, little was spent, and it may well be able for the next.
+        if is_first
+            && fault.kind != FaultKind::Error
+            && !self.is_cancelled()
+            && let Some(standing) = self.set.plugins[index].breaker.failed(self.phase, Instant::now())
+        {
+            tell(&self.set, index, standing);
         }
         // A failed `init` leaves nothing to call, however orderly it failed.
         if stage == Stage::Init || !fault.leaves_instance_usable() {
             self.slots[index].instance = State::Dead(fault.clone());
         }
         PipelineError::Fault { plugin, stage, kind: fault.kind, detail: fault.detail }
+    }
+
+    /// Counts a fault and logs it, unless nobody waits for the request any more.
+    pub(crate) fn count(&self, index: usize, stage: Stage, fault: &Fault) {
+        if self.is_cancelled() {
+            return;
+        }
+        self.set.plugins[index].tally.failed(stage, &self.call.request_id, fault);
+        self.set.meters[index].fault(stage, fault.kind);
+        let plugin = &self.set.plugins[index].owner.name;
+        tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
     }
 
     /// Whether a request whose plugin is "open" goes on after this.

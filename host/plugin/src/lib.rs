@@ -3,8 +3,8 @@
 //! A [`Sandbox`] loads components ([`Sandbox::load`]) and runs them on threads of its own. [`Plugins`] puts loaded ones
 //! together and is the [`inference::Pipeline`] that the server uses. The contract with the guests is `wit/plugin.wit`.
 //!
-//! One request's way: `run` (asynchronous, waits) → `workers` (a queue and threads) → `lane` (the request's stages in
-//! order) and `answer` (its text on the way out) → `instance` (one typed call under its budget) → the guest.
+//! One request's way: `run` (asynchronous, waits) → `strand` (one thing at a time) → `workers` (a queue and threads) → `lane` (the request's stages in
+//! order), `answer` (its text on the way out) and `control` (its tokens, while they are chosen) → `instance` (one typed call under its budget) → the guest.
 //! `package`, `manifest`, `grants`, `load` and `report` are the way of a file to a plugin, and what is said of it. Every limit is
 //! in `limits`.
 
@@ -14,6 +14,7 @@ mod bindings;
 mod breaker;
 mod budget;
 mod cache;
+mod control;
 mod convert;
 mod engine;
 mod extra;
@@ -42,6 +43,7 @@ mod shared;
 mod spec;
 mod state;
 mod status;
+mod strand;
 mod tally;
 mod text;
 mod ticker;

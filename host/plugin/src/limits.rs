@@ -31,16 +31,19 @@ pub struct Limits {
     pub init_cpu_max: Duration,
     /// CPU time of `policy.inspect`.
     pub policy_cpu_max: Duration,
-    /// CPU time of `prompt.render`: a fresh instance parses its Jinja template first (0.15 ms measured), and a
+    /// CPU time of `prompt.render`, and of opening a controller of tokens (`controller.open`, and `masks`): a fresh instance parses its Jinja template first (0.15 ms measured), and a
     /// conversation that fills the context takes milliseconds.
     pub prompt_cpu_max: Duration,
     /// CPU time of one `push` of a parser or filter, and of opening it. The call itself costs 0.4 µs.
     pub push_cpu_max: Duration,
+    /// CPU time of one `step` of a controller of tokens: an answer's next token waits for it where the model is faster. A mask of
+    /// 128,256 tokens is filled and handed over in 2 µs; walking the vocabulary for one takes 1 to 2 ms.
+    pub step_cpu_max: Duration,
     /// CPU time of `filter.finish` and `audit.completed`.
     pub finish_cpu_max: Duration,
     /// CPU time of the plugin in one request, all calls together, before the pushes are counted.
     pub request_cpu_max: Duration,
-    /// What each push adds to `request_cpu_max`: answers may be long, but a filter that needs more than this for every
+    /// What each push and step adds to `request_cpu_max`: answers may be long, but a filter that needs more than this for every
     /// token takes a tenth of a core from one stream of 100 tokens/s.
     pub request_cpu_per_push: Duration,
 }
@@ -60,6 +63,7 @@ impl Default for Limits {
             policy_cpu_max: Duration::from_millis(20),
             prompt_cpu_max: Duration::from_millis(20),
             push_cpu_max: Duration::from_millis(2),
+            step_cpu_max: Duration::from_millis(2),
             finish_cpu_max: Duration::from_millis(5),
             request_cpu_max: Duration::from_millis(400),
             request_cpu_per_push: Duration::from_millis(1),
@@ -76,7 +80,7 @@ pub struct LimitKey {
 
 impl LimitKey {
     /// All of them, in the order in which they are shown. Sizes are in bytes, times in milliseconds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self { name: "component_bytes", value: |limits| limits.component_bytes_max as u64 },
         Self { name: "memory_bytes", value: |limits| limits.memory_bytes_max as u64 },
         Self { name: "call_bytes", value: |limits| limits.call_bytes_max as u64 },
@@ -88,6 +92,7 @@ impl LimitKey {
         Self { name: "policy_ms", value: |limits| milliseconds(limits.policy_cpu_max) },
         Self { name: "prompt_ms", value: |limits| milliseconds(limits.prompt_cpu_max) },
         Self { name: "push_ms", value: |limits| milliseconds(limits.push_cpu_max) },
+        Self { name: "step_ms", value: |limits| milliseconds(limits.step_cpu_max) },
         Self { name: "finish_ms", value: |limits| milliseconds(limits.finish_cpu_max) },
         Self { name: "request_ms", value: |limits| milliseconds(limits.request_cpu_max) },
     ];
@@ -168,7 +173,7 @@ pub(crate) const WORKERS_MIN: usize = 2;
 /// See [`WORKERS_MIN`].
 pub(crate) const WORKERS_MAX: usize = 4;
 
-/// Jobs that wait for a worker. A request has one job at most, so this bounds the requests that wait.
+/// Jobs that wait for a worker. A request has one job at most (`Strand`), so this bounds the requests that wait.
 pub(crate) const QUEUE_JOBS_MAX: usize = 1_024;
 
 /// How long a request waits for room in the queue, or for instances, before it is told that we are overloaded.
@@ -206,6 +211,19 @@ pub(crate) const MARKS_MAX: usize = 32;
 
 /// Bytes of one of them.
 pub(crate) const MARK_BYTES_MAX: usize = 128;
+
+/// Masks that a controller of tokens may give at once: with a vocabulary of 262,144 tokens they are 2 MiB, which `call_bytes` lets
+/// through and the request keeps.
+pub(crate) const MASKS_MAX: usize = 64;
+
+/// Tokens that one step may name by number. More of them are longer than a mask of a vocabulary of 524,288.
+pub(crate) const TOKEN_IDS_MAX: usize = 16_384;
+
+/// Tokens that one step may force. They are computed beside other prompts, and the next step may force more.
+pub(crate) const FORCED_TOKENS_MAX: usize = 1_024;
+
+/// What a step may add to a logit, and take away: what a request's own `logit_bias` may.
+pub(crate) const BIAS_MAX: f32 = 100.0;
 
 /// Tokens in a replaced request's `stop_token_ids`. This and the following are what a client may ask for at most.
 pub(crate) const STOP_TOKENS_MAX: usize = 16;

@@ -93,14 +93,22 @@ pub(crate) fn inspect(spec: &PluginSpec, report: &mut LoadReport) -> Result<Insp
     report.api = outline.exports.iter().find_map(|name| Some(outline::api_name(name)?.version.to_owned()));
     let stages = choose_stages(spec, &exported)?;
     report.stages = stages.iter().map(|&(stage, order)| StageUse { stage, order }).collect();
+    report.grants = grants::compare(spec, &exported);
     report.stages_unused = exported.into_iter().filter(|stage| stages.iter().all(|(used, _)| used != stage)).collect();
+    let is_chosen = spec.stages.is_some() || spec.manifest.as_ref().is_some_and(|manifest| manifest.stages.is_some());
+    if !is_chosen && report.stages_unused.contains(&Stage::TokenControl) {
+        report.notes.push(UNUSED_CONTROL.to_owned());
+    }
     // Before the imports: what a manifest says of an ask is more than what an import does.
-    report.grants = grants::compare(spec);
     grants::check_needed(&spec.name, &report.grants)?;
     check_config(spec, &config)?;
     check_imports(spec, &outline)?;
     Ok(Inspected { config, sha256, stages })
 }
+
+/// What is noted of a plugin that could control tokens.
+const UNUSED_CONTROL: &str =
+    "it could have a say in every token of an answer (`token-control`), and has none: that is not granted";
 
 /// What the first half of loading found out for the second.
 pub(crate) struct Inspected {
@@ -334,21 +342,26 @@ fn choose_stages(spec: &PluginSpec, exported: &[Stage]) -> Result<Vec<(Stage, i3
         let manifest = manifest.origin.clone();
         return Err(LoadError::StagePromised { plugin: plugin(), manifest, stage, exports: exports() });
     }
-    match (&spec.stages, suggested) {
-        (Some(asked), _) if asked.is_empty() => Err(LoadError::NoStageUsed { plugin: plugin(), exports: exports() }),
+    let mut stages = match (&spec.stages, suggested) {
+        (Some(asked), _) if asked.is_empty() => {
+            return Err(LoadError::NoStageUsed { plugin: plugin(), exports: exports() });
+        }
         (Some(asked), _) => match missing(asked) {
-            Some(stage) => Err(LoadError::StageMissing { plugin: plugin(), stage, exports: exports() }),
-            None => Ok(asked.clone()),
+            Some(stage) => return Err(LoadError::StageMissing { plugin: plugin(), stage, exports: exports() }),
+            None => asked.clone(),
         },
         // A pin says which component it is to be. The file beside it, which nobody pinned, may say in what order its stages
         // come, but not that a guard does nothing.
         (None, Some((_, stages))) if spec.sha256.is_some() => {
             let order = |stage| stages.iter().find(|(used, _)| *used == stage).map_or(0, |&(_, order)| order);
-            Ok(exported.iter().map(|&stage| (stage, order(stage))).collect())
+            exported.iter().map(|&stage| (stage, order(stage))).collect()
         }
-        (None, Some((_, stages))) => Ok(stages.clone()),
-        (None, None) => Ok(exported.iter().map(|&stage| (stage, 0)).collect()),
-    }
+        (None, Some((_, stages))) => stages.clone(),
+        (None, None) => exported.iter().map(|&stage| (stage, 0)).collect(),
+    };
+    // Where it cannot be done without, the comparison of grants says so.
+    stages.retain(|&(stage, _)| stage != Stage::TokenControl || spec.token_control);
+    Ok(stages)
 }
 
 /// The operator's configuration, judged by the author's schema.

@@ -142,7 +142,7 @@ pub enum LoadError {
     },
     /// It has nothing to call.
     #[error(
-        "plugin `{plugin}` exports `lifecycle` and no stage; a plugin exports at least one of policy, prompt, parse, postprocess, audit"
+        "plugin `{plugin}` exports `lifecycle` and no stage; a plugin exports at least one of policy, prompt, token-control, parse, postprocess, audit"
     )]
     NoStage {
         /// The plugin.

@@ -72,7 +72,8 @@ pub(crate) fn stage_of(interface: &str) -> Option<Stage> {
 }
 
 /// The stages that a plugin may export, in the order in which a request meets them.
-pub(crate) const STAGES: [Stage; 5] = [Stage::Policy, Stage::Prompt, Stage::Parse, Stage::Postprocess, Stage::Audit];
+pub(crate) const STAGES: [Stage; 6] =
+    [Stage::Policy, Stage::Prompt, Stage::TokenControl, Stage::Parse, Stage::Postprocess, Stage::Audit];
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ pub(crate) struct PluginSet {
     pub(crate) reports: Vec<Arc<LoadReport>>,
     pub(crate) policies: Vec<usize>,
     pub(crate) prompt: usize,
+    pub(crate) controller: Option<usize>,
     pub(crate) parse: Option<usize>,
     pub(crate) filters: Vec<usize>,
     pub(crate) audits: Vec<usize>,
@@ -109,6 +110,7 @@ impl Plugins {
         let set = PluginSet {
             policies: chain(&plugins, Stage::Policy),
             prompt,
+            controller: only(&plugins, Stage::TokenControl)?,
             parse,
             filters: chain(&plugins, Stage::Postprocess),
             audits: chain(&plugins, Stage::Audit),

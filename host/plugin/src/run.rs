@@ -1,24 +1,26 @@
-//! One request's run: hands its lane to a worker for each step and waits for it to come back.
+//! One request's run: has each step done by a worker, and waits for it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use inference::{
     Annotations, Call, ChatRequest, ChosenToken, Delta, FaultKind, Finish, Output, PipelineError, PipelineRun,
-    Prepared, Stage, Step, Usage,
+    Prepared, Stage, Step, Token, TokenControl, Usage,
 };
 use tokio::sync::oneshot;
 
 use crate::budget::Cancellation;
+use crate::control::Controller;
 use crate::lane::Lane;
 use crate::plugins::PluginSet;
+use crate::strand::Strand;
 use crate::workers::Urgency;
 
 /// One request's pass through the plugins.
 pub(crate) struct Run {
     set: Arc<PluginSet>,
     cancellation: Arc<Cancellation>,
-    lane: Place,
+    place: Place,
     /// What the request has used so far.
     usage: Usage,
 }
@@ -27,11 +29,8 @@ pub(crate) struct Run {
 enum Place {
     /// Not made yet.
     Nowhere(Call),
-    Here(Box<Lane>),
-    /// On a worker, which sends it back.
-    Away(oneshot::Receiver<Box<Lane>>),
-    /// Gone, after an error or the end.
-    Gone,
+    /// In here, on a worker, or gone after an error or the end.
+    Strand(Arc<Strand>),
 }
 
 /// What becomes of the lane when a step has succeeded.
@@ -42,30 +41,18 @@ enum Then {
 
 impl Run {
     pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
-        Self { set, cancellation: Arc::default(), lane: Place::Nowhere(call), usage: Usage::default() }
+        Self { set, cancellation: Arc::default(), place: Place::Nowhere(call), usage: Usage::default() }
     }
 
     /// Makes room for the request's instances.
     async fn enter(&mut self) -> Result<(), PipelineError> {
-        let Place::Nowhere(call) = &self.lane else { return Ok(()) };
+        let Place::Nowhere(call) = &self.place else { return Ok(()) };
         let call = call.clone();
         let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
         let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| self.overloaded("instances"))?;
         let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
-        self.lane = Place::Here(Box::new(lane));
+        self.place = Place::Strand(Strand::new(Box::new(lane)));
         Ok(())
-    }
-
-    /// The lane, if it is here or on its way back; a worker that still has it closes it.
-    fn take_back(&mut self) -> Option<Box<Lane>> {
-        match std::mem::replace(&mut self.lane, Place::Gone) {
-            Place::Here(lane) => Some(lane),
-            Place::Away(mut comes_back) => {
-                comes_back.close();
-                comes_back.try_recv().ok()
-            }
-            Place::Nowhere(_) | Place::Gone => None,
-        }
     }
 
     fn overloaded(&self, what: &'static str) -> PipelineError {
@@ -81,14 +68,16 @@ impl Run {
         then: Then,
         work: impl FnOnce(&mut Lane) -> Result<R, PipelineError> + Send + 'static,
     ) -> Result<R, PipelineError> {
-        let Place::Here(mut lane) = std::mem::replace(&mut self.lane, Place::Gone) else {
-            return Err(gone(stage, "the request was given up, or has ended, before this step"));
-        };
+        let gone_before = move || gone(stage, "the request was given up, or has ended, before this step");
+        let Place::Strand(strand) = &self.place else { return Err(gone_before()) };
         let (sender, receiver) = oneshot::channel();
-        let (sends_back, comes_back) = oneshot::channel();
         let (set, usage, queued_at) = (Arc::clone(&self.set), self.usage, Instant::now());
-        let job = move || {
+        let job = move |place: &mut Option<Box<Lane>>| {
             set.metrics.queued(urgency.as_str(), queued_at.elapsed());
+            let Some(mut lane) = place.take() else {
+                drop(sender.send(Err(gone_before())));
+                return;
+            };
             if lane.is_cancelled() {
                 // The client left while this waited for its turn.
                 return lane.close(Finish::Cancelled, usage);
@@ -96,11 +85,10 @@ impl Run {
             let result = work(&mut lane);
             let finish = match (&result, &then) {
                 (Ok(_), Then::Return) => {
-                    // First the lane: whoever has the result has it back.
-                    match sends_back.send(lane) {
-                        Ok(()) => drop(sender.send(result)),
+                    match sender.send(result) {
+                        Ok(()) => *place = Some(lane),
                         // Nobody listens any more: the client left while we worked.
-                        Err(lane) => lane.close(Finish::Cancelled, usage),
+                        Err(_) => lane.close(Finish::Cancelled, usage),
                     }
                     return;
                 }
@@ -114,14 +102,11 @@ impl Run {
             lane.close(finish.0, finish.1);
         };
         let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
-        self.lane = Place::Away(comes_back);
-        let queued = self.set.sandbox.workers.submit(urgency, Box::new(job)).await;
+        let queued = strand.submit(&self.set.sandbox.workers, urgency, Box::new(job)).await;
         queued.map_err(|_| self.overloaded("queue"))?;
         let answer = receiver.await;
         cancel.disarm();
-        let result = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
-        self.lane = self.take_back().map_or(Place::Gone, Place::Here);
-        result
+        answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?
     }
 }
 
@@ -130,6 +115,17 @@ impl PipelineRun for Run {
         Box::pin(async move {
             self.enter().await?;
             self.step(Stage::Prompt, Urgency::Request, Then::Return, move |lane| lane.prepare(request)).await
+        })
+    }
+
+    fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>> {
+        let Some(index) = self.set.controller else { return Box::pin(async { Ok(None) }) };
+        let prompt: Vec<u32> = prompt.iter().map(|token| token.0).collect();
+        Box::pin(async move {
+            let work = move |lane: &mut Lane| lane.open_control(index, &prompt);
+            self.step(Stage::TokenControl, Urgency::Request, Then::Return, work).await?;
+            let Place::Strand(strand) = &self.place else { return Ok(None) };
+            Ok(Some(Controller::control(Arc::clone(&self.set), Arc::clone(strand), index)))
         })
     }
 
@@ -158,11 +154,19 @@ impl PipelineRun for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some(lane) = self.take_back() else { return };
+        let Place::Strand(strand) = &self.place else { return };
+        // A step of the answer's tokens may be under way.
+        self.cancellation.cancel();
+        let usage = self.usage;
+        let close = move |place: &mut Option<Box<Lane>>| {
+            if let Some(lane) = place.take() {
+                lane.close(Finish::Cancelled, usage);
+            }
+        };
+        let Some(lane) = strand.leave(Box::new(close)) else { return };
         if self.set.audits.is_empty() {
             return;
         }
-        let usage = self.usage;
         let audit = Box::new(move || lane.close(Finish::Cancelled, usage));
         if self.set.sandbox.workers.try_submit(Urgency::Request, audit).is_err() {
             tracing::warn!("a cancelled request was not audited: the plugins are overloaded");
@@ -187,6 +191,6 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn gone(stage: Stage, detail: &str) -> PipelineError {
+pub(crate) fn gone(stage: Stage, detail: &str) -> PipelineError {
     PipelineError::Fault { plugin: "host".to_owned(), stage, kind: FaultKind::Error, detail: detail.to_owned() }
 }

@@ -55,6 +55,8 @@ pub struct PluginSpec {
     pub kv: Vec<KvGrant>,
     /// Metrics of its own.
     pub instruments: Vec<InstrumentSpec>,
+    /// Whether it may have a say in every token of an answer: without this the stage is not used.
+    pub token_control: bool,
     /// What it may use.
     pub limits: Limits,
     /// Whether it may import WASI.
@@ -86,6 +88,7 @@ impl PluginSpec {
             modify: Vec::new(),
             kv: Vec::new(),
             instruments: Vec::new(),
+            token_control: false,
             limits: Limits::default(),
             wasi: Wasi::None,
             breaker: BreakerConfig::default(),

@@ -7,6 +7,7 @@
 mod act;
 mod answer;
 mod bindings;
+mod control;
 mod puppet;
 mod request;
 mod script;

@@ -75,8 +75,8 @@ pub(crate) fn with_plugin<P: Plugin, T>(work: impl FnOnce(&mut P) -> Result<T>) 
 /// # fn main() {}
 /// ```
 ///
-/// The stages are [`Policy`](crate::Policy), [`Prompt`](crate::Prompt), [`Parse`](crate::Parse),
-/// [`Postprocess`](crate::Postprocess) and [`Audit`](crate::Audit). Once per crate. For other targets than Wasm it only
+/// The stages are [`Policy`](crate::Policy), [`Prompt`](crate::Prompt), [`TokenControl`](crate::TokenControl),
+/// [`Parse`](crate::Parse), [`Postprocess`](crate::Postprocess) and [`Audit`](crate::Audit). Once per crate. For other targets than Wasm it only
 /// checks that the traits are there.
 #[macro_export]
 macro_rules! export {
@@ -116,6 +116,9 @@ macro_rules! __export_stage {
     };
     (Prompt $component:ident) => {
         $crate::glue::prompt::export_prompt!($component with_types_in $crate::glue::prompt);
+    };
+    (TokenControl $component:ident) => {
+        $crate::glue::token_control::export_token_control!($component with_types_in $crate::glue::token_control);
     };
     (Parse $component:ident) => {
         $crate::glue::parse::export_parse!($component with_types_in $crate::glue::parse);

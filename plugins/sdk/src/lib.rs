@@ -9,6 +9,7 @@ mod context;
 mod error;
 mod export;
 mod host;
+mod mask;
 mod plugin;
 mod stages;
 #[cfg(not(target_arch = "wasm32"))]
@@ -21,12 +22,14 @@ pub use context::Context;
 pub use error::Result;
 pub use export::start;
 pub use host::{clock, config, kv, log, metrics, model};
+pub use mask::TokenMask;
 pub use plugin::Plugin;
 pub use stages::audit::Audit;
 pub use stages::parse::{Event, Parse};
 pub use stages::policy::{Decision, Policy, Rejection, Verdict};
 pub use stages::postprocess::{Channel, Output, Postprocess, Profile, Token};
 pub use stages::prompt::{Options, Prompt, Rendered, Segment};
+pub use stages::token_control::{Bias, Constraint, TokenControl};
 #[cfg(feature = "regex")]
 pub use window::RegexWindow;
 pub use window::{Found, MatchWindow};
@@ -37,8 +40,9 @@ pub mod prelude {
     pub use crate::RegexWindow;
     pub use crate::types::{Annotations, Call, Error, Finish, Grammar, Message, Part, Request, Role, Usage};
     pub use crate::{
-        Audit, Channel, Chunk, Context, Decision, Event, Found, MatchWindow, Options, Output, Parse, PerChannel,
-        Plugin, Policy, Postprocess, Profile, Prompt, Rendered, Result, Segment, clock, kv, log, metrics, model,
+        Audit, Bias, Channel, Chunk, Constraint, Context, Decision, Event, Found, MatchWindow, Options, Output, Parse,
+        PerChannel, Plugin, Policy, Postprocess, Profile, Prompt, Rendered, Result, Segment, TokenControl, TokenMask,
+        clock, kv, log, metrics, model,
     };
 }
 
@@ -54,4 +58,5 @@ pub mod glue {
     pub use crate::stages::policy::bindings as policy;
     pub use crate::stages::postprocess::bindings as postprocess;
     pub use crate::stages::prompt::bindings as prompt;
+    pub use crate::stages::token_control::bindings as token_control;
 }

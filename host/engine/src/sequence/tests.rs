@@ -25,6 +25,7 @@ fn request() -> GenerationRequest {
         stop_tokens: Vec::new(),
         marks: Vec::new(),
         grammar: None,
+        control: None,
         logprobs: Some(2),
         ignore_end: false,
     }

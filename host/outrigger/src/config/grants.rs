@@ -1,4 +1,4 @@
-//! What a plugin is granted beyond its stages: parts of requests, headers, stores and instruments.
+//! What a plugin is granted beyond its stages: parts of requests, headers, stores, instruments, and a say in every token.
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -16,6 +16,9 @@ pub(crate) struct Grants {
     pub(crate) kv: Vec<StoreGrant>,
     /// Instruments of its own.
     pub(crate) metrics: Vec<InstrumentGrant>,
+    /// A say in every token of an answer.
+    #[serde(rename = "token-control")]
+    pub(crate) token_control: bool,
 }
 
 /// One store, by name alone or with bounds that differ from the usual.

@@ -83,6 +83,7 @@ pub(crate) struct PluginLimits {
     pub(crate) policy_ms: Option<u64>,
     pub(crate) prompt_ms: Option<u64>,
     pub(crate) push_ms: Option<u64>,
+    pub(crate) step_ms: Option<u64>,
     pub(crate) finish_ms: Option<u64>,
     pub(crate) request_ms: Option<u64>,
 }

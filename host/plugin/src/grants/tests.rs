@@ -12,7 +12,11 @@ fn spec(asks: &str) -> PluginSpec {
 }
 
 fn check(spec: &PluginSpec, expected: &[(&str, GrantState)]) {
-    let grants = compare(spec);
+    check_exporting(&[Stage::Policy, Stage::Postprocess], spec, expected);
+}
+
+fn check_exporting(stages: &[Stage], spec: &PluginSpec, expected: &[(&str, GrantState)]) {
+    let grants = compare(spec, stages);
     let shown: Vec<_> = grants.iter().map(|grant| (grant.describe(), grant.state)).collect();
     let shown: Vec<_> = shown.iter().map(|(text, state)| (text.as_str(), *state)).collect();
     assert_eq!(shown, expected);
@@ -79,7 +83,7 @@ fn what_to_write_is_toml_that_grants_it() {
         "{MUCH}\n[[asks.metrics]]\nname = \"masked\"\nkind = \"counter\"\nlabels = [\"kind\"]\n[[asks.kv]]\nstore = \"seen\"\nbytes = 9\n"
     );
     let spec = PluginSpec { modify: vec![Modify::Extra], ..spec(&asks) };
-    let text = toml_to_write("mask", &compare(&spec), &[GrantState::Missing]);
+    let text = toml_to_write("mask", &compare(&spec, &[]), &[GrantState::Missing]);
     assert_eq!(
         text,
         "[[plugin]]\n\
@@ -96,7 +100,7 @@ fn what_to_write_is_toml_that_grants_it() {
          init_ms = 500\n"
     );
     toml::from_str::<Table>(&text).expect("TOML");
-    let optional = toml_to_write("mask", &compare(&spec), &[GrantState::Missing, GrantState::Declined]);
+    let optional = toml_to_write("mask", &compare(&spec, &[]), &[GrantState::Missing, GrantState::Declined]);
     assert!(optional.contains("modify = [\"messages\", \"tools\", \"extra\"]"), "{optional}");
 }
 
@@ -121,7 +125,7 @@ fn what_to_write_keeps_what_was_granted() {
         instruments: vec![instrument("took", InstrumentKind::Histogram)],
         ..spec(asks)
     };
-    let text = toml_to_write("mask", &compare(&spec), &[GrantState::Missing]);
+    let text = toml_to_write("mask", &compare(&spec, &[]), &[GrantState::Missing]);
     assert_eq!(
         text,
         "[[plugin]]\n\
@@ -133,4 +137,22 @@ fn what_to_write_keeps_what_was_granted() {
          { name = \"took\", kind = \"histogram\", labels = [\"kind\"], series = 7, buckets = [1.0, 2.5] }]\n"
     );
     toml::from_str::<Table>(&text).expect("TOML");
+}
+
+#[test]
+fn a_say_in_tokens_is_asked_for_by_using_it() {
+    const SAY: &str = "a say in every token of an answer (`token-control`)";
+    let both = [Stage::TokenControl, Stage::Audit];
+    let silent = PluginSpec { manifest: None, ..spec("") };
+    check_exporting(&both, &silent, &[]);
+    check_exporting(&[Stage::TokenControl], &silent, &[(SAY, GrantState::Missing)]);
+    let named = PluginSpec { stages: Some(vec![(Stage::TokenControl, 0)]), ..silent.clone() };
+    check_exporting(&both, &named, &[(SAY, GrantState::Missing)]);
+    check_exporting(&both, &PluginSpec { token_control: true, ..named.clone() }, &[(SAY, GrantState::Granted)]);
+    check_exporting(&both, &PluginSpec { token_control: true, ..silent }, &[(SAY, GrantState::Unasked)]);
+    check_exporting(&both, &spec("[stages]\ntoken-control = 0"), &[(SAY, GrantState::Missing)]);
+    let optional = spec("[asks]\ntoken-control = { required = false, reason = \"to begin answers\" }");
+    check_exporting(&both, &optional, &[(SAY, GrantState::Declined)]);
+    let text = toml_to_write("mask", &compare(&named, &both), &[GrantState::Missing]);
+    assert_eq!(text, "[[plugin]]\nname = \"mask\"\n\n[plugin.grants]\ntoken-control = true\n");
 }

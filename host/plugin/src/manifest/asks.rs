@@ -20,6 +20,9 @@ pub struct Asks {
     pub kv: Vec<KvAsk>,
     /// Instruments of its own.
     pub metrics: Vec<MetricAsk>,
+    /// A say in every token of an answer.
+    #[serde(rename = "token-control")]
+    pub token_control: Option<Need>,
     /// The model's facts and tokenizer.
     pub model: Option<Need>,
     /// The part of WASI that its language's runtime needs.
@@ -159,7 +162,7 @@ impl Asks {
             }
             check_need("asks.limits", &ask.need)?;
         }
-        let others = [self.model.as_ref(), self.wasi.as_ref().map(|ask| &ask.need)];
+        let others = [self.token_control.as_ref(), self.model.as_ref(), self.wasi.as_ref().map(|ask| &ask.need)];
         others.into_iter().flatten().try_for_each(|need| check_need("asks", need))
     }
 }

@@ -32,6 +32,7 @@ fn a_manifest_says_what_a_plugin_is_and_asks_for() {
         modify = [{ name = "messages", required = false, reason = "to mask what users write" }]
         kv = [{ store = "seen", bytes = 65536 }]
         metrics = [{ name = "masked", kind = "counter", labels = ["kind"] }]
+        token-control = { required = false }
         model = true
         wasi = "quiet"
 
@@ -59,6 +60,7 @@ fn a_manifest_says_what_a_plugin_is_and_asks_for() {
             help: None,
             need: need(true, None),
         }],
+        token_control: Some(need(false, None)),
         model: Some(need(true, None)),
         wasi: Some(WasiAsk { profile: Wasi::Quiet, need: need(true, None) }),
         limits: [
@@ -81,7 +83,7 @@ fn the_least_manifest_asks_for_nothing() {
 fn what_is_wrong_is_named_with_its_place() {
     check_refused(
         "[asks]\nheader = []\n",
-        "line 6, `asks.header`: unknown field `header`, expected one of `modify`, `headers`, `kv`, `metrics`, `model`, `wasi`, `limits`",
+        "line 6, `asks.header`: unknown field `header`, expected one of `modify`, `headers`, `kv`, `metrics`, `token-control`, `model`, `wasi`, `limits`",
     );
     check_refused(
         "[asks]\nmodify = [{ name = \"tools\", reqired = true }]\n",
@@ -95,7 +97,7 @@ fn what_is_wrong_is_named_with_its_place() {
     check_refused("[asks]\nheaders = [\"X-A\", \"x-a\"]\n", "`asks.headers` names `x-a` twice");
     check_refused(
         "[stages]\nfilter = 1\n",
-        "`stages.filter` is no stage; there are policy, prompt, parse, postprocess, audit",
+        "`stages.filter` is no stage; there are policy, prompt, token-control, parse, postprocess, audit",
     );
     check_refused("[stages]\n", "`stages` names no stage; leave it out, or name at least one");
     check_refused(
@@ -140,9 +142,9 @@ fn what_is_documented_is_a_manifest() {
         assert_eq!(name, "config.schema.json");
         Ok("{}".to_owned())
     });
-    let Asks { modify, headers, kv, metrics, model, wasi, limits } = manifest.expect("a manifest").asks;
+    let Asks { modify, headers, kv, metrics, token_control, model, wasi, limits } = manifest.expect("a manifest").asks;
     assert_eq!([modify.len(), headers.len(), kv.len(), metrics.len(), limits.len()], [1, 1, 1, 1, 2]);
-    assert!(model.is_some() && wasi.is_some());
+    assert!(model.is_some() && wasi.is_some() && token_control.is_some());
     let text = include_str!("../../../../plugins/MANIFEST.md");
     for key in LimitKey::ALL {
         assert!(text.contains(&format!("`{}`", key.as_str())), "MANIFEST.md does not know {}", key.as_str());

@@ -1,6 +1,7 @@
 //! The sandbox from outside: real components, through the same calls that `outrigger` and `server` make.
 
 mod contract;
+mod control;
 mod failing;
 mod faults;
 mod granted;

@@ -50,7 +50,7 @@ fn stages_and_their_places_are_the_authors_unless_the_operator_says() {
     assert_eq!(used(suggested.clone()), [(Stage::Policy, 20), (Stage::Postprocess, 80)]);
     let operator = PluginSpec { stages: Some(vec![(Stage::Audit, 3)]), ..suggested };
     assert_eq!(used(operator.clone()), [(Stage::Audit, 3)]);
-    let unused = [Stage::Policy, Stage::Prompt, Stage::Parse, Stage::Postprocess];
+    let unused = [Stage::Policy, Stage::Prompt, Stage::TokenControl, Stage::Parse, Stage::Postprocess];
     assert_eq!(report(operator).stages_unused, unused);
 }
 

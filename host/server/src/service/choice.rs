@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use inference::{
-    ChosenToken, Completion, Delta, Finish, Generation, GenerationEvent, Output, PipelineRun, TokenLogprobs, Usage,
+    ChosenToken, Completion, Delta, EngineFault, Finish, Generation, GenerationEvent, Output, PipelineRun,
+    TokenLogprobs, Usage,
 };
 use tokio::sync::watch;
 
@@ -123,6 +124,8 @@ impl Choice {
                 let finish = self.release(output).unwrap_or(finish);
                 self.end(finish, Some(timings)).await
             }
+            // What a plugin did while the model computed is told as what it did at any other time.
+            GenerationEvent::Failed(EngineFault::Control(error)) => Err(self.break_off(error).await),
             GenerationEvent::Failed(fault) => Err(self.break_off(fault).await),
         }
     }

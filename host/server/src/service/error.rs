@@ -208,7 +208,7 @@ impl ChatError {
             | Self::Draining
             | Self::QueueFull { .. }
             | Self::QueueTimeout { .. } => Blame::Capacity,
-            Self::Pipeline(error) => error.blame(),
+            Self::Pipeline(error) | Self::Engine(EngineFault::Control(error)) => error.blame(),
             Self::Submit(error) => error.blame(),
             Self::Engine(_) | Self::Internal { .. } => Blame::Internal,
         }

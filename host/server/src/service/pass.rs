@@ -65,6 +65,7 @@ impl Pass {
 
         let shown_to = TokensShownTo { client: request.logprobs.is_some(), filters: wants_tokens };
         let grammar = grammars.compile(vocabulary, &mut request, prompt.format).await?;
+        let control = run.control(&tokens).await?;
         let generation = serving.engine.submit(GenerationRequest {
             id,
             prompt: tokens,
@@ -75,6 +76,7 @@ impl Pass {
             stop_tokens: request.stop_tokens,
             marks: marks(prompt.marks, &**vocabulary),
             grammar,
+            control,
             logprobs: request.logprobs.or(wants_tokens.then_some(0)),
             ignore_end: request.ignore_end,
         })?;

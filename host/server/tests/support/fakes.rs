@@ -9,8 +9,8 @@ use std::time::Duration;
 use inference::{
     Annotations, Call, ChatRequest, ChosenToken, Completion, Delta, Engine, EngineFault, Finish, Generation,
     GenerationEvent, GenerationRequest, ModelCard, Output, OutputFormat, Part, Pipeline, PipelineError, PipelineRun,
-    Prepared, Prompt, Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenLogprob, TokenLogprobs, Usage,
-    Vocabulary,
+    Prepared, Prompt, Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenControl, TokenLogprob,
+    TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc;
 
@@ -252,6 +252,12 @@ impl PipelineRun for FakeRun {
             };
             Ok(Prepared { request, prompt, wants_tokens: self.pipeline.wants_tokens })
         })
+    }
+
+    fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>> {
+        assert_eq!(self.stage, Stage::Prepared, "control comes after prepare");
+        assert!(!prompt.is_empty(), "there is a prompt by then");
+        Box::pin(async { Ok(None) })
     }
 
     fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output> {

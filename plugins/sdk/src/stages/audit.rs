@@ -4,7 +4,7 @@ use crate::export::{Component, with_plugin};
 use crate::types::{Annotations, Call, Finish, Usage};
 use crate::{Plugin, Result};
 
-/// Stage 5: told of every request when it has ended, also of those that were rejected or given up.
+/// Stage 6: told of every request when it has ended, also of those that were rejected or given up.
 pub trait Audit: Plugin {
     /// Nothing can be changed any more.
     fn completed(&mut self, call: &Call, end: Finish, usage: Usage, notes: &[(String, String)]);

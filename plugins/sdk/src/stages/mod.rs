@@ -6,3 +6,4 @@ pub(crate) mod parse;
 pub(crate) mod policy;
 pub(crate) mod postprocess;
 pub(crate) mod prompt;
+pub(crate) mod token_control;

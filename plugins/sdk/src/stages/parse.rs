@@ -6,7 +6,7 @@ use crate::export::{Component, with_plugin};
 use crate::types::{Call, Tool};
 use crate::{Plugin, Result};
 
-/// Stage 3, one plugin, normally the one that renders the prompt: tells thoughts and tool calls from the answer.
+/// Stage 4, one plugin, normally the one that renders the prompt: tells thoughts and tool calls from the answer.
 pub trait Parse: Plugin {
     /// What is remembered of one answer.
     type Parser: 'static;

@@ -7,7 +7,7 @@ use crate::export::{Component, with_plugin};
 use crate::types::{Annotations, Call, Finish, Usage};
 use crate::{Plugin, Result};
 
-/// Stage 4, a chain: passes text on, changes it, holds it back, ends the answer.
+/// Stage 5, a chain: passes text on, changes it, holds it back, ends the answer.
 ///
 /// The host keeps the text. A filter is shown all that it has not consumed yet, says how much of that it is done with,
 /// and sees the rest again with more behind it. So a filter needs no buffer, and mostly no memory at all.

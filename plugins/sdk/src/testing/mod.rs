@@ -27,9 +27,11 @@
 //! assert_eq!(testing::every_chunking(shout, "hello").text, "HELLO");
 //! ```
 
+mod control;
 pub(crate) mod double;
 mod drive;
 
+pub use control::{Written, write};
 pub use double::{Double, Entry, Line, Observation, Store, with_host};
 pub use drive::{Sent, every_chunking, every_chunking_of, stream, stream_of};
 

@@ -1,0 +1,284 @@
+//! `token-control`: one plugin's say in every token of an answer. The engine asks through a [`Controller`], which sends each step
+//! to the request's lane and is looked at later: the decode thread neither runs a guest nor waits for one.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use inference::{
+    ControlFailure, ControlRun, FaultKind, PipelineError, Stage, Steer, Token, TokenControl, TokenController, TokenMask,
+};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use crate::bindings::exports::outrigger::plugin::token_control::{Bias, Constraint};
+use crate::fault::Fault;
+use crate::lane::Lane;
+use crate::limits::{BIAS_MAX, FORCED_TOKENS_MAX, MASKS_MAX, TOKEN_IDS_MAX};
+use crate::plugins::PluginSet;
+use crate::run::gone;
+use crate::strand::Strand;
+use crate::workers::Urgency;
+
+/// Who controls the tokens of one answer.
+#[derive(Clone)]
+pub(crate) struct Controller {
+    set: Arc<PluginSet>,
+    strand: Arc<Strand>,
+    /// The plugin's place in the set.
+    index: usize,
+}
+
+impl Controller {
+    pub(crate) fn control(set: Arc<PluginSet>, strand: Arc<Strand>, index: usize) -> TokenControl {
+        TokenControl::new(Self { set, strand, index })
+    }
+}
+
+impl TokenController for Controller {
+    fn begin(&self) -> Box<dyn ControlRun> {
+        Box::new(Steps { controller: self.clone(), answer: Answer::Told })
+    }
+}
+
+/// One completion's steps.
+struct Steps {
+    controller: Controller,
+    answer: Answer,
+}
+
+enum Answer {
+    /// Nothing is asked.
+    Told,
+    Awaited(oneshot::Receiver<Result<Steer, PipelineError>>),
+    /// There was no room for the question.
+    Overloaded,
+}
+
+impl ControlRun for Steps {
+    fn ask(&mut self, appended: Vec<Token>) {
+        let Controller { set, strand, index } = &self.controller;
+        let (sender, receiver) = oneshot::channel();
+        let (index, urgency) = (*index, Urgency::Stream);
+        let metrics = set.metrics.clone();
+        let asked_at = std::time::Instant::now();
+        let job = move |lane: &mut Option<Box<Lane>>| {
+            metrics.queued(urgency.as_str(), asked_at.elapsed());
+            let appended: Vec<u32> = appended.into_iter().map(|token| token.0).collect();
+            let answer = lane.as_mut().map_or_else(|| Err(ended()), |lane| lane.step(index, &appended));
+            // Where the completion has ended meanwhile, nobody wants to know.
+            drop(sender.send(answer));
+        };
+        self.answer = if strand.try_submit(&set.sandbox.workers, urgency, Box::new(job)).is_ok() {
+            Answer::Awaited(receiver)
+        } else {
+            set.metrics.overloaded("queue");
+            Answer::Overloaded
+        };
+    }
+
+    fn poll(&mut self) -> Poll<Result<Steer, PipelineError>> {
+        let answer = match &mut self.answer {
+            Answer::Awaited(receiver) => match receiver.try_recv() {
+                Err(TryRecvError::Empty) => return Poll::Pending,
+                Err(TryRecvError::Closed) => Err(ended()),
+                Ok(answer) => answer,
+            },
+            Answer::Overloaded => Err(PipelineError::Overloaded),
+            Answer::Told => Err(ended()),
+        };
+        self.answer = Answer::Told;
+        Poll::Ready(answer)
+    }
+
+    fn fail(&mut self, failure: ControlFailure) -> PipelineError {
+        let Controller { set, strand, index } = &self.controller;
+        let kind = match failure {
+            ControlFailure::DeadEnd { .. } => FaultKind::Contract,
+            ControlFailure::Late { .. } => FaultKind::Timeout,
+        };
+        let (fault, index) = (Fault::new(kind, failure.to_string()), *index);
+        let plugin = set.plugins[index].owner.name.clone();
+        let error = PipelineError::Fault { plugin, stage: Stage::TokenControl, kind, detail: fault.detail.clone() };
+        let job = move |lane: &mut Option<Box<Lane>>| {
+            let Some(lane) = lane else { return };
+            match failure {
+                // What a client's grammar rules out is no reason not to ask the plugin for others.
+                ControlFailure::DeadEnd { .. } => lane.count(index, Stage::TokenControl, &fault),
+                ControlFailure::Late { .. } => drop(lane.fail(index, Stage::TokenControl, fault.into())),
+            }
+        };
+        if strand.try_submit(&set.sandbox.workers, Urgency::Stream, Box::new(job)).is_err() {
+            tracing::warn!("a fault of a plugin was not counted: the plugins are overloaded");
+        }
+        error
+    }
+}
+
+fn ended() -> PipelineError {
+    gone(Stage::TokenControl, "the request had ended before this step, or the host panicked in it")
+}
+
+impl Lane {
+    /// Opens the controller of an answer to this prompt.
+    pub(crate) fn open_control(&mut self, index: usize, prompt: &[u32]) -> Result<(), PipelineError> {
+        let (call, choice, size) = (self.call_for(index), self.call.choice, self.vocabulary_size(index));
+        let open = |instance: &mut crate::instance::Instance| instance.open_controller(&call, choice, prompt, size);
+        let masks = self.run(index, Stage::TokenControl, open)?;
+        self.masks = masks_of(masks, size).map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))?;
+        Ok(())
+    }
+
+    /// How the answer goes on.
+    fn step(&mut self, index: usize, appended: &[u32]) -> Result<Steer, PipelineError> {
+        let constraint = self.run(index, Stage::TokenControl, |instance| instance.step(appended))?;
+        let steer = steer(constraint, &self.masks, self.vocabulary_size(index));
+        steer.map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))
+    }
+
+    fn vocabulary_size(&self, index: usize) -> u32 {
+        self.set.plugins[index].owner.model.vocabulary().size()
+    }
+}
+
+fn masks_of(masks: Vec<Vec<u32>>, size: u32) -> Result<Vec<Arc<TokenMask>>, Fault> {
+    if masks.len() > MASKS_MAX {
+        return Err(Fault::contract(format!("gave {} masks; it may give {MASKS_MAX}", masks.len())));
+    }
+    masks.into_iter().map(|words| mask(words, size)).collect()
+}
+
+/// What a guest said, checked against the vocabulary.
+fn steer(constraint: Constraint, masks: &[Arc<TokenMask>], size: u32) -> Result<Steer, Fault> {
+    Ok(match constraint {
+        Constraint::Free => Steer::Free(1),
+        Constraint::FreeFor(tokens) => Steer::Free(tokens.max(1)),
+        Constraint::Fixed(number) => {
+            let mask = masks.get(number as usize);
+            let missing = || Fault::contract(format!("names mask {number}, and it gave {}", masks.len()));
+            Steer::Only(Arc::clone(mask.ok_or_else(missing)?))
+        }
+        Constraint::Allow(tokens) => {
+            check(&tokens, TOKEN_IDS_MAX, "allows", size)?;
+            let mut words = vec![0; words(size)];
+            for token in tokens {
+                words[place(token)] |= bit(token);
+            }
+            Steer::Only(mask(words, size)?)
+        }
+        Constraint::Deny(tokens) => {
+            check(&tokens, TOKEN_IDS_MAX, "denies", size)?;
+            let mut words = vec![u32::MAX; words(size)];
+            for token in tokens {
+                words[place(token)] &= !bit(token);
+            }
+            Steer::Only(mask(words, size)?)
+        }
+        Constraint::Bias(biases) => {
+            let tokens: Vec<u32> = biases.iter().map(|bias| bias.token).collect();
+            check(&tokens, TOKEN_IDS_MAX, "biases", size)?;
+            if let Some(Bias { token, delta }) =
+                biases.iter().find(|bias| !(-BIAS_MAX..=BIAS_MAX).contains(&bias.delta))
+            {
+                let reason =
+                    format!("adds {delta} to the logit of token {token}; it may add -{BIAS_MAX} to {BIAS_MAX}");
+                return Err(Fault::contract(reason));
+            }
+            Steer::Bias(biases.into_iter().map(|bias| (Token(bias.token), bias.delta)).collect())
+        }
+        Constraint::Mask(words) => Steer::Only(mask(words, size)?),
+        Constraint::Force(tokens) => {
+            check(&tokens, FORCED_TOKENS_MAX, "forces", size)?;
+            if tokens.is_empty() {
+                return Err(Fault::contract("forces no token at all; `free` goes on without saying anything"));
+            }
+            Steer::Force(tokens.into_iter().map(Token).collect())
+        }
+        Constraint::Stop => Steer::Stop,
+    })
+}
+
+/// A mask of the right length that holds a token.
+fn mask(mut given: Vec<u32>, size: u32) -> Result<Arc<TokenMask>, Fault> {
+    if given.len() != words(size) {
+        let (length, wanted) = (given.len(), words(size));
+        return Err(Fault::contract(format!(
+            "gave a mask of {length} words; the vocabulary's {size} tokens take {wanted}"
+        )));
+    }
+    // Bits behind the last token are no tokens.
+    if let Some(last) = given.last_mut().filter(|_| !size.is_multiple_of(u32::BITS)) {
+        *last &= bit(size) - 1;
+    }
+    let mask = TokenMask::from_words(given);
+    if mask.is_empty() {
+        return Err(Fault::contract("dead end: allows no token at all; `stop` ends an answer"));
+    }
+    Ok(Arc::new(mask))
+}
+
+fn check(tokens: &[u32], most: usize, verb: &str, size: u32) -> Result<(), Fault> {
+    if tokens.len() > most {
+        return Err(Fault::contract(format!("{verb} {} tokens by number; it may name {most} at once", tokens.len())));
+    }
+    match tokens.iter().find(|&&token| token >= size) {
+        Some(token) => Err(Fault::contract(format!("{verb} token {token}, and the vocabulary has {size}"))),
+        None => Ok(()),
+    }
+}
+
+fn words(size: u32) -> usize {
+    size.div_ceil(u32::BITS) as usize
+}
+
+fn place(token: u32) -> usize {
+    (token / u32::BITS) as usize
+}
+
+fn bit(token: u32) -> u32 {
+    1 << (token % u32::BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(constraint: Constraint, size: u32) -> Vec<u32> {
+        match steer(constraint, &[], size) {
+            Ok(Steer::Only(mask)) => (0..100).filter(|&token| mask.contains(Token(token))).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lists_and_masks_are_the_same_set() {
+        assert_eq!(held(Constraint::Allow(vec![0, 33, 33, 34]), 35), [0, 33, 34]);
+        assert_eq!(held(Constraint::Deny((1..33).collect()), 35), [0, 33, 34]);
+        assert_eq!(held(Constraint::Mask(vec![1, u32::MAX << 1]), 35), [0, 33, 34], "there is no token 35");
+        assert_eq!(held(Constraint::Mask(vec![1 << 31]), 32), [31]);
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        for (constraint, words) in [
+            (Constraint::Fixed(0), "names mask 0, and it gave 0"),
+            (Constraint::Allow(vec![]), "allows no token"),
+            (Constraint::Deny((0..35).collect()), "allows no token"),
+            (Constraint::Mask(vec![0, 8]), "allows no token"),
+            (Constraint::Mask(vec![1]), "a mask of 1 words"),
+            (Constraint::Mask(vec![1; 3]), "a mask of 3 words"),
+            (Constraint::Allow(vec![35]), "allows token 35, and the vocabulary has 35"),
+            (Constraint::Deny(vec![u32::MAX]), "denies token 4294967295"),
+            (Constraint::Force(vec![35]), "forces token 35"),
+            (Constraint::Force(vec![]), "forces no token"),
+            (Constraint::Force(vec![0; FORCED_TOKENS_MAX + 1]), "it may name 1024"),
+            (Constraint::Allow(vec![0; TOKEN_IDS_MAX + 1]), "it may name 16384"),
+            (Constraint::Bias(vec![Bias { token: 35, delta: 0.0 }]), "biases token 35"),
+            (Constraint::Bias(vec![Bias { token: 0, delta: f32::NAN }]), "adds NaN"),
+            (Constraint::Bias(vec![Bias { token: 0, delta: f32::NEG_INFINITY }]), "adds -inf"),
+            (Constraint::Bias(vec![Bias { token: 0, delta: 100.5 }]), "adds 100.5"),
+        ] {
+            let fault = steer(constraint, &[], 35).expect_err(words);
+            assert_eq!(fault.kind, FaultKind::Contract);
+            assert!(fault.detail.contains(words), "{} lacks {words:?}", fault.detail);
+        }
+    }
+}
