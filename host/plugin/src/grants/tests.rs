@@ -99,3 +99,11 @@ fn what_to_write_is_toml_that_grants_it() {
     let optional = toml_to_write("mask", &compare(&spec), &[GrantState::Missing, GrantState::Declined]);
     assert!(optional.contains("modify = [\"messages\", \"tools\", \"extra\"]"), "{optional}");
 }
+
+#[test]
+fn an_author_grants_all_that_is_asked() {
+    let mut spec = spec(MUCH);
+    grant_what_is_asked(&mut spec);
+    assert!(compare(&spec).iter().all(|grant| grant.state == GrantState::Granted), "{:?}", compare(&spec));
+    assert_eq!(spec.limits, Limits { init_cpu_max: std::time::Duration::from_millis(500), ..Limits::default() });
+}
