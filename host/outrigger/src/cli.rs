@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show what a model's file says of itself, and the memory that it needs
     Inspect(Inspect),
-    /// Check and list plugins
+    /// Write, test, measure, check and list plugins
     Plugin(plugin::Plugin),
     /// Measure how fast this machine answers with a model
     Bench(Bench),

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use inference::{ChosenToken, FaultKind, Finish, Output, PipelineError, Stage};
 
+use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Chunk, Profile, Token};
 use crate::bindings::outrigger::plugin::types;
 use crate::convert;
 use crate::fault::Fault;
 use crate::items::{self, Calls, Item, deltas};
 use crate::lane::Lane;
+use crate::probe::Seen;
 use crate::window::{Rules, Verdict, Window};
 
 /// Where an answer stands.
@@ -144,6 +146,15 @@ impl Lane {
 
     fn parse_with(&mut self, index: usize, text: &str, last: bool) -> Result<Vec<Item>, PipelineError> {
         let events = self.run(index, Stage::Parse, |instance| instance.parse(text, last))?;
+        if let Some(seen) = &mut self.seen {
+            let events = events.iter().map(described).collect();
+            seen.push(Seen::Parsed {
+                plugin: self.set.plugins[index].owner.name.clone(),
+                text: text.to_owned(),
+                last,
+                events,
+            });
+        }
         let limit = self.set.plugins[index].owner.limits.output_bytes_max;
         let mut items = Vec::with_capacity(events.len());
         for event in events {
@@ -288,6 +299,19 @@ impl Lane {
             Err(error) => return self.bypass(position, channel, shown, error, out).map(|()| None),
         };
         let stop = output.stop.map(convert::finish_back);
+        if let Some(seen) = &mut self.seen {
+            seen.push(Seen::Filtered {
+                plugin: self.set.plugins[index].owner.name.clone(),
+                channel: named(channel),
+                window: shown.clone(),
+                new_from: new_from as usize,
+                last,
+                consumed: (output.consume as usize).min(shown.len()),
+                instead: output.instead.clone(),
+                stop,
+                notes: output.notes.clone(),
+            });
+        }
         let verdict = Verdict { consume: output.consume, instead: output.instead, stops: stop.is_some() };
         // Kept for the case that the verdict is nonsense and answers go on without this filter.
         let kept = if self.postprocess_is_open(index) { shown.clone() } else { String::new() };
@@ -394,6 +418,26 @@ impl Filter {
 
     fn takes(&self, channel: Channel) -> bool {
         self.state == FilterState::Open && self.channels.contains(&channel)
+    }
+}
+
+/// The channel's name in configurations.
+fn named(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Content => "content",
+        Channel::Reasoning => "reasoning",
+        Channel::ToolArguments => "tool-arguments",
+    }
+}
+
+/// A parser's event, for people.
+fn described(event: &Event) -> String {
+    match event {
+        Event::Content(text) => format!("content {text:?}"),
+        Event::Reasoning(text) => format!("reasoning {text:?}"),
+        Event::ToolCallStart((name, _)) => format!("call of {name} begins"),
+        Event::ToolArguments(text) => format!("arguments {text:?}"),
+        Event::ToolCallEnd => "call ends".to_owned(),
     }
 }
 

@@ -18,8 +18,8 @@ pub(crate) struct PoolSize {
 
 /// An engine, with a pool of instances where the address space allows it. A process under `ulimit -v`, or on a machine
 /// with a small address space, works without: each instance is mapped when it is made, which is slower.
-pub(crate) fn build(size: &PoolSize) -> wasmtime::Result<Engine> {
-    let mut config = base();
+pub(crate) fn build(size: &PoolSize, counts_instructions: bool) -> wasmtime::Result<Engine> {
+    let mut config = base(counts_instructions);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size)));
     match Engine::new(&config) {
         Ok(engine) => {
@@ -32,7 +32,7 @@ pub(crate) fn build(size: &PoolSize) -> wasmtime::Result<Engine> {
                  slower: {error:#}; raise `ulimit -v` or lower the number of instances",
                 size.instances
             );
-            let mut config = base();
+            let mut config = base(counts_instructions);
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             // The default of 4 GiB per memory is what did not fit.
             config.memory_reservation(size.memory_bytes as u64);
@@ -42,7 +42,7 @@ pub(crate) fn build(size: &PoolSize) -> wasmtime::Result<Engine> {
     }
 }
 
-fn base() -> Config {
+fn base(counts_instructions: bool) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -50,6 +50,7 @@ fn base() -> Config {
         // Async components make every call two to three times dearer, and nothing here uses them.
         .concurrency_support(false)
         .epoch_interruption(true)
+        .consume_fuel(counts_instructions)
         .max_wasm_stack(WASM_STACK_BYTES_MAX)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
@@ -96,12 +97,12 @@ mod tests {
     #[test]
     fn instances_come_from_a_pool_where_it_fits_and_from_the_system_where_not() {
         let size = |instances| PoolSize { instances, memory_bytes: 128 << 20, table_elements: 20_000 };
-        let pooled = build(&size(8)).expect("eight fit");
+        let pooled = build(&size(8), false).expect("eight fit");
         assert!(pooled.pooling_allocator_metrics().is_some());
         runs_a_memory(&pooled);
 
         // A million memories of 4 GiB are more than an address space.
-        let mapped = build(&size(1_000_000)).expect("no pool is no failure");
+        let mapped = build(&size(1_000_000), false).expect("no pool is no failure");
         assert!(mapped.pooling_allocator_metrics().is_none());
         runs_a_memory(&mapped);
     }

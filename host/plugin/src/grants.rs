@@ -11,7 +11,7 @@ use crate::kv::KvGrant;
 use crate::limits::LimitKey;
 use crate::load_error::LoadError;
 use crate::manifest::{Asks, KvAsk, MetricAsk, NamedAsk, Need};
-use crate::spec::{PluginSpec, Wasi};
+use crate::spec::{Modify, PluginSpec, Wasi};
 
 /// One thing that was asked for, granted, or both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,6 +98,39 @@ pub(crate) fn compare(spec: &PluginSpec, exported: &[Stage]) -> Vec<Grant> {
     }
     grants.extend(LimitKey::ALL.into_iter().filter_map(|key| limit(key, asks, spec)));
     grants
+}
+
+/// Grants a plugin everything that its manifest asks for: for its author's own tests, never for a plugin of somebody else.
+pub fn grant_what_is_asked(spec: &mut PluginSpec) {
+    let Some(manifest) = spec.manifest.clone() else { return };
+    let asks = &manifest.asks;
+    let is_asked = |part: &Modify| asks.modify.iter().any(|ask| ask.name == part.as_str());
+    spec.modify = Modify::ALL.into_iter().filter(is_asked).collect();
+    spec.headers = asks.headers.iter().map(|ask| ask.name.to_ascii_lowercase()).collect();
+    let store = |ask: &KvAsk| {
+        let usual = KvGrant::new(&ask.store);
+        let asked = ask.bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        KvGrant { bytes_max: usual.bytes_max.max(asked), ..usual }
+    };
+    spec.kv = asks.kv.iter().map(store).collect();
+    let instrument = |ask: &MetricAsk| InstrumentSpec {
+        name: ask.name.clone(),
+        kind: ask.kind.into(),
+        labels: ask.labels.clone(),
+        series_max: InstrumentSpec::SERIES_DEFAULT,
+        buckets: InstrumentSpec::BUCKETS_DEFAULT.to_vec(),
+    };
+    spec.instruments = asks.metrics.iter().map(instrument).collect();
+    let names_it = |stages: &Vec<(Stage, i32)>| stages.iter().any(|&(stage, _)| stage == Stage::TokenControl);
+    spec.token_control = asks.token_control.is_some() || manifest.stages.as_ref().is_some_and(names_it);
+    if let Some(ask) = &asks.wasi {
+        spec.wasi = ask.profile;
+    }
+    for key in LimitKey::ALL {
+        if let Some(ask) = asks.limits.get(key.as_str()).filter(|ask| ask.least > key.of(&spec.limits)) {
+            key.set(&mut spec.limits, ask.least);
+        }
+    }
 }
 
 /// Refuses a plugin that is not granted what it cannot do without.

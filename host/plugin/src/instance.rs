@@ -90,6 +90,9 @@ impl Instance {
         let mut store = Store::new(&plugin.sandbox.engine, GuestState::new(&plugin.owner, cancellation, meter));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.call_bytes_max);
+        if plugin.sandbox.counts_instructions() {
+            store.set_fuel(u64::MAX).map_err(Fault::from)?;
+        }
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().budget.check()?;
             Ok(UpdateDeadline::Continue(1))
@@ -144,6 +147,16 @@ impl Instance {
     /// Linear memory that it has now.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.store.data().memory.memory_bytes()
+    }
+
+    /// Instructions that it has executed, where they are counted.
+    pub(crate) fn instructions(&self) -> Option<u64> {
+        self.plugin.sandbox.counts_instructions().then(|| u64::MAX - self.store.get_fuel().unwrap_or(u64::MAX))
+    }
+
+    /// Calls of the host in this request.
+    pub(crate) fn host_calls(&self) -> u32 {
+        self.store.data().host_calls
     }
 
     pub(crate) fn inspect(

@@ -164,6 +164,11 @@ impl GrantedStore {
 }
 
 impl Store {
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Entries::default();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         // Nothing that can panic half way runs under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

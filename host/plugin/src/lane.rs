@@ -20,6 +20,7 @@ use crate::fault::{Failure, Fault};
 use crate::instance::Instance;
 use crate::limits::{MESSAGE_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX};
 use crate::plugins::PluginSet;
+use crate::probe::{Seen, Used};
 use crate::spec::OnFailure;
 use crate::text::cut;
 
@@ -37,6 +38,8 @@ pub(crate) struct Lane {
     notes: Annotations,
     /// How far the request has come, for the breakers.
     phase: Phase,
+    /// What the stages said, where somebody wants to see it.
+    pub(crate) seen: Option<Vec<Seen>>,
     /// Room for the instances. Declared last: it is given back after they are dropped.
     _room: OwnedSemaphorePermit,
 }
@@ -72,7 +75,7 @@ impl Lane {
     ) -> Self {
         let slots = set.plugins.iter().map(|_| Slot::default()).collect();
         let (answer, masks, notes, phase) = (Answer::default(), Vec::new(), Vec::new(), Phase::Request);
-        Self { set, call, answer, masks, cancellation, slots, notes, phase, _room: room }
+        Self { set, call, answer, masks, cancellation, slots, notes, phase, seen: None, _room: room }
     }
 
     /// Runs the policies, renders the prompt, and opens the parser and the filters.
@@ -98,6 +101,15 @@ impl Lane {
             Err(error) if is_open && self.may_go_on_after(&error) => return Ok(()),
             answer => answer?,
         };
+        if let Some(seen) = &mut self.seen {
+            let plugin = self.set.plugins[index].owner.name.clone();
+            let verdict = match &verdict {
+                policy::Verdict::Accept => "accept",
+                policy::Verdict::Replace(_) => "replace",
+                policy::Verdict::Reject(_) => "reject",
+            };
+            seen.push(Seen::Judged { plugin, verdict, notes: notes.clone() });
+        }
         self.note(index, notes);
         match verdict {
             policy::Verdict::Accept => Ok(()),
@@ -152,16 +164,27 @@ impl Lane {
 
     /// Ends the request: the plugins that audit are told, and everything is dropped.
     pub(crate) fn close(mut self, finish: Finish, usage: Usage) {
+        self.audit(finish, usage);
+        self.wind_up();
+    }
+
+    /// Tells the plugins that audit.
+    pub(crate) fn audit(&mut self, finish: Finish, usage: Usage) {
         self.cancellation.close();
         let (finish, usage) = (convert::finish(finish), convert::usage(usage));
-        let notes = std::mem::take(&mut self.notes);
+        let notes = self.notes.clone();
         let set = Arc::clone(&self.set);
         for &index in &set.audits {
             let call = self.call_for(index);
             // A fault here is in the log and the metrics already; the reply is not affected any more.
             drop(self.run(index, Stage::Audit, |instance| instance.audit(&call, finish, usage, &notes)));
         }
+    }
+
+    /// Gives back what is whole, and drops the rest.
+    pub(crate) fn wind_up(mut self) {
         self.end_phase();
+        let set = Arc::clone(&self.set);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             // One that failed is not used again, however orderly it did.
             if let State::Live(instance) = std::mem::take(&mut slot.instance)
@@ -182,6 +205,28 @@ impl Lane {
                 tell(&self.set, index, standing);
             }
         }
+    }
+
+    /// What the request's instances used so far; those that are dead, and those that were never made, are left out.
+    pub(crate) fn used(&self) -> Vec<Used> {
+        let held = self.answer.open_filters();
+        let live = self.slots.iter().enumerate().filter_map(|(index, slot)| match &slot.instance {
+            State::Live(instance) => Some((index, instance)),
+            _ => None,
+        });
+        live.map(|(index, instance)| Used {
+            plugin: self.name(index),
+            instructions: instance.instructions(),
+            memory_bytes: instance.memory_bytes(),
+            host_calls: instance.host_calls(),
+            held_bytes: held.iter().find(|(plugin, _)| *plugin == index).map_or(0, |&(_, bytes)| bytes),
+        })
+        .collect()
+    }
+
+    /// The notes so far.
+    pub(crate) fn notes(&self) -> &[(String, String)] {
+        &self.notes
     }
 
     /// Calls a plugin's instance, making it first if need be.

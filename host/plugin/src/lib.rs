@@ -33,7 +33,6 @@ mod manifest;
 mod outline;
 mod package;
 mod plugins;
-#[doc(hidden)]
 pub mod probe;
 mod report;
 mod reuse;
@@ -53,14 +52,14 @@ mod window;
 mod workers;
 
 pub use breaker::BreakerConfig;
-pub use grants::{Grant, GrantState, toml_to_write};
+pub use grants::{Grant, GrantState, grant_what_is_asked, toml_to_write};
 pub use instance::Identity;
 pub use kv::KvGrant;
 pub use limits::{LimitKey, Limits};
 pub use load::LoadedPlugin;
 pub use load_error::{LoadError, Objections};
 pub use manifest::{
-    About, Asks, KvAsk, LimitAsk, Manifest, ManifestError, MetricAsk, MetricKind, NamedAsk, Need, WasiAsk,
+    About, Asks, Build, KvAsk, LimitAsk, Manifest, ManifestError, MetricAsk, MetricKind, NamedAsk, Need, WasiAsk,
 };
 pub use package::{FileStamp, Package, PackageError};
 pub use plugins::{Plugins, SetError};

@@ -76,25 +76,82 @@ impl Default for Limits {
 pub struct LimitKey {
     name: &'static str,
     value: fn(&Limits) -> u64,
+    set: fn(&mut Limits, u64),
 }
 
 impl LimitKey {
     /// All of them, in the order in which they are shown. Sizes are in bytes, times in milliseconds.
     pub const ALL: [Self; 14] = [
-        Self { name: "component_bytes", value: |limits| limits.component_bytes_max as u64 },
-        Self { name: "memory_bytes", value: |limits| limits.memory_bytes_max as u64 },
-        Self { name: "call_bytes", value: |limits| limits.call_bytes_max as u64 },
-        Self { name: "host_calls", value: |limits| limits.host_calls_max.into() },
-        Self { name: "log_bytes", value: |limits| limits.log_bytes_max as u64 },
-        Self { name: "holdback_bytes", value: |limits| limits.holdback_bytes_max as u64 },
-        Self { name: "output_bytes", value: |limits| limits.output_bytes_max as u64 },
-        Self { name: "init_ms", value: |limits| milliseconds(limits.init_cpu_max) },
-        Self { name: "policy_ms", value: |limits| milliseconds(limits.policy_cpu_max) },
-        Self { name: "prompt_ms", value: |limits| milliseconds(limits.prompt_cpu_max) },
-        Self { name: "push_ms", value: |limits| milliseconds(limits.push_cpu_max) },
-        Self { name: "step_ms", value: |limits| milliseconds(limits.step_cpu_max) },
-        Self { name: "finish_ms", value: |limits| milliseconds(limits.finish_cpu_max) },
-        Self { name: "request_ms", value: |limits| milliseconds(limits.request_cpu_max) },
+        Self {
+            name: "component_bytes",
+            value: |limits| limits.component_bytes_max as u64,
+            set: |limits, value| limits.component_bytes_max = size(value),
+        },
+        Self {
+            name: "memory_bytes",
+            value: |limits| limits.memory_bytes_max as u64,
+            set: |limits, value| limits.memory_bytes_max = size(value),
+        },
+        Self {
+            name: "call_bytes",
+            value: |limits| limits.call_bytes_max as u64,
+            set: |limits, value| limits.call_bytes_max = size(value),
+        },
+        Self {
+            name: "host_calls",
+            value: |limits| limits.host_calls_max.into(),
+            set: |limits, value| limits.host_calls_max = u32::try_from(value).unwrap_or(u32::MAX),
+        },
+        Self {
+            name: "log_bytes",
+            value: |limits| limits.log_bytes_max as u64,
+            set: |limits, value| limits.log_bytes_max = size(value),
+        },
+        Self {
+            name: "holdback_bytes",
+            value: |limits| limits.holdback_bytes_max as u64,
+            set: |limits, value| limits.holdback_bytes_max = size(value),
+        },
+        Self {
+            name: "output_bytes",
+            value: |limits| limits.output_bytes_max as u64,
+            set: |limits, value| limits.output_bytes_max = size(value),
+        },
+        Self {
+            name: "init_ms",
+            value: |limits| milliseconds(limits.init_cpu_max),
+            set: |limits, value| limits.init_cpu_max = Duration::from_millis(value),
+        },
+        Self {
+            name: "policy_ms",
+            value: |limits| milliseconds(limits.policy_cpu_max),
+            set: |limits, value| limits.policy_cpu_max = Duration::from_millis(value),
+        },
+        Self {
+            name: "prompt_ms",
+            value: |limits| milliseconds(limits.prompt_cpu_max),
+            set: |limits, value| limits.prompt_cpu_max = Duration::from_millis(value),
+        },
+        Self {
+            name: "push_ms",
+            value: |limits| milliseconds(limits.push_cpu_max),
+            set: |limits, value| limits.push_cpu_max = Duration::from_millis(value),
+        },
+        Self {
+            name: "step_ms",
+            value: |limits| milliseconds(limits.step_cpu_max),
+            set: |limits, value| limits.step_cpu_max = Duration::from_millis(value),
+        },
+        Self {
+            name: "finish_ms",
+            value: |limits| milliseconds(limits.finish_cpu_max),
+            set: |limits, value| limits.finish_cpu_max = Duration::from_millis(value),
+        },
+        Self {
+            name: "request_ms",
+            value: |limits| milliseconds(limits.request_cpu_max),
+            set: |limits, value| limits.request_cpu_max = Duration::from_millis(value),
+        },
     ];
 
     /// The limit of this name.
@@ -109,11 +166,20 @@ impl LimitKey {
         self.name
     }
 
+    /// Changes it in `limits`.
+    pub fn set(self, limits: &mut Limits, value: u64) {
+        (self.set)(limits, value);
+    }
+
     /// What it is in `limits`.
     #[must_use]
     pub fn of(self, limits: &Limits) -> u64 {
         (self.value)(limits)
     }
+}
+
+fn size(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -119,6 +119,11 @@ impl Package {
         Ok(Self { source, component: component.into(), manifest: manifest.map(Arc::new), files })
     }
 
+    /// Reads a manifest alone, where there is one.
+    pub fn manifest(path: &Path) -> Result<Option<Manifest>, PackageError> {
+        read_manifest(path)
+    }
+
     /// Where the manifest of the plugin at `path` is, if it has one.
     #[must_use]
     pub fn manifest_path(path: &Path) -> PathBuf {

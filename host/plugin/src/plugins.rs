@@ -128,6 +128,12 @@ impl Plugins {
         Ok(Self { set: Arc::new(set) })
     }
 
+    /// The plugin that controls tokens, where there is one.
+    #[must_use]
+    pub fn controller(&self) -> Option<&str> {
+        self.set.controller.map(|index| self.set.plugins[index].owner.name.as_str())
+    }
+
     pub(crate) fn set(&self) -> &Arc<PluginSet> {
         &self.set
     }

@@ -1,16 +1,92 @@
-//! For the bench only: a request's stages on the calling thread, without the queue between.
+//! For the author's kit and the benches: a request's stages on the calling thread, without the queue between, and what they used.
+//!
+//! The caller's stack is the guest's: 2 MiB at least.
 
 use std::sync::Arc;
 
 use inference::{Annotations, Call, ChatRequest, Finish, Output, PipelineError, Prepared, Usage};
+use serde::Serialize;
 
-use crate::instance::Instance;
+use crate::instance::{Identity, Instance};
 use crate::lane::Lane;
 use crate::load::LoadedPlugin;
 use crate::plugins::Plugins;
 
 /// A request whose caller is its worker.
 pub struct Probe(Lane);
+
+/// What one plugin used for a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Used {
+    /// The plugin.
+    pub plugin: String,
+    /// Instructions that it executed, `init` included, where the sandbox counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+    /// The most linear memory that it had.
+    pub memory_bytes: usize,
+    /// Calls of the host.
+    pub host_calls: u32,
+    /// The most bytes of one channel that its filter held back.
+    pub held_bytes: usize,
+}
+
+/// What a stage said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A policy's verdict on the request.
+    Judged {
+        /// The plugin.
+        plugin: String,
+        /// `accept`, `replace` or `reject`.
+        verdict: &'static str,
+        /// Its notes.
+        notes: Annotations,
+    },
+    /// What a parser made of a piece of the model's text.
+    Parsed {
+        /// The plugin.
+        plugin: String,
+        /// The piece.
+        text: String,
+        /// Whether it was the last.
+        last: bool,
+        /// The events, in words.
+        events: Vec<String>,
+    },
+    /// What a filter made of its window.
+    Filtered {
+        /// The plugin.
+        plugin: String,
+        /// Which text it was.
+        channel: &'static str,
+        /// All that it had not consumed.
+        window: String,
+        /// Where the part begins that was new.
+        new_from: usize,
+        /// Whether nothing more comes.
+        last: bool,
+        /// Bytes that it is done with.
+        consumed: usize,
+        /// What goes out in their place.
+        instead: Option<String>,
+        /// Whether it ended the answer.
+        stop: Option<Finish>,
+        /// Its notes.
+        notes: Annotations,
+    },
+}
+
+/// What a new instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// What it calls itself.
+    pub identity: Identity,
+    /// Instructions of `init`, where the sandbox counts them.
+    pub instructions: Option<u64>,
+    /// Its memory after `init`.
+    pub memory_bytes: usize,
+}
 
 impl Probe {
     /// Begins a request; `None` where there is no room for its instances.
@@ -19,6 +95,16 @@ impl Probe {
         let set = plugins.set();
         let room = set.sandbox.try_reserve_instances(u32::try_from(set.plugins.len()).ok()?)?;
         Some(Self(Lane::new(Arc::clone(set), call, Arc::default(), room)))
+    }
+
+    /// Remembers from now on what the stages say.
+    pub fn watch(&mut self) {
+        self.0.seen.get_or_insert_default();
+    }
+
+    /// What they said since this was last asked.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        self.0.seen.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// See [`inference::PipelineRun::prepare`].
@@ -31,16 +117,37 @@ impl Probe {
         self.0.push(text, &[], last)
     }
 
-    /// See [`inference::PipelineRun::finish`].
-    pub fn finish(mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
-        let notes = self.0.finish(finish, usage);
-        self.0.close(finish, usage);
-        notes
+    /// See [`inference::PipelineRun::finish`]. The audit comes with [`Self::end`].
+    pub fn finish(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
+        self.0.finish(finish, usage)
+    }
+
+    /// The notes so far, those of a policy that rejected the request included.
+    #[must_use]
+    pub fn notes(&self) -> &[(String, String)] {
+        self.0.notes()
+    }
+
+    /// Tells the plugins that audit, and says what each plugin used. One that broke its contract is left out.
+    #[must_use = "ends the request; what it used is the answer"]
+    pub fn end(mut self, finish: Finish, usage: Usage) -> Vec<Used> {
+        self.0.audit(finish, usage);
+        let used = self.0.used();
+        self.0.wind_up();
+        used
     }
 }
 
-/// Makes an instance of a plugin, initialises it and drops it. Says whether it could.
+/// Empties the stores of all plugins, so that the next request is the first that they count.
+pub fn clear_stores(plugins: &Plugins) {
+    for plugin in &plugins.set().plugins {
+        plugin.owner.stores.iter().for_each(|granted| granted.store.clear());
+    }
+}
+
+/// Makes an instance of a plugin, initialises it and drops it; `None` where it cannot be.
 #[must_use]
-pub fn instantiate(plugin: &LoadedPlugin) -> bool {
-    Instance::start(&plugin.plugin, Arc::default(), None).is_ok()
+pub fn instantiate(plugin: &LoadedPlugin) -> Option<Begun> {
+    let (instance, identity) = Instance::start(&plugin.plugin, Arc::default(), None).ok()?;
+    Some(Begun { identity, instructions: instance.instructions(), memory_bytes: instance.memory_bytes() })
 }

@@ -83,7 +83,8 @@ impl Sandbox {
             memory_bytes: config.memory_bytes_max.unwrap_or(POOL_MEMORY_BYTES_DEFAULT),
             table_elements: Limits::default().table_elements_max,
         };
-        let engine = engine::build(&size).map_err(|error| SandboxError::Engine(error.into()))?;
+        let engine =
+            engine::build(&size, config.counts_instructions).map_err(|error| SandboxError::Engine(error.into()))?;
         let inner = Inner {
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             workers: Workers::start(workers).map_err(SandboxError::Thread)?,
@@ -137,6 +138,10 @@ impl Sandbox {
 }
 
 impl Inner {
+    pub(crate) fn counts_instructions(&self) -> bool {
+        self.config.counts_instructions
+    }
+
     pub(crate) fn instances_max(&self) -> u32 {
         self.instances_max
     }

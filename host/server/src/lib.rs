@@ -15,6 +15,7 @@ pub use service::{
     Answer, AnswerEvent, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs, RankingRequest,
     Readiness, Service, ServiceConfig, Serving,
 };
+pub use wire::chat_request;
 
 #[cfg(test)]
 #[expect(dead_code, reason = "shared with the tests over real sockets, which use all of it")]

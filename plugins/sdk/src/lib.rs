@@ -28,7 +28,7 @@ pub use stages::audit::Audit;
 pub use stages::parse::{Event, Parse};
 pub use stages::policy::{Decision, Policy, Rejection, Verdict};
 pub use stages::postprocess::{Channel, Output, Postprocess, Profile, Token};
-pub use stages::prompt::{Options, Prompt, Rendered, Segment};
+pub use stages::prompt::{Options, Prompt, Rendered, Segment, ToolChoice};
 pub use stages::token_control::{Bias, Constraint, TokenControl};
 #[cfg(feature = "regex")]
 pub use window::RegexWindow;

@@ -5,7 +5,7 @@ use clap::Args;
 use plugin::{LoadReport, Sandbox, SandboxConfig};
 use serde_json::json;
 
-use super::{ConfigArguments, stand_in, table_for};
+use super::{ConfigArguments, table_for};
 use crate::config::default_cache_dir;
 use crate::{Failure, console, wiring};
 
@@ -38,9 +38,9 @@ pub(super) fn check(arguments: &Check) -> Result<(), Failure> {
             memory_bytes_max: Some(spec.limits.memory_bytes_max),
             workers: Some(1),
             max_instances: Some(1),
-            idle_instances: 0,
+            ..SandboxConfig::default()
         })?;
-        let (report, result) = sandbox.examine(spec, &stand_in::model());
+        let (report, result) = sandbox.examine(spec, &kit::stand_in::model(None));
         let result = result.map(|_| ()).map_err(|error| wiring::with_lines(error, &table));
         Ok((report, result))
     });

@@ -1,17 +1,31 @@
 //! `outrigger plugin …`: what authors and operators do with plugins beside serving them. One file per command.
 
+mod bench;
+mod build;
 mod check;
+mod dev;
 mod list;
-mod stand_in;
+mod new;
+mod reload;
+mod run;
+mod test;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use plugin::PluginSpec;
 
-use crate::Failure;
 use crate::config::{PluginTable, Said, choose_plugins};
+use crate::{Failure, bundle, wiring};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+From nothing to a plugin at work in a running chat:
+  outrigger plugin new my-filter
+  cd my-filter
+  outrigger plugin test
+  outrigger plugin dev . --model REF")]
 pub(crate) struct Plugin {
     #[command(subcommand)]
     command: Command,
@@ -19,6 +33,18 @@ pub(crate) struct Plugin {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a new plugin that builds and passes its tests
+    New(new::New),
+    /// Build a plugin's component
+    Build(build::Build),
+    /// Build a plugin, run its tests, and try its cases in the sandbox, cut in every way
+    Test(test::Test),
+    /// Serve a model with a plugin, and rebuild, test and reload the plugin when its sources change
+    Dev(Box<dev::Dev>),
+    /// Show what every stage makes of one request
+    Run(run::Run),
+    /// Measure what a plugin costs
+    Bench(bench::Bench),
     /// Load a plugin as `serve` would, and say what was found out: exit code 0 if it loads, 1 if not
     Check(check::Check),
     /// List what a configuration would load, and the bundled plugins
@@ -35,6 +61,12 @@ struct ConfigArguments {
 
 pub(crate) fn plugin(arguments: Plugin) -> Result<(), Failure> {
     match arguments.command {
+        Command::New(arguments) => new::new(arguments),
+        Command::Build(arguments) => build::build(&arguments),
+        Command::Test(arguments) => test::test(arguments),
+        Command::Dev(arguments) => dev::dev(*arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Bench(arguments) => bench::bench(arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::List(arguments) => list::list(&arguments),
     }
@@ -44,18 +76,56 @@ impl ConfigArguments {
     fn read(&self) -> anyhow::Result<Said> {
         Said::default().or_file(self.config.as_deref())
     }
+
+    /// The plugin that a name or a path means: with what a [[plugin]] table grants where one means it, and otherwise with everything
+    /// that its manifest asks for.
+    fn spec(&self, plugin: &str) -> Result<PluginSpec, Failure> {
+        let said = self.read().map_err(Failure::usage)?;
+        let is_configured = find_table(plugin, &said.plugin_tables).is_some();
+        let table = table_for(plugin, said.plugin_tables).map_err(Failure::usage)?;
+        let mut spec = wiring::spec(&table, &mut Vec::new())?;
+        if !is_configured {
+            plugin::grant_what_is_asked(&mut spec);
+        }
+        Ok(spec)
+    }
+}
+
+fn is_bundled(name: &str) -> bool {
+    bundle::NAMES.contains(&name)
+}
+
+/// A bundled plugin with everything granted that it asks for.
+fn stage_spec(name: &str) -> anyhow::Result<PluginSpec> {
+    let mut spec = wiring::spec(&PluginTable::bare(name.to_owned(), None), &mut Vec::new())?;
+    plugin::grant_what_is_asked(&mut spec);
+    Ok(spec)
+}
+
+/// A plugin's configuration as its author gives it on the command line.
+fn config_of(json: Option<&str>) -> Result<toml::Table, Failure> {
+    let Some(json) = json else { return Ok(toml::Table::new()) };
+    let parsed = serde_json::from_str(json).context("--plugin-config is no JSON object");
+    parsed.map_err(Failure::usage)
+}
+
+/// The table of the configuration that a name or a path means.
+fn find_table<'a>(plugin: &str, tables: &'a [PluginTable]) -> Option<&'a PluginTable> {
+    let meant = Path::new(plugin).canonicalize().ok();
+    tables.iter().find(|table| {
+        let from = table.from.as_ref().and_then(|from| Path::new(from).canonicalize().ok());
+        table.name == plugin || (from.is_some() && from == meant)
+    })
 }
 
 /// The table of the configuration that a name or a path means, or the one that it stands for by itself.
 fn table_for(plugin: &str, tables: Vec<PluginTable>) -> anyhow::Result<PluginTable> {
-    let meant = Path::new(plugin).canonicalize().ok();
-    let is_meant = |table: &PluginTable| {
-        let from = table.from.as_ref().and_then(|from| Path::new(from).canonicalize().ok());
-        table.name == plugin || (from.is_some() && from == meant)
-    };
-    if let Some(table) = tables.iter().find(|table| is_meant(table)) {
+    if let Some(table) = find_table(plugin, &tables) {
         return Ok(table.clone());
     }
-    let chosen = choose_plugins(Some(vec![plugin.to_owned()]), tables)?;
+    // `.` has no name that a plugin could be called by.
+    let folder = Path::new(plugin).canonicalize().ok().filter(|path| path.is_dir() && !is_bundled(plugin));
+    let plugin = folder.map_or_else(|| plugin.to_owned(), |folder| folder.display().to_string());
+    let chosen = choose_plugins(Some(vec![plugin]), tables)?;
     chosen.into_iter().next().ok_or_else(|| anyhow::anyhow!("no plugin is named"))
 }

@@ -93,9 +93,14 @@ impl PluginLoader {
             result.map_err(|error| with_lines(error, table))
         };
         let mut plugins = specs.into_iter().zip(tables).map(&mut load).collect::<anyhow::Result<Vec<_>>>()?;
-        let renders = |report: &LoadReport| report.stages.iter().any(|used| used.stage == Stage::Prompt);
-        if !plugins.iter().any(|plugin| renders(plugin.report())) {
-            let default = PluginTable::bare(bundle::DEFAULT_PROMPT_PLUGIN.to_owned(), None);
+        let somebody_has =
+            |stage| plugins.iter().any(|plugin| plugin.report().stages.iter().any(|used| used.stage == stage));
+        if !somebody_has(Stage::Prompt) {
+            let mut default = PluginTable::bare(bundle::DEFAULT_PROMPT_PLUGIN.to_owned(), None);
+            if somebody_has(Stage::Parse) {
+                // One plugin parses, and the default steps back.
+                default.stages = Some([(Stage::Prompt.as_str().to_owned(), 0)].into());
+            }
             plugins.insert(0, load((spec(&default, files)?, &default))?);
         }
         let plugins = Plugins::new(&sandbox, plugins, self.metrics.clone())?;
@@ -123,6 +128,7 @@ impl PluginLoader {
                 memory_bytes_max: Some(memory_bytes),
                 max_instances: Some(instances),
                 idle_instances,
+                counts_instructions: false,
             })?),
         }
     }

@@ -156,3 +156,11 @@ fn a_say_in_tokens_is_asked_for_by_using_it() {
     let text = toml_to_write("mask", &compare(&named, &both), &[GrantState::Missing]);
     assert_eq!(text, "[[plugin]]\nname = \"mask\"\n\n[plugin.grants]\ntoken-control = true\n");
 }
+
+#[test]
+fn an_author_grants_all_that_is_asked() {
+    let mut spec = spec(MUCH);
+    grant_what_is_asked(&mut spec);
+    assert!(compare(&spec, &[]).iter().all(|grant| grant.state == GrantState::Granted), "{:?}", compare(&spec, &[]));
+    assert_eq!(spec.limits, Limits { init_cpu_max: std::time::Duration::from_millis(500), ..Limits::default() });
+}

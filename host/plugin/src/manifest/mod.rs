@@ -34,9 +34,11 @@ pub struct Manifest {
     pub stages: Option<Vec<(Stage, i32)>>,
     /// What it asks for.
     pub asks: Asks,
+    /// How it is built, for whoever has its sources.
+    pub build: Build,
     pub(crate) config_schema: Option<ConfigSchema>,
     /// The file that the schema was read from, as the manifest names it.
-    pub(crate) schema_file: Option<String>,
+    pub schema_file: Option<String>,
 }
 
 /// `[plugin]`: what the author says of it.
@@ -60,6 +62,19 @@ pub struct About {
     pub component: Option<String>,
     /// SHA-256 of the component that this manifest belongs to.
     pub sha256: Option<String>,
+}
+
+/// `[build]`: how the component is made of its sources, where that is not cargo's business. The host never runs it; `outrigger plugin
+/// build` does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Build {
+    /// A command of the shell, run in the plugin's folder.
+    pub command: Option<String>,
+    /// A command of the shell that runs the language's own tests.
+    pub test: Option<String>,
+    /// Where `command` leaves the component; another way to say `component` under [plugin].
+    pub component: Option<String>,
 }
 
 /// Why a manifest cannot be used. Finishes "the manifest …".
@@ -99,6 +114,8 @@ struct File {
     asks: Asks,
     #[serde(default)]
     config: ConfigSection,
+    #[serde(default)]
+    build: Build,
 }
 
 /// `postprocess = 80` or `postprocess = { order = 80 }`.
@@ -140,7 +157,14 @@ impl Manifest {
             let reason = format!("it has {} bytes, and {MANIFEST_BYTES_MAX} is the most that is read", text.len());
             return Err(ManifestError::Malformed { place: "as a whole".to_owned(), reason });
         }
-        let File { plugin, stages, asks, config } = from_toml(text)?;
+        let File { mut plugin, stages, asks, config, build } = from_toml(text)?;
+        if let Some(built) = &build.component {
+            let named = plugin.component.get_or_insert_with(|| built.clone());
+            if named != built {
+                let reason = format!("is `{built}`, and `plugin.component` is `{named}`; leave one of them out");
+                return Err(ManifestError::value("build.component", reason));
+            }
+        }
         check_about(&plugin)?;
         asks.check()?;
         let stages = stages.map(|stages| stages.into_iter().map(stage).collect::<Result<Vec<_>, _>>()).transpose()?;
@@ -152,7 +176,7 @@ impl Manifest {
             _ => None,
         };
         let config_schema = config.schema.map(|schema| config_schema(schema, read_file)).transpose()?;
-        Ok(Self { origin: origin.into(), about: plugin, stages, asks, config_schema, schema_file })
+        Ok(Self { origin: origin.into(), about: plugin, stages, asks, build, config_schema, schema_file })
     }
 }
 

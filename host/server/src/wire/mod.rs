@@ -16,6 +16,7 @@ mod tools;
 pub(crate) use embeddings::{parse_embeddings, write_embeddings};
 pub(crate) use error::{ErrorBody, PluginFault, Refusal};
 pub(crate) use models::{ModelList, ModelObject};
+pub use request::chat_request;
 pub(crate) use request::parse_chat;
 pub(crate) use rerank::{parse_rerank, write_rerank};
 pub(crate) use response::{ChunkWriter, Collected, event};

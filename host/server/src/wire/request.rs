@@ -25,6 +25,12 @@ pub(crate) struct ChatOptions {
     pub(crate) include_usage: bool,
 }
 
+/// What a body of `POST /v1/chat/completions` asks for, or what is wrong with it: for who has a request in a file.
+pub fn chat_request(body: &[u8]) -> Result<ChatRequest, String> {
+    let parsed = parse_chat(body, &Defaults::default());
+    parsed.map(|(request, _)| request).map_err(|refusal| refusal.message)
+}
+
 /// Parses a body. Members that are absent or `null` take their values from `defaults`.
 pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatRequest, ChatOptions), Refusal> {
     let body = Member::body_of(body, limits::JSON_DEPTH_MAX)?;

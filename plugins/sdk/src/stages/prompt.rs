@@ -11,7 +11,7 @@ pub trait Prompt: Plugin {
     fn render(&mut self, messages: Vec<Message>, options: Options, call: &Call) -> Result<Rendered>;
 }
 
-pub use bindings::exports::outrigger::plugin::prompt::{Options, Rendered, Segment};
+pub use bindings::exports::outrigger::plugin::prompt::{Options, Rendered, Segment, ToolChoice};
 
 /// Generated; `export!` reaches it through [`crate::glue`].
 #[expect(missing_docs, clippy::pedantic, reason = "generated code")]

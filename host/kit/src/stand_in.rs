@@ -6,6 +6,9 @@ use std::sync::Arc;
 use inference::{ModelCard, SpecialTokens, Token, Vocabulary};
 use plugin::ModelContext;
 
+/// The name that requests use for it.
+pub const ID: &str = "stand-in";
+
 const START: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";
 const START_TOKEN: Token = Token(256);
@@ -16,14 +19,16 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + me
                              + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ \
                              '<|im_start|>assistant\\n' }}{% endif %}";
 
-pub(super) fn model() -> ModelContext {
+/// The stand-in, with this template or one in the form that most models have.
+#[must_use]
+pub fn model(chat_template: Option<&str>) -> ModelContext {
     let card = ModelCard {
-        id: "stand-in".to_owned(),
+        id: ID.to_owned(),
         revision: String::new(),
         architecture: "none".to_owned(),
         context_length: 8192,
         context_length_trained: 8192,
-        chat_template: Some(CHAT_TEMPLATE.to_owned()),
+        chat_template: Some(chat_template.unwrap_or(CHAT_TEMPLATE).to_owned()),
         bos_text: String::new(),
         eos_text: END.to_owned(),
         size_bytes: 0,

@@ -1,0 +1,309 @@
+//! Files with cases: what is sent, what the model answers, and what is expected to come of it. For plugins in any language.
+//!
+//! The format is described for authors in `plugins/TESTING.md`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use inference::ChatRequest;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::limits::{ANSWER_BYTES_MAX, CASE_FILE_BYTES_MAX, TIMES_MAX};
+use crate::stand_in;
+
+/// A file of cases.
+#[derive(Debug, Clone)]
+pub struct CaseFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The stand-in's chat template; `None`: one in the form that most models have.
+    pub chat_template: Option<String>,
+    /// Its cases; at least one.
+    pub cases: Vec<Case>,
+}
+
+/// One case.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What it is about, in a line.
+    pub name: String,
+    /// The plugin's configuration: a JSON object.
+    pub config_json: String,
+    /// What is sent.
+    pub request: ChatRequest,
+    /// With these headers, of which the plugin sees those that its manifest asks for.
+    pub headers: Vec<(String, String)>,
+    /// How often it is sent; what is expected is of the last time.
+    pub times: u32,
+    /// What the model answers; `None`: it is not asked.
+    pub answer: Option<String>,
+    /// What is expected.
+    pub expect: Expect,
+}
+
+/// What is expected; what is left out may be anything.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expect {
+    /// The plugin does not load with this configuration, and says this, among other things.
+    pub refused: Option<String>,
+    /// A policy rejects the request.
+    pub rejected: Option<Rejected>,
+    /// The plugin calls the request invalid, and says this, among other things.
+    pub invalid: Option<String>,
+    /// The plugin breaks its contract: `timeout`, `memory`, `error`, …
+    pub fault: Option<String>,
+    /// The request as the policies leave it has these members, in `OpenAI`'s form.
+    pub request: Option<toml::Table>,
+    /// The prompt's text.
+    pub prompt: Option<String>,
+    /// The prompt's segments: `{ template = "…" }`, whose control tokens count, or `{ content = "…" }`, whose do not.
+    pub segments: Option<Vec<BTreeMap<String, String>>>,
+    /// The answer's text.
+    pub output: Option<String>,
+    /// The thoughts before it.
+    pub reasoning: Option<String>,
+    /// The calls of tools.
+    pub tool_calls: Option<Vec<ExpectedCall>>,
+    /// Why it ended: `stop`, `length`, `tool-calls`, `filtered`.
+    pub finish: Option<String>,
+    /// Notes that are there, and perhaps others.
+    pub notes: Option<BTreeMap<String, String>>,
+    /// What it may use at most.
+    pub at_most: AtMost,
+}
+
+/// A rejection; what is left out may be anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rejected {
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// For programs.
+    pub code: Option<String>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedCall {
+    /// The function.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: toml::Table,
+}
+
+/// Bounds that are closer than the host's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AtMost {
+    /// Instructions of the whole request, with the answer in one piece.
+    pub instructions: Option<u64>,
+    /// Linear memory.
+    pub memory_bytes: Option<u64>,
+    /// Bytes held back, however the answer is cut.
+    pub held_bytes: Option<u64>,
+}
+
+/// Why a file of cases cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the cases in {}: {reason}", path.display())]
+pub struct CaseError {
+    /// The file.
+    pub path: PathBuf,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    config: toml::Table,
+    chat_template: Option<String>,
+    #[serde(default)]
+    case: Vec<Written>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    config: Option<toml::Table>,
+    request: Option<WrittenRequest>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default = "once")]
+    times: u32,
+    answer: Option<String>,
+    #[serde(default)]
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected the user's text, or a table as the body of POST /v1/chat/completions")]
+enum WrittenRequest {
+    Text(String),
+    Body(toml::Table),
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl CaseFile {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, CaseError> {
+        let refuse = |reason: String| CaseError { path: path.to_owned(), reason };
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+        file.take(CASE_FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
+        if text.len() as u64 == CASE_FILE_BYTES_MAX {
+            return Err(refuse(format!("it has {CASE_FILE_BYTES_MAX} bytes or more; make several of it")));
+        }
+        Self::parse(path, &text).map_err(refuse)
+    }
+
+    /// Reads all `*.toml` of a folder, by name. No folder, no files.
+    pub fn read_folder(folder: &Path) -> Result<Vec<Self>, CaseError> {
+        let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && path.is_file());
+        paths.sort();
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, String> {
+        let line = |error: &toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            before.matches('\n').count() + 1
+        };
+        let toml = toml::Deserializer::parse(text)
+            .map_err(|error| format!("line {}: {}", line(&error), error.message().trim_end()))?;
+        let File { config, chat_template, case } = serde_path_to_error::deserialize(toml).map_err(|error| {
+            let (place, inner) = (error.path().to_string(), error.inner());
+            format!("line {}, `{place}`: {}", line(inner), inner.message().trim_end())
+        })?;
+        if case.is_empty() {
+            return Err("it has no case; a case begins with [[case]]".to_owned());
+        }
+        let mut cases: Vec<Case> = Vec::with_capacity(case.len());
+        for written in case {
+            let name = written.name.clone();
+            if cases.iter().any(|case| case.name == name) {
+                return Err(format!("two cases are called `{name}`"));
+            }
+            cases.push(checked(written, &config).map_err(|reason| format!("case `{name}`: {reason}"))?);
+        }
+        Ok(Self { path: path.to_owned(), chat_template, cases })
+    }
+}
+
+fn checked(written: Written, config: &toml::Table) -> Result<Case, String> {
+    let Written { name, config: own, request, headers, times, answer, expect } = written;
+    if name.trim().is_empty() || name.contains('\n') {
+        return Err("its `name` is no line of text".to_owned());
+    }
+    if times == 0 || times > TIMES_MAX {
+        return Err(format!("`times` is {times}; 1 to {TIMES_MAX} is possible"));
+    }
+    if answer.as_ref().is_some_and(|answer| answer.len() > ANSWER_BYTES_MAX) {
+        return Err(format!("`answer` has more than {ANSWER_BYTES_MAX} bytes, the most that is cut in every way"));
+    }
+    let of_an_answer = [
+        ("output", expect.output.is_some()),
+        ("reasoning", expect.reasoning.is_some()),
+        ("tool_calls", expect.tool_calls.is_some()),
+        ("finish", expect.finish.is_some()),
+    ];
+    if answer.is_none()
+        && let Some((key, _)) = of_an_answer.into_iter().find(|(_, is_expected)| *is_expected)
+    {
+        return Err(format!("`expect.{key}` is of an answer, and there is no `answer`"));
+    }
+    check_finish(expect.finish.as_deref())?;
+    let config_json = serde_json::to_string(own.as_ref().unwrap_or(config)).map_err(|error| error.to_string())?;
+    let request = match request {
+        None => body_of("Hello!"),
+        Some(WrittenRequest::Text(text)) => body_of(&text),
+        Some(WrittenRequest::Body(table)) => {
+            let mut body = serde_json::to_value(table).map_err(|error| error.to_string())?;
+            if let Some(body) = body.as_object_mut() {
+                body.entry("model").or_insert_with(|| stand_in::ID.into());
+            }
+            body
+        }
+    };
+    let request =
+        server::chat_request(request.to_string().as_bytes()).map_err(|reason| format!("`request`: {reason}"))?;
+    let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    Ok(Case { name, config_json, request, headers, times, answer, expect })
+}
+
+fn check_finish(finish: Option<&str>) -> Result<(), String> {
+    const POSSIBLE: [&str; 4] = ["stop", "length", "tool-calls", "filtered"];
+    match finish {
+        Some(finish) if !POSSIBLE.contains(&finish) => {
+            Err(format!("`expect.finish` is `{finish}`; {} are possible", POSSIBLE.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn body_of(text: &str) -> Value {
+    json!({"model": stand_in::ID, "messages": [{"role": "user", "content": text}]})
+}
+
+/// A request of one text, as a case has it.
+pub fn request_of(text: &str) -> Result<ChatRequest, String> {
+    server::chat_request(body_of(text).to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<CaseFile, String> {
+        CaseFile::parse(Path::new("tests/a.toml"), text)
+    }
+
+    #[test]
+    fn a_case_has_the_file_s_configuration_or_its_own() {
+        let file = parse(
+            "config = { words = ['a'] }\n[[case]]\nname = 'one'\n[[case]]\nname = 'two'\nconfig = {}\nrequest = 'Hi'\nheaders = { X-A = 'b' }",
+        );
+        let file = file.expect("cases");
+        assert_eq!(
+            (file.cases[0].config_json.as_str(), file.cases[1].config_json.as_str()),
+            (r#"{"words":["a"]}"#, "{}")
+        );
+        assert_eq!(file.cases[1].headers, [("x-a".to_owned(), "b".to_owned())]);
+        assert_eq!(file.cases[1].request.messages[0].parts, [inference::Part::Text("Hi".to_owned())]);
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        for (text, expected) in [
+            ("", "it has no case"),
+            ("[[case]]\nname = 'a'\nansver = 'b'", "line 3, `case[0].ansver`: unknown field `ansver`"),
+            (
+                "[[case]]\nname = 'a'\nexpect = { output = 'b' }",
+                "case `a`: `expect.output` is of an answer, and there is no",
+            ),
+            (
+                "[[case]]\nname = 'a'\nanswer = ''\nexpect = { finish = 'end' }",
+                "`expect.finish` is `end`; stop, length",
+            ),
+            ("[[case]]\nname = 'a'\nrequest = { messages = 'b' }", "case `a`: `request`: "),
+            ("[[case]]\nname = 'a'\n[[case]]\nname = 'a'", "two cases are called `a`"),
+            ("[[case]]\nname = 'a'\ntimes = 0", "`times` is 0; 1 to"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! A plugin's sources on disk: what its manifest says, how it is built, and what its component then is.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use plugin::{Limits, Manifest, Package, PackageError, PluginSpec};
+use serde_json::Value;
+
+use crate::stand::with_sources;
+use crate::toolchain::{TARGET, Toolchain, ToolchainError};
+
+/// A folder with a `plugin.toml`.
+#[derive(Debug)]
+pub struct Project {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+/// A component that was just built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Where it is.
+    pub component: PathBuf,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+}
+
+/// What went wrong with a project.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// There is none.
+    #[error("{} has no `plugin.toml`, so it is no plugin; `outrigger plugin new NAME` makes one", folder.display())]
+    None {
+        /// Where one was looked for.
+        folder: PathBuf,
+    },
+    /// The manifest or the component cannot be used.
+    #[error("{}", with_sources(.0))]
+    Package(#[from] PackageError),
+    /// The manifest does not say which file is the component.
+    #[error("{}/plugin.toml does not say which file is the component; write `component = \"FILE.wasm\"` under [plugin]", folder.display())]
+    NoComponent {
+        /// The project.
+        folder: PathBuf,
+    },
+    /// Nobody knows how to build it.
+    #[error(
+        "{} has no Cargo.toml, and its plugin.toml does not say how it is built; write under [build]: command = \"…\"",
+        folder.display()
+    )]
+    NoBuild {
+        /// The project.
+        folder: PathBuf,
+    },
+    /// Something is missing on this machine.
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    /// A command could not be run.
+    #[error("cannot run `{command}`: {source}")]
+    Run {
+        /// The command.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A command said no; what it had to say is on the terminal.
+    #[error("`{command}` failed ({status})")]
+    Failed {
+        /// The command.
+        command: String,
+        /// How it ended.
+        status: String,
+    },
+    /// The build went well and the component is not there.
+    #[error("`{command}` ended well, and there is no {}; is `component` in plugin.toml the file that it makes?", component.display())]
+    NotMade {
+        /// The command.
+        command: String,
+        /// What should be there.
+        component: PathBuf,
+    },
+    /// The component could not be put into its place.
+    #[error("cannot write {}: {source}", component.display())]
+    Place {
+        /// Its place.
+        component: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Cargo made no component.
+    #[error("cargo built no component; its Cargo.toml needs under [lib]: crate-type = [\"cdylib\"]")]
+    NoArtifact,
+}
+
+impl Project {
+    /// Reads the project in `folder`.
+    pub fn open(folder: &Path) -> Result<Self, ProjectError> {
+        let manifest = Package::manifest(&folder.join("plugin.toml"))?;
+        let manifest = manifest.ok_or_else(|| ProjectError::None { folder: folder.to_owned() })?;
+        Ok(Self { folder: folder.to_owned(), manifest })
+    }
+
+    /// The component's file.
+    pub fn component(&self) -> Result<PathBuf, ProjectError> {
+        let named = self.manifest.about.component.as_ref();
+        let named = named.ok_or_else(|| ProjectError::NoComponent { folder: self.folder.clone() })?;
+        Ok(self.folder.join(named))
+    }
+
+    /// Builds the component. What the compiler says goes to standard error.
+    pub fn build(&self) -> Result<Built, ProjectError> {
+        let component = self.component()?;
+        let command = match &self.manifest.build.command {
+            Some(command) => {
+                run(shell(command, &self.folder), command)?;
+                command.clone()
+            }
+            None if self.folder.join("Cargo.toml").is_file() => {
+                let made = self.cargo_build()?;
+                put(&made, &component)?;
+                "cargo build".to_owned()
+            }
+            None => return Err(ProjectError::NoBuild { folder: self.folder.clone() }),
+        };
+        match fs::metadata(&component) {
+            Ok(metadata) if metadata.is_file() => Ok(Built { size_bytes: metadata.len(), component }),
+            _ => Err(ProjectError::NotMade { command, component }),
+        }
+    }
+
+    /// Runs the language's own tests; `None` where there are none to run.
+    #[must_use]
+    pub fn test(&self) -> Option<Result<(), ProjectError>> {
+        if let Some(command) = &self.manifest.build.test {
+            return Some(run(shell(command, &self.folder), command));
+        }
+        if self.manifest.build.command.is_some() || !self.folder.join("Cargo.toml").is_file() {
+            return None;
+        }
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--quiet"]).current_dir(&self.folder);
+        Some(run(cargo, "cargo test"))
+    }
+
+    /// What the host is told of it, with everything granted that the manifest asks for. It is called as its manifest says, if a
+    /// plugin may be called so.
+    pub fn spec(&self) -> Result<PluginSpec, ProjectError> {
+        let package = Package::read(&self.folder, self.component_bytes_max())?;
+        let mut spec = PluginSpec::new(&self.manifest.about.name, package.source, package.component);
+        spec.manifest = package.manifest;
+        plugin::grant_what_is_asked(&mut spec);
+        Ok(spec)
+    }
+
+    /// What the manifest asks for; what is larger the loader refuses.
+    fn component_bytes_max(&self) -> usize {
+        let asked = self.manifest.asks.limits.get("component_bytes").map_or(0, |ask| ask.least);
+        Limits::default().component_bytes_max.max(usize::try_from(asked).unwrap_or(usize::MAX))
+    }
+
+    /// Where the cases are.
+    #[must_use]
+    pub fn cases(&self) -> PathBuf {
+        self.folder.join("tests")
+    }
+
+    /// Builds with cargo, and says where it put the component: with a `CARGO_TARGET_DIR`, or in a workspace, nobody else knows.
+    fn cargo_build(&self) -> Result<PathBuf, ProjectError> {
+        const SHOWN: &str = "cargo build";
+        let toolchain = Toolchain::find(&self.folder)?;
+        let mut cargo = Command::new("cargo");
+        toolchain.apply(&mut cargo);
+        cargo.args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+        cargo.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::piped());
+        let failed_to_run = |source| ProjectError::Run { command: SHOWN.to_owned(), source };
+        let mut child = cargo.spawn().map_err(failed_to_run)?;
+        let manifest = self.folder.join("Cargo.toml").canonicalize().map_err(failed_to_run)?;
+        let messages = child.stdout.take().map(BufReader::new);
+        let made = messages.into_iter().flat_map(|messages| messages.lines().map_while(Result::ok));
+        let made = made.filter_map(|line| component_of(&line, &manifest)).last();
+        let status = child.wait().map_err(failed_to_run)?;
+        if !status.success() {
+            return Err(ProjectError::Failed { command: SHOWN.to_owned(), status: status.to_string() });
+        }
+        made.ok_or(ProjectError::NoArtifact)
+    }
+}
+
+/// The component that one of cargo's messages is about, if it is of the package with this manifest.
+fn component_of(message: &str, manifest: &Path) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_ours = message["reason"] == "compiler-artifact"
+        && message["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest);
+    let files = message["filenames"].as_array().filter(|_| is_ours)?;
+    files
+        .iter()
+        .filter_map(Value::as_str)
+        .map(PathBuf::from)
+        .find(|file| file.extension().is_some_and(|end| end == "wasm"))
+}
+
+/// Puts a component into its place in one step: a host may be watching.
+fn put(made: &Path, component: &Path) -> Result<(), ProjectError> {
+    let same = |path: &Path| path.canonicalize().ok();
+    if same(made).is_some() && same(made) == same(component) {
+        return Ok(());
+    }
+    let new = component.with_extension("wasm.new");
+    let placed = component.parent().map_or(Ok(()), fs::create_dir_all);
+    let placed = placed.and_then(|()| fs::copy(made, &new)).and_then(|_| fs::rename(&new, component));
+    placed.map_err(|source| ProjectError::Place { component: component.to_owned(), source })
+}
+
+fn shell(command: &str, folder: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).current_dir(folder);
+    shell
+}
+
+/// Runs a command whose words are for the terminal: all of them go to standard error, as standard output is for results.
+fn run(mut command: Command, shown: &str) -> Result<(), ProjectError> {
+    let shown = || shown.to_owned();
+    command.stdin(Stdio::null()).stdout(io::stderr());
+    let status = command.status().map_err(|source| ProjectError::Run { command: shown(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(ProjectError::Failed { command: shown(), status: status.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(manifest: &str) -> (tempfile::TempDir, Result<Project, ProjectError>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let about = "[plugin]\nname = \"a\"\nversion = \"1\"\ndescription = \"A.\"\n";
+        fs::write(folder.path().join("plugin.toml"), format!("{about}{manifest}")).expect("a manifest");
+        let project = Project::open(folder.path());
+        (folder, project)
+    }
+
+    #[test]
+    fn a_command_builds_what_is_no_rust() {
+        let (folder, project) =
+            project("[build]\ncommand = \"printf abc > out.wasm\"\ntest = \"exit 3\"\ncomponent = \"out.wasm\"");
+        let project = project.expect("a project");
+        let built = project.build().expect("built");
+        assert_eq!(built, Built { component: folder.path().join("out.wasm"), size_bytes: 3 });
+        let failed = project.test().expect("it has tests").expect_err("they fail").to_string();
+        assert!(failed.starts_with("`exit 3` failed (") && failed.contains('3'), "{failed}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let check = |manifest: &str, expected: &str| {
+            let (_folder, project) = project(manifest);
+            let error = project.and_then(|project| project.build()).expect_err(manifest).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("", "does not say which file is the component");
+        check("component = \"a.wasm\"", "write under [build]: command");
+        check("component = \"a.wasm\"\n[build]\ncommand = \"true\"", "`true` ended well, and there is no");
+        check("component = \"a.wasm\"\n[build]\ncommand = \"exit 7\"", "`exit 7` failed (exit status: 7)");
+        check("component = \"a.wasm\"\n[build]\ncomponent = \"b.wasm\"", "leave one of them out");
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = Project::open(folder.path()).expect_err("nothing is there").to_string();
+        assert!(error.contains("outrigger plugin new"), "{error}");
+    }
+
+    #[test]
+    fn cargo_says_where_the_component_is() {
+        let line = r#"{"reason":"compiler-artifact","manifest_path":"/p/Cargo.toml","filenames":["/t/liba.rlib","/t/a.wasm"]}"#;
+        assert_eq!(component_of(line, Path::new("/p/Cargo.toml")), Some("/t/a.wasm".into()));
+        assert_eq!(component_of(line, Path::new("/other/Cargo.toml")), None);
+        assert_eq!(component_of("not json", Path::new("/p/Cargo.toml")), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! A new plugin: a template's files with its name in them, and what it takes to build them wherever they lie.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+
+/// A language that plugins are written in.
+pub struct Language {
+    /// What `--lang` calls it.
+    pub name: &'static str,
+    /// Files of every stage.
+    common: &'static Dir<'static>,
+    /// A folder for each stage.
+    stages: &'static Dir<'static>,
+    /// What is written beside them, by the folder that it is written to.
+    vendored: &'static [Vendored],
+}
+
+struct Vendored {
+    folder: &'static str,
+    files: &'static Dir<'static>,
+    /// The beginnings of the paths that belong to it.
+    parts: &'static [&'static str],
+}
+
+/// All languages: another one is another line here, and a folder in `templates`.
+pub const LANGUAGES: [Language; 1] = [Language {
+    name: "rust",
+    common: &RUST_COMMON,
+    stages: &RUST,
+    // Nothing is published: the SDK travels along.
+    vendored: &[Vendored {
+        folder: "vendor/outrigger-plugin",
+        files: &SDK,
+        parts: &["Cargo.toml", "README.md", "src", "wit"],
+    }],
+}];
+
+/// The stage of a plugin that does not say.
+pub const STAGE_DEFAULT: &str = "postprocess";
+
+static RUST: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
+static RUST_COMMON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust/common");
+static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk");
+
+/// The SDK's licence goes where the SDK goes.
+const LICENSE: &str = include_str!("../../../LICENSE");
+
+/// The longest name, in bytes: it names metrics and files.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Why there is no new plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaffoldError {
+    /// A plugin cannot be called so.
+    #[error(
+        "`{name}` is no name of a plugin: it begins with a lower-case letter, has only lower-case letters, digits and single `-`, ends \
+         with none of these, and has {NAME_BYTES_MAX} bytes at most; for example `my-filter`"
+    )]
+    Name {
+        /// What was asked for.
+        name: String,
+    },
+    /// There is no such template.
+    #[error("there is no template of a `{stage}` plugin in `{language}`; there are {stages}")]
+    Stage {
+        /// The language.
+        language: String,
+        /// What was asked for.
+        stage: String,
+        /// The stages there are.
+        stages: String,
+    },
+    /// There is no such language.
+    #[error("there are no templates in `{language}`; there are some in {languages}")]
+    Language {
+        /// What was asked for.
+        language: String,
+        /// The languages there are.
+        languages: String,
+    },
+    /// Something is in the way, and stays.
+    #[error("{} is there already, and nothing is written over; choose another name, or remove it", path.display())]
+    There {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The language of this name.
+pub fn language(name: &str) -> Result<&'static Language, ScaffoldError> {
+    static ALL: [Language; LANGUAGES.len()] = LANGUAGES;
+    ALL.iter().find(|language| language.name == name).ok_or_else(|| {
+        let languages = ALL.each_ref().map(|language| language.name).join(", ");
+        ScaffoldError::Language { language: name.to_owned(), languages }
+    })
+}
+
+impl Language {
+    /// The stages that there are templates of.
+    #[must_use]
+    pub fn stages(&self) -> Vec<&'static str> {
+        let names = self.stages.dirs().filter_map(|dir| dir.path().file_name()?.to_str());
+        names.filter(|name| *name != "common").collect()
+    }
+
+    /// Writes a new plugin into `folder`, which is made for it, and says which files.
+    pub fn write(&self, folder: &Path, name: &str, stage: &str) -> Result<Vec<PathBuf>, ScaffoldError> {
+        check_name(name)?;
+        let of_stage =
+            self.stages.get_dir(stage).filter(|_| stage != "common").ok_or_else(|| ScaffoldError::Stage {
+                language: self.name.to_owned(),
+                stage: stage.to_owned(),
+                stages: self.stages().join(", "),
+            })?;
+        match fs::create_dir(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(ScaffoldError::There { path: folder.to_owned() });
+            }
+            Err(source) => return Err(ScaffoldError::Write { path: folder.to_owned(), source }),
+        }
+        let mut written = Vec::new();
+        for dir in [self.common, of_stage] {
+            for (path, text) in files(dir) {
+                let path = named(&path.display().to_string(), name);
+                write(folder, Path::new(&path), named(text, name).as_bytes(), &mut written)?;
+            }
+        }
+        for vendored in self.vendored {
+            let base = Path::new(vendored.folder);
+            for (path, text) in files(vendored.files) {
+                if vendored.parts.iter().any(|part| path.starts_with(part)) {
+                    write(folder, &base.join(path), text.as_bytes(), &mut written)?;
+                }
+            }
+            write(folder, &base.join("LICENSE"), LICENSE.as_bytes(), &mut written)?;
+        }
+        Ok(written)
+    }
+}
+
+/// All files of a folder, by their paths in it.
+fn files<'a>(dir: &'a Dir<'a>) -> Vec<(PathBuf, &'a str)> {
+    fn collect<'a>(dir: &'a Dir<'a>, root: &Path, files: &mut Vec<(PathBuf, &'a str)>) {
+        for file in dir.files() {
+            let path = file.path().strip_prefix(root).unwrap_or(file.path());
+            files.extend(file.contents_utf8().map(|text| (path.to_owned(), text)));
+        }
+        dir.dirs().for_each(|dir| collect(dir, root, files));
+    }
+    let mut all = Vec::new();
+    collect(dir, dir.path(), &mut all);
+    all
+}
+
+/// A template's text, with the plugin's name in the three ways in which it is spelled.
+fn named(text: &str, name: &str) -> String {
+    let word =
+        |word: &str| word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect::<String>();
+    let type_name: String = name.split('-').map(word).collect();
+    text.replace("template-name", name)
+        .replace("template_name", &name.replace('-', "_"))
+        .replace("TemplateName", &type_name)
+}
+
+fn check_name(name: &str) -> Result<(), ScaffoldError> {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name = name.len() <= NAME_BYTES_MAX
+        && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && name.bytes().all(is_allowed)
+        && !name.ends_with('-')
+        && !name.contains("--");
+    if is_name { Ok(()) } else { Err(ScaffoldError::Name { name: name.to_owned() }) }
+}
+
+fn write(folder: &Path, path: &Path, text: &[u8], written: &mut Vec<PathBuf>) -> Result<(), ScaffoldError> {
+    let full = folder.join(path);
+    let created = full.parent().map_or(Ok(()), fs::create_dir_all);
+    let done = created.and_then(|()| fs::File::create_new(&full)).and_then(|mut file| file.write_all(text));
+    done.map_err(|source| ScaffoldError::Write { path: full, source })?;
+    written.push(path.to_owned());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_crate_s_and_a_metric_s() {
+        for name in ["my-filter", "a", "a1-b2"] {
+            check_name(name).expect(name);
+        }
+        for name in ["", "My-filter", "1a", "-a", "a-", "a--b", "a_b", "a/b", "..", &"a".repeat(64)] {
+            check_name(name).expect_err(name);
+        }
+        assert_eq!(
+            named("template-name template_name TemplateName", "my-2nd-filter"),
+            "my-2nd-filter my_2nd_filter My2ndFilter"
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_over_and_nothing_is_left_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my-filter");
+        let rust = language("rust").expect("a language");
+        let written = rust.write(&path, "my-filter", "postprocess").expect("a plugin");
+        for file in [
+            "Cargo.toml",
+            ".cargo/config.toml",
+            ".gitignore",
+            "README.md",
+            "plugin.toml",
+            "src/lib.rs",
+            "tests/words.toml",
+            "vendor/outrigger-plugin/Cargo.toml",
+            "vendor/outrigger-plugin/LICENSE",
+            "vendor/outrigger-plugin/src/lib.rs",
+            "vendor/outrigger-plugin/wit/plugin.wit",
+        ] {
+            assert!(
+                written.contains(&PathBuf::from(file)) && path.join(file).is_file(),
+                "{file} is missing in {written:?}"
+            );
+        }
+        for file in written {
+            let text = fs::read_to_string(path.join(&file)).expect("text");
+            assert!(!text.to_lowercase().contains("template-name"), "{}", file.display());
+        }
+        let there = rust.write(&path, "my-filter", "postprocess").expect_err("it is there").to_string();
+        assert!(there.contains("is there already"), "{there}");
+        let stage = rust.write(&folder.path().join("b"), "b", "common").expect_err("no stage").to_string();
+        assert!(stage.ends_with("there are audit, parse, policy, postprocess, prompt"), "{stage}");
+        assert!(language("cobol").err().expect("no language").to_string().ends_with("there are some in rust"));
+    }
+}
