@@ -13,6 +13,7 @@ mod bindings;
 mod breaker;
 mod budget;
 mod cache;
+mod closed;
 mod convert;
 mod engine;
 mod extra;
@@ -59,6 +60,7 @@ pub use load_error::{LoadError, Objections};
 pub use manifest::{
     About, Asks, KvAsk, LimitAsk, Manifest, ManifestError, MetricAsk, MetricKind, NamedAsk, Need, WasiAsk,
 };
+pub use outline::Interfaces;
 pub use package::{FileStamp, Package, PackageError};
 pub use plugins::{Plugins, SetError};
 pub use report::{CodeOrigin, LimitValue, LoadReport, ManifestFacts, StageUse, Trial};

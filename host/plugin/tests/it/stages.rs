@@ -6,7 +6,7 @@ use inference::{
     Dry, FaultKind, Finish, Message, OutputFormat, Part, Pipeline, PipelineError, Prepared, Prompt, Role, Segment,
     Stage, Token,
 };
-use plugin::{Modify, PluginSpec, Plugins};
+use plugin::{Limits, Modify, PluginSpec, Plugins};
 use telemetry::Metrics;
 
 use crate::house::{Answer, House, call, chat, guest, guest_for, model_with, renderer, sandbox};
