@@ -20,7 +20,10 @@ export class Rewriter {
   rewrite(window, last) {
     let text = "";
     let done = 0;
-    for (const { 0: word, index } of window.matchAll(WORD)) {
+    // Not `matchAll`, which compiles the expression anew for every call: that takes longer than all the rest.
+    WORD.lastIndex = 0;
+    for (let found; (found = WORD.exec(window)) !== null; ) {
+      const { 0: word, index } = found;
       const whole = !(index === 0 && this.#insideWord);
       const open = index + word.length === window.length && !last;
       if (whole && open && this.#mayBecomeTerm(word)) {
