@@ -5,8 +5,9 @@
 //! there does the folder get its name. Answers are capped, redirects followed by hand, and credentials go to the registry that
 //! was named and to nobody else.
 //!
-//! The client is our own, of the eight calls of the distribution specification that this takes: `oci-client` 0.18 reads manifests, tokens
-//! and refusals of any length into memory, follows redirects anywhere, and sends a login to whatever token server it is told.
+//! The client is our own, of the eight calls of the distribution specification that this takes: `oci-client` 0.18 reads manifests,
+//! tokens and refusals of any length into memory, follows redirects anywhere, and sends a login to whatever token server it is
+//! told.
 
 mod artifact;
 mod client;
