@@ -2,8 +2,9 @@
 # Sets up what the tests need, then runs all of them: format, lints, docs, guests, units and properties, end to end.
 #
 #   tests/run.sh            everything but the heavy suites
-#   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm),
-#                           downloads a second model (253 MB) and builds Vulkan's module
+#   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm), the
+#                           tools that make plugins of JavaScript and Python, and a registry (Debian), downloads a second model
+#                           (253 MB) and builds Vulkan's module
 #   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
@@ -46,6 +47,8 @@ if (($# == 0)); then
 fi
 if ((${#heavy[@]})); then
     tests/peers/setup.sh
+    tests/languages/setup.sh
+    setup_packages docker-registry
     setup_gemma
     # A GPU without a GPU: Vulkan on Mesa's software driver.
     setup_packages mesa-vulkan-drivers

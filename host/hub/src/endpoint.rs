@@ -41,7 +41,8 @@ impl Endpoint {
 
     /// A path of the hub, its segments percent-encoded one by one: `#`, `?`, `%`, `[`, spaces and `/` are letters of a
     /// name here, never syntax.
-    pub(crate) fn at<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+    #[must_use]
+    pub fn at<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.url.clone();
         let mut path = self.url.path().trim_end_matches('/').to_owned();
         for segment in segments {
@@ -53,13 +54,21 @@ impl Endpoint {
     }
 
     /// Whether a request to `url` reaches this hub and may carry its token.
-    pub(crate) fn is_origin_of(&self, url: &Url) -> bool {
+    #[must_use]
+    pub fn is_origin_of(&self, url: &Url) -> bool {
         same_origin(&self.url, url)
     }
 
     /// Whether a token sent here could be read on the way.
-    pub(crate) fn is_open_to_eavesdroppers(&self) -> bool {
-        self.url.scheme() == "http" && !self.url.host().is_some_and(|host| is_loopback(&host))
+    #[must_use]
+    pub fn is_open_to_eavesdroppers(&self) -> bool {
+        self.url.scheme() == "http" && !self.is_loopback()
+    }
+
+    /// Whether it is this machine, by its name or number.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.url.host().is_some_and(|host| is_loopback(&host))
     }
 
     pub(crate) fn host(&self) -> Option<Host<&str>> {

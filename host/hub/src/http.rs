@@ -7,22 +7,20 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use reqwest::{Client as Connections, Response, redirect};
+use reqwest::Response;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::address::{Resolver, is_loopback, wrong_with_target};
+use crate::address::is_loopback;
 use crate::answer::{Answer, read_up_to};
 use crate::config::HubConfig;
 use crate::error::HubError;
-use crate::limits::{LOCATION_BYTES_MAX, POOL_IDLE_TIMEOUT, REDIRECTS_MAX, WARNINGS_MAX};
+use crate::limits::{LOCATION_BYTES_MAX, REDIRECTS_MAX, WARNINGS_MAX};
 use crate::obstacle;
+use crate::outbound::{Outbound, wrong_with};
 use crate::proxy::Proxy;
 use crate::shown::{shown, shown_url};
 use crate::token::{Token, TokenSource, percent_decoded};
-
-/// How this program presents itself.
-const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
 
 /// What is asked for, as errors and logs name it.
 #[derive(Debug, Clone)]
@@ -35,32 +33,15 @@ pub(crate) struct Subject {
 /// Everything that requests share.
 pub(crate) struct Client {
     pub(crate) config: HubConfig,
-    /// For this machine itself, which no proxy reaches.
-    direct: Connections,
-    /// For everything else: through the proxies that the environment names.
-    outward: Connections,
+    outbound: Outbound,
     /// The `X-HF-Warning` that were logged.
     warned: Mutex<BTreeSet<String>>,
 }
 
 impl Client {
     pub(crate) fn new(config: HubConfig) -> Result<Self, HubError> {
-        let tls = crate::tls::config(config.ca_files.iter().map(AsRef::as_ref))?;
-        let builder = || {
-            Connections::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .dns_resolver(Resolver)
-                .redirect(redirect::Policy::none())
-                // The address of a private file is nothing for the CDN.
-                .referer(false)
-                .user_agent(USER_AGENT)
-                .connect_timeout(config.timeouts.connect)
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        };
-        let failed = |error: reqwest::Error| HubError::Client(error.into());
-        let direct = builder().no_proxy().build().map_err(failed)?;
-        let outward = builder().build().map_err(failed)?;
-        Ok(Self { direct, outward, config, warned: Mutex::default() })
+        let outbound = Outbound::new(config.ca_files.iter().map(AsRef::as_ref), config.timeouts.connect)?;
+        Ok(Self { outbound, config, warned: Mutex::default() })
     }
 
     /// Logs what the hub wants people to know, each sentence once.
@@ -164,11 +145,10 @@ impl<'a> Journey<'a> {
     }
 
     async fn send(&self) -> Result<Response, HubError> {
-        let Client { config, direct, outward, .. } = self.client;
+        let Client { config, outbound, .. } = self.client;
         let is_here = self.next.host().is_some_and(|host| is_loopback(&host));
-        let connections = if is_here { direct } else { outward };
         // Compressed ranges are no ranges of the file, and compressed weights are no smaller.
-        let mut request = connections.get(self.next.clone()).header(ACCEPT_ENCODING, "identity");
+        let mut request = outbound.to(&self.next).get(self.next.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(range) = &self.range {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }
@@ -208,16 +188,10 @@ impl<'a> Journey<'a> {
         if token.is_some_and(|token| token.is_in(&percent_decoded(target.as_str()))) {
             return Err(wrong("it holds the token"));
         }
-        let Some(host) = target.host().filter(|_| matches!(target.scheme(), "http" | "https")) else {
+        if !matches!(target.scheme(), "http" | "https") {
             return Err(nowhere("only http and https are"));
-        };
-        if self.next.scheme() == "https" && target.scheme() == "http" {
-            return Err(wrong("it leads from https to http"));
         }
-        if !target.username().is_empty() || target.password().is_some() {
-            return Err(wrong("it holds a user name or password"));
-        }
-        if let Some(why) = wrong_with_target(&self.client.config.endpoint, &host).await {
+        if let Some(why) = wrong_with(&self.client.config.endpoint, &self.next, &target).await {
             return Err(wrong(why));
         }
         if target == self.next || self.visited.contains(&target) {

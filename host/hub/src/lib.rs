@@ -26,6 +26,7 @@ mod tls;
 mod token;
 
 pub mod limits;
+pub mod outbound;
 
 use std::fmt;
 use std::sync::Arc;

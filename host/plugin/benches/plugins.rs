@@ -1,10 +1,12 @@
-//! What the sandbox costs, with the bundled plugins: `cargo bench -p plugin`.
+//! What the sandbox costs, with the bundled plugins: `cargo bench -p plugin`. With folders of plugins, what each of them costs:
+//! `cargo bench -p plugin -- FOLDER…`.
 //!
 //! Times are wall-clock medians of many runs, with the 99th percentile beside them; on a busy machine the median holds
 //! and the percentile shows the neighbours.
 
 use std::hint::black_box;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,8 @@ use inference::{
 };
 use plugin::probe::{self, Probe};
 use plugin::{
-    InstrumentKind, InstrumentSpec, KvGrant, LoadedPlugin, ModelContext, PluginSpec, Plugins, Sandbox, SandboxConfig,
+    InstrumentKind, InstrumentSpec, KvGrant, Limits, LoadedPlugin, ModelContext, Modify, Package, PluginSpec, Plugins,
+    Sandbox, SandboxConfig, Wasi,
 };
 use telemetry::Metrics;
 use tokio::runtime::Runtime;
@@ -28,6 +31,11 @@ const STREAMS: usize = 64;
 const PACE: Duration = Duration::from_millis(20);
 
 fn main() {
+    // Cargo adds `--bench`.
+    let folders: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if !folders.is_empty() {
+        return folders.iter().for_each(|folder| one(folder));
+    }
     let sandbox = Sandbox::new(SandboxConfig::default()).expect("a sandbox");
     let load = |spec| sandbox.load(spec, &model()).expect("a bundled plugin loads");
     let template = load(PluginSpec::new("chat-template", "bundled", bundled::CHAT_TEMPLATE));
@@ -95,6 +103,36 @@ fn main() {
         1,
         &streams(&runtime, &Arc::new(both)),
     );
+}
+
+/// A plugin with a policy or a filter, with all that a guest of any language may have.
+fn one(folder: &str) {
+    let cache = tempfile::tempdir().expect("a folder");
+    let config = SandboxConfig { cache_dir: Some(cache.path().to_owned()), ..SandboxConfig::default() };
+    let sandbox = Sandbox::new(config).expect("a sandbox");
+    let package = Package::read(Path::new(folder), 64 << 20).expect("a plugin's folder");
+    let spec = || PluginSpec {
+        manifest: package.manifest.clone(),
+        wasi: Wasi::Quiet,
+        modify: [Modify::Messages].into(),
+        limits: Limits { component_bytes_max: 64 << 20, ..Limits::default() },
+        ..PluginSpec::new("one", folder, Arc::clone(&package.component))
+    };
+    let [compiled, plugin] = [(); 2].map(|()| sandbox.load(spec(), &model()).expect("it loads"));
+    let trial = plugin.report().trial.as_ref().expect("it was tried");
+    println!("{folder}: {} KB, {} KB of memory", package.component.len() / 1_000, trial.memory_bytes / 1_000);
+    println!("{:<66} {:>10}", "load: compile it", format!("{:.1?}", compiled.report().compile_elapsed));
+    println!("{:<66} {:>10}", "load: from the cache", format!("{:.1?}", plugin.report().compile_elapsed));
+    report("instantiate, init and drop", 1, &measure(500, || assert!(probe::instantiate(&plugin).is_some())));
+    let stages = Some(vec![(Stage::Prompt, 0)]);
+    let plain =
+        sandbox.load(PluginSpec { stages, ..PluginSpec::new("plain", "bundled", bundled::MISBEHAVING) }, &model());
+    let plugins = vec![plain.expect("it loads"), plugin];
+    let plugins = Plugins::new(&sandbox, plugins, Metrics::new(&[]).plugins).expect("they work together");
+    let short = chat(2, 40);
+    let prepare = || drop(black_box(probe(&plugins).prepare(short.clone()).expect("it accepts")));
+    report("policies and a plain prompt, two short messages, fresh instance", 1, &measure(300, prepare));
+    report("push", PUSHES, &pushes(&plugins));
 }
 
 fn counter() -> InstrumentSpec {

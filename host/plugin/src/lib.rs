@@ -14,6 +14,7 @@ mod bindings;
 mod breaker;
 mod budget;
 mod cache;
+mod closed;
 mod control;
 mod convert;
 mod engine;
@@ -61,6 +62,7 @@ pub use load_error::{LoadError, Objections};
 pub use manifest::{
     About, Asks, Build, KvAsk, LimitAsk, Manifest, ManifestError, MetricAsk, MetricKind, NamedAsk, Need, WasiAsk,
 };
+pub use outline::Interfaces;
 pub use package::{FileStamp, Package, PackageError};
 pub use plugins::{Plugins, SetError};
 pub use report::{CodeOrigin, LimitValue, LoadReport, ManifestFacts, StageUse, Trial};

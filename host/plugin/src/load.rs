@@ -12,6 +12,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::background;
 use crate::breaker::Breaker;
+use crate::closed;
 use crate::fault::Failure;
 use crate::grants;
 use crate::imports;
@@ -388,7 +389,7 @@ fn check_import(spec: &PluginSpec, import: &str) -> Result<(), LoadError> {
         Some(api) if imports::OFFERED.contains(&api.interface) => Ok(()),
         None if import.starts_with("wasi:") => match spec.wasi {
             Wasi::None => Err(LoadError::WasiNotGranted { plugin, import: name }),
-            Wasi::Quiet if wasi::is_offered(import) => Ok(()),
+            Wasi::Quiet if wasi::is_offered(import) || closed::is_closed(import) => Ok(()),
             Wasi::Quiet => Err(LoadError::WasiClosed { plugin, import: name, offered: list(&wasi::OFFERED_PACKAGES) }),
         },
         _ => Err(LoadError::ImportUnknown { plugin, import: name, offered: list(&imports::OFFERED) }),
@@ -433,6 +434,7 @@ fn link(
         imports::link(&mut linker)?;
         if spec.wasi == Wasi::Quiet {
             wasi::link(&mut linker)?;
+            closed::link(&mut linker, component)?;
         }
         let pre = linker.instantiate_pre(component)?;
         let indices = StageIndices::of(&pre, stages)?;

@@ -49,6 +49,27 @@ impl Outline {
     }
 }
 
+/// The interfaces that a component imports and exports, for whoever describes it to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interfaces {
+    /// What it needs.
+    pub imports: Vec<String>,
+    /// What it offers.
+    pub exports: Vec<String>,
+}
+
+impl Interfaces {
+    /// Reads the names; nothing of the component is compiled or judged. The error finishes "the file …".
+    pub fn read(component: &[u8]) -> Result<Self, String> {
+        match Outline::read(component) {
+            Ok(Outline { imports, exports }) => Ok(Self { imports, exports }),
+            Err(NoOutline::CoreModule) => Err("is a core module, not a component".to_owned()),
+            Err(NoOutline::NotWasm) => Err("is not WebAssembly".to_owned()),
+            Err(NoOutline::Malformed(reason)) => Err(format!("is damaged: {reason}")),
+        }
+    }
+}
+
 /// A name of our contract: `outrigger:plugin/policy@0.1.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ApiName<'a> {

@@ -2,8 +2,8 @@
 //!
 //! Open: standard output and error, which go to the log line by line; clocks of 1 ms; random numbers.
 //! Empty: standard input, arguments, environment, preopened folders. `exit` is a trap.
-//! Closed: sockets are not linked, and waiting for a time is refused, because a guest that waits holds a thread that
-//! other requests need.
+//! Closed: sockets are traps ([`crate::closed`]), and waiting for a time is refused, because a guest that waits holds a thread
+//! that other requests need.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

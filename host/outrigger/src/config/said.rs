@@ -158,6 +158,10 @@ pub(crate) struct Said {
     #[serde(rename = "plugin")]
     pub(crate) plugin_tables: Vec<PluginTable>,
 
+    /// Keys of which one must have signed what `outrigger plugin pull` takes, as `ed25519:…`. Only a file can say them.
+    #[arg(skip)]
+    pub(crate) trusted_keys: Vec<String>,
+
     /// Threads that run plugins [default: a quarter of the processors, 2 to 4]
     #[arg(long, env = "OUTRIGGER_PLUGIN_WORKERS", value_name = "COUNT", help_heading = "Plugins")]
     pub(crate) plugin_workers: Option<u32>,
@@ -272,6 +276,7 @@ impl Said {
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
             plugin_names: self.plugin_names,
             plugin_tables: file.plugin_tables,
+            trusted_keys: file.trusted_keys,
             plugin_workers: self.plugin_workers.or(file.plugin_workers),
             plugin_watch: self.plugin_watch.or(file.plugin_watch),
             cache_dir: self.cache_dir.or(file.cache_dir),

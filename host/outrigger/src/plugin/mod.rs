@@ -4,10 +4,16 @@ mod bench;
 mod build;
 mod check;
 mod dev;
+mod keygen;
 mod list;
 mod new;
+mod pack;
+mod pull;
+mod push;
+mod registry_login;
 mod reload;
 mod run;
+mod sign;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -49,12 +55,22 @@ enum Command {
     Check(check::Check),
     /// List what a configuration would load, and the bundled plugins
     List(list::List),
+    /// Pack a plugin's folder as an OCI artifact: the same files make the same bytes
+    Pack(pack::Pack),
+    /// Make a key that signs plugins, and print the half that others trust
+    Keygen(keygen::Keygen),
+    /// Sign a packed plugin
+    Sign(sign::Sign),
+    /// Send a packed plugin, with its signatures, to a registry
+    Push(push::Push),
+    /// Fetch a plugin from a registry into a folder, if a trusted key signed it or a digest names it
+    Pull(pull::Pull),
 }
 
 /// What all of them may be told.
 #[derive(Debug, Args)]
 struct ConfigArguments {
-    /// Configuration file (TOML); of its keys `[[plugin]]` and `cache_dir` count
+    /// Configuration file (TOML); of its keys `[[plugin]]`, `cache_dir`, `trusted_keys` and `ca_files` count
     #[arg(long, env = "OUTRIGGER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -69,6 +85,11 @@ pub(crate) fn plugin(arguments: Plugin) -> Result<(), Failure> {
         Command::Bench(arguments) => bench::bench(arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::List(arguments) => list::list(&arguments),
+        Command::Pack(arguments) => pack::pack(&arguments),
+        Command::Keygen(arguments) => keygen::keygen(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
+        Command::Push(arguments) => push::push(&arguments),
+        Command::Pull(arguments) => pull::pull(&arguments),
     }
 }
 

@@ -52,9 +52,11 @@ fn clocks_are_coarse_and_random_is_there() {
 }
 
 #[test]
-fn nobody_waits_and_nobody_exits() {
+fn nobody_waits_nobody_exits_and_nobody_has_a_network() {
     let said = refusal("(drop (call $wait (i64.const 1)))");
     assert!(said.contains("the guest asked to wait"), "{said}");
+    let said = refusal("(drop (call $socket))");
+    assert!(said.contains("the guest called `wasi:sockets/instance-network@0.2.0#instance-network`"), "{said}");
     let said = refusal("(call $exit (i32.const 0))");
     assert!(said.contains("failed to initialise (trap)"), "{said}");
 }

@@ -25,6 +25,12 @@
     (export "now" (func (result u64)))
     (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
   (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+  (import "wasi:sockets/network@0.2.0" (instance $network (export "network" (type (sub resource)))))
+  (alias export $network "network" (type $network-type))
+  (import "wasi:sockets/instance-network@0.2.0" (instance $sockets
+    (alias outer 1 $network-type (type $outer-network))
+    (export "network" (type $n (eq $outer-network)))
+    (export "instance-network" (func (result (own $n))))))
 
   (core module $memory
     (memory (export "memory") 1)
@@ -45,6 +51,7 @@
   (core func $now (canon lower (func $clock "now")))
   (core func $wait (canon lower (func $clock "subscribe-duration")))
   (core func $random-core (canon lower (func $random "get-random-u64")))
+  (core func $socket (canon lower (func $sockets "instance-network")))
 
   (core module $guest
     (import "memory" "memory" (memory 1))
@@ -54,6 +61,7 @@
     (import "wasi" "now" (func $now (result i64)))
     (import "wasi" "wait" (func $wait (param i64) (result i32)))
     (import "wasi" "random" (func $random (result i64)))
+    (import "wasi" "socket" (func $socket (result i32)))
     (func (export "init") (result i32)
       INIT
       ;; ok(identity { name: "quiet", version: "0.1.0" }), laid out at 16
@@ -73,7 +81,8 @@
       (export "exit" (func $exit-core))
       (export "now" (func $now))
       (export "wait" (func $wait))
-      (export "random" (func $random-core))))))
+      (export "random" (func $random-core))
+      (export "socket" (func $socket))))))
 
   (type $identity (record (field "name" string) (field "version" string)))
   (type $failure (variant (case "invalid" string) (case "unavailable" string) (case "internal" string)))

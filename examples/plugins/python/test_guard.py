@@ -1,0 +1,47 @@
+import unittest
+
+from guard import LINK_CHARACTERS_MAX, Guard
+
+GUARD = Guard(["example.org"])
+
+
+def streamed(pieces: list[str]) -> str:
+    """What the host does: shows what is not consumed, and sends what comes of it."""
+    window, sent = "", ""
+    for number, piece in enumerate(pieces):
+        window += piece
+        done, text = GUARD.check(window, number == len(pieces) - 1)
+        sent, window = sent + text, window[done:]
+    return sent + window
+
+
+class Links(unittest.TestCase):
+    def test_links_lead_where_they_may(self):
+        for link in ["https://example.org", "HTTP://docs.Example.org./a?b#c", "https://user@example.org:80/"]:
+            self.assertEqual(streamed([f"See ({link})."]), f"See ({link}).")
+
+    def test_others_are_removed(self):
+        for link in ["https://evil.test/?q=secret", "http://example.org.evil.test", "https://example.org@evil.test/",
+                     "https://notexample.org", "https://[::1/", "https://"]:
+            self.assertEqual(streamed([f"See {link}, yes"]), "See [link removed], yes")
+        self.assertEqual(streamed([r"https://evil.test\@example.org"]), r"[link removed]\@example.org")
+
+    def test_every_way_to_cut_a_text_in_three_gives_the_same(self):
+        text = "hth 🙂 http://evil.test/ü? https://docs.example.org, htt https:/ http"
+        whole = streamed([text])
+        self.assertEqual(whole, "hth 🙂 [link removed]? https://docs.example.org, htt https:/ http")
+        for first in range(len(text) + 1):
+            for second in range(first, len(text) + 1):
+                self.assertEqual(streamed([text[:first], text[first:second], text[second:]]), whole)
+
+    def test_only_what_may_be_a_link_is_held_back(self):
+        self.assertEqual([GUARD.check(text, False)[0] for text in ["the", "the h", "the https:/", "a http://x"]], [3, 4, 4, 2])
+
+    def test_a_link_without_end_is_judged_by_its_beginning(self):
+        text = "https://evil.test/" + "x" * 2 * LINK_CHARACTERS_MAX
+        self.assertTrue(streamed([text]).startswith("[link removed]xxx"))
+        self.assertEqual(streamed(list(text)), streamed([text]))
+
+
+if __name__ == "__main__":
+    unittest.main()

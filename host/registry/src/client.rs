@@ -1,0 +1,241 @@
+//! The story of a push and of a pull.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use hub::Endpoint;
+use hub::outbound::Outbound;
+
+use crate::artifact::{Artifact, Descriptor, File, MANIFEST_TYPE, Plan};
+use crate::conversation::{Asked, Conversation, Scope};
+use crate::digest::Digest;
+use crate::error::RegistryError;
+use crate::limits::{CONNECT_TIMEOUT, MANIFEST_BYTES_MAX};
+use crate::login::Login;
+use crate::reference::Reference;
+use crate::signature::{EMPTY, PublicKey, Signatures};
+
+const BLOB_TYPE: &str = "application/octet-stream";
+
+/// Whose plugins are taken.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// The keys of which one must have signed. Empty: a digest must say which plugin is meant.
+    pub keys: Vec<PublicKey>,
+    /// Take what nobody signed and no digest pins. Where there are keys, they are asked all the same.
+    pub allow_unsigned: bool,
+}
+
+/// A plugin whose bytes are those that its digest names.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Its files, the component first.
+    pub files: Vec<File>,
+    /// Who signed it, of those who are trusted.
+    pub signer: Option<PublicKey>,
+}
+
+impl Trust {
+    /// Whether a plugin may be taken, before anything of it is fetched; and who says so.
+    pub(crate) fn check(
+        &self,
+        what: &str,
+        is_pinned: bool,
+        digest: &Digest,
+        signatures: &Signatures,
+    ) -> Result<Option<PublicKey>, RegistryError> {
+        let what = || what.to_owned();
+        if let Some(signer) = signatures.signer(digest, &self.keys) {
+            return Ok(Some(signer.clone()));
+        }
+        let digest = digest.clone();
+        match (self.keys.is_empty(), signatures.len()) {
+            (true, _) if is_pinned || self.allow_unsigned => Ok(None),
+            (true, _) => Err(RegistryError::Unpinned { what: what(), pinned: format!("{}@{digest}", what()) }),
+            (false, 0) => Err(RegistryError::Unsigned { what: what(), digest }),
+            (false, count) => Err(RegistryError::Untrusted { what: what(), digest, count }),
+        }
+    }
+}
+
+/// A client of registries.
+pub struct Registries {
+    outbound: Outbound,
+    login: Option<Login>,
+    token_server: Option<Endpoint>,
+}
+
+impl Registries {
+    /// A client; nothing is asked of anybody yet. The login goes to the registry that a reference names, and to `token_server`
+    /// when that registry says so.
+    pub fn new(
+        ca_files: &[PathBuf],
+        login: Option<Login>,
+        token_server: Option<Endpoint>,
+    ) -> Result<Self, RegistryError> {
+        let outbound = Outbound::new(ca_files.iter().map(AsRef::as_ref), CONNECT_TIMEOUT)?;
+        Ok(Self { outbound, login, token_server })
+    }
+
+    /// Fetches a plugin: its manifest, who signed it, and only then its files.
+    pub async fn pull(&self, reference: &Reference, trust: &Trust) -> Result<Pulled, RegistryError> {
+        let name = reference.to_string();
+        let mut repository = self.repository(reference, Scope::Pull);
+        let manifest = repository.manifest(&name, &place(reference)).await?;
+        let digest = Digest::of(&manifest);
+        if let Some(expected) = reference.digest.as_ref().filter(|expected| **expected != digest) {
+            return Err(RegistryError::Digest { what: name, expected: expected.clone(), actual: digest });
+        }
+        let plan = Plan::read(&name, &manifest)?;
+        let signatures = repository.signatures(&name, &digest).await?;
+        let signer = trust.check(&name, reference.digest.is_some(), &digest, &signatures)?;
+        let mut files = Vec::new();
+        for (path, layer) in plan.files {
+            let bytes = repository.blob(&format!("{path} of {name}"), &layer).await?;
+            files.push(File { path, bytes });
+        }
+        Ok(Pulled { digest, files, signer })
+    }
+
+    /// Sends a plugin, and what signatures it has: its content first, so that nobody ever finds half of it.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        artifact: &Artifact,
+        signatures: &Signatures,
+    ) -> Result<(), RegistryError> {
+        let name = reference.to_string();
+        if let Some(expected) = reference.digest.as_ref().filter(|expected| **expected != artifact.digest) {
+            let actual = artifact.digest.clone();
+            return Err(RegistryError::Digest { what: name, expected: expected.clone(), actual });
+        }
+        let mut repository = self.repository(reference, Scope::Push);
+        for (digest, bytes) in &artifact.blobs {
+            repository.send_blob(&name, digest, bytes).await?;
+        }
+        if !signatures.is_empty() {
+            repository.send_blob(&name, &Digest::of(EMPTY), &Bytes::from_static(EMPTY)).await?;
+            // By digest first: where it has a name, it has its signatures.
+            repository.send_manifest(&name, &artifact.digest.to_string(), &artifact.manifest).await?;
+            let manifest = signatures.manifest(&artifact.manifest);
+            repository.send_manifest(&name, &Signatures::tag(&artifact.digest), &manifest).await?;
+        }
+        repository.send_manifest(&name, &place(reference), &artifact.manifest).await
+    }
+
+    fn repository<'a>(&'a self, reference: &'a Reference, scope: Scope) -> Repository<'a> {
+        let credentials = (self.login.as_ref(), self.token_server.as_ref());
+        Repository(Conversation::new(&self.outbound, credentials, reference, scope))
+    }
+}
+
+/// What a manifest is asked for by.
+fn place(reference: &Reference) -> String {
+    let digest = reference.digest.as_ref().map(ToString::to_string);
+    digest.or_else(|| reference.tag.clone()).unwrap_or_default()
+}
+
+/// The few calls of the distribution specification that this takes.
+struct Repository<'a>(Conversation<'a>);
+
+impl Repository<'_> {
+    async fn manifest(&mut self, what: &str, place: &str) -> Result<Bytes, RegistryError> {
+        let what = format!("the manifest of {what}");
+        let (method, url) = (Method::GET, self.0.url("manifests", place));
+        let asked = Asked { what: &what, method, url, media_type: MANIFEST_TYPE, body: None };
+        let answer = self.0.ask(&asked).await?;
+        match answer.response.status() {
+            StatusCode::OK => answer.read(&what, MANIFEST_BYTES_MAX as u64).await,
+            _ => Err(answer.refusal(&what).await),
+        }
+    }
+
+    async fn signatures(&mut self, what: &str, digest: &Digest) -> Result<Signatures, RegistryError> {
+        match self.manifest(&format!("the signatures of {what}"), &Signatures::tag(digest)).await {
+            Ok(manifest) => Signatures::read(what, &manifest),
+            Err(RegistryError::Refused { status: 404, .. }) => Ok(Signatures::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Content of which length and digest are known.
+    async fn blob(&mut self, what: &str, wanted: &Descriptor) -> Result<Bytes, RegistryError> {
+        let (method, url) = (Method::GET, self.0.url("blobs", &wanted.digest.to_string()));
+        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: None }).await?;
+        if answer.response.status() != StatusCode::OK {
+            return Err(answer.refusal(what).await);
+        }
+        let bytes = answer.read(what, wanted.size).await?;
+        let actual = Digest::of(&bytes);
+        if actual != wanted.digest {
+            return Err(RegistryError::Digest { what: what.to_owned(), expected: wanted.digest.clone(), actual });
+        }
+        Ok(bytes)
+    }
+
+    async fn send_blob(&mut self, what: &str, digest: &Digest, bytes: &Bytes) -> Result<(), RegistryError> {
+        let what = &format!("content of {what}");
+        let (method, url) = (Method::HEAD, self.0.url("blobs", &digest.to_string()));
+        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: None }).await?;
+        if answer.response.status() == StatusCode::OK {
+            return Ok(());
+        }
+        // Ends in a slash, which is a part of its name.
+        let (method, url) = (Method::POST, self.0.url("blobs", "uploads/"));
+        let begun = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: Some(Bytes::new()) }).await?;
+        if begun.response.status() != StatusCode::ACCEPTED {
+            return Err(begun.refusal(what).await);
+        }
+        let mut url = self.0.location(what, &begun.url, begun.response.headers()).await?;
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let (method, body) = (Method::PUT, Some(bytes.clone()));
+        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body }).await?;
+        match answer.response.status() {
+            StatusCode::CREATED => Ok(()),
+            _ => Err(answer.refusal(what).await),
+        }
+    }
+
+    async fn send_manifest(&mut self, what: &str, place: &str, manifest: &Bytes) -> Result<(), RegistryError> {
+        let what = &format!("the manifest of {what}");
+        let (method, url) = (Method::PUT, self.0.url("manifests", place));
+        let asked = Asked { what, method, url, media_type: MANIFEST_TYPE, body: Some(manifest.clone()) };
+        let answer = self.0.ask(&asked).await?;
+        match answer.response.status() {
+            StatusCode::CREATED => Ok(()),
+            _ => Err(answer.refusal(what).await),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::SecretKey;
+
+    #[test]
+    fn a_plugin_is_taken_on_the_word_of_a_key_or_else_of_a_digest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [key, other] = ["a", "b"].map(|name| SecretKey::generate(&folder.path().join(name)).expect("a key"));
+        let digest = Digest::of(b"plugin");
+        let mut signed = Signatures::default();
+        signed.sign(&digest, &key);
+        let unsigned = Signatures::default();
+        let check = |keys: &[&SecretKey], allow_unsigned, is_pinned, signatures: &Signatures| {
+            let trust = Trust { keys: keys.iter().map(|key| key.public()).collect(), allow_unsigned };
+            trust.check("x", is_pinned, &digest, signatures)
+        };
+        assert_eq!(check(&[&other, &key], false, false, &signed).expect("taken"), Some(key.public()));
+        for pinned in [false, true] {
+            // Where there are keys, neither a digest nor the flag stands for them.
+            assert!(matches!(check(&[&key], true, pinned, &unsigned), Err(RegistryError::Unsigned { .. })));
+            assert!(matches!(check(&[&other], true, pinned, &signed), Err(RegistryError::Untrusted { count: 1, .. })));
+        }
+        assert!(matches!(check(&[], false, false, &signed), Err(RegistryError::Unpinned { .. })));
+        assert_eq!(check(&[], false, true, &unsigned).expect("taken"), None);
+        assert_eq!(check(&[], true, false, &unsigned).expect("taken"), None);
+    }
+}

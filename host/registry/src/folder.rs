@@ -1,0 +1,117 @@
+//! A folder that is there as a whole or not at all.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::artifact::File;
+use crate::error::RegistryError;
+
+/// A folder that nobody sees yet. Dropping it removes it.
+pub struct Staged {
+    /// Beside where the folder will be: on the same file system.
+    outer: TempDir,
+}
+
+impl Staged {
+    /// An empty one, in a folder that is made where it is missing.
+    pub fn new(parent: &Path) -> Result<Self, RegistryError> {
+        let made = fs::create_dir_all(parent).and_then(|()| {
+            let outer = tempfile::Builder::new().prefix(".outrigger-").tempdir_in(parent)?;
+            // Not the outer one, which nobody else may enter.
+            fs::create_dir(outer.path().join("it"))?;
+            Ok(outer)
+        });
+        let outer =
+            made.map_err(|source| RegistryError::File { what: format!("write to {}", parent.display()), source })?;
+        Ok(Self { outer })
+    }
+
+    /// Where its files are until it is published.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.outer.path().join("it")
+    }
+
+    /// Writes files. Their paths were checked when they were read: they lead below the folder.
+    pub fn write(&self, files: &[File]) -> Result<(), RegistryError> {
+        for File { path, bytes } in files {
+            let path = self.path().join(path);
+            let written = || {
+                fs::create_dir_all(path.parent().unwrap_or(&path))?;
+                let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+                file.write_all(bytes)?;
+                file.sync_all()
+            };
+            written().map_err(|source| RegistryError::File { what: format!("write {}", path.display()), source })?;
+        }
+        Ok(())
+    }
+
+    /// Gives it its name. What had that name before is removed after that.
+    pub fn publish(self, path: &Path) -> Result<(), RegistryError> {
+        let replaced = if path.exists() { exchange(&self.path(), path) } else { fs::rename(self.path(), path) };
+        let synced = replaced.and_then(|()| {
+            fs::File::open(path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+        });
+        synced.map_err(|source| RegistryError::File { what: format!("put {} in its place", path.display()), source })
+    }
+}
+
+/// Gives each the other's name, at once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use nix::errno::Errno;
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    match renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
+        // Some network file systems cannot.
+        Err(Errno::EINVAL | Errno::ENOSYS) => one_after_the_other(one, other),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    one_after_the_other(one, other)
+}
+
+/// For a moment there is nothing; there is never half of anything.
+fn one_after_the_other(one: &Path, other: &Path) -> io::Result<()> {
+    let aside = one.with_extension("old");
+    fs::rename(other, &aside)?;
+    fs::rename(one, other)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole_and_leaves_nothing_behind() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let target = parent.path().join("deeper/mask");
+        for content in ["one", "two", "three"] {
+            let staged = Staged::new(&parent.path().join("deeper")).expect("a folder");
+            let file = File { path: "a/b.wasm".to_owned(), bytes: Bytes::from(content) };
+            staged.write(&[file]).expect("written");
+            staged.publish(&target).expect("published");
+            assert_eq!(fs::read_to_string(target.join("a/b.wasm")).expect("there"), content);
+        }
+        let staged = Staged::new(&parent.path().join("deeper")).expect("a folder");
+        drop(staged);
+        assert_eq!(fs::read_dir(parent.path().join("deeper")).expect("a folder").count(), 1);
+        for (one, other) in [("1", "2"), ("2", "1")] {
+            let (one, other) = (parent.path().join(one), parent.path().join(other));
+            fs::create_dir_all(&one).expect("made");
+            fs::create_dir_all(&other).expect("made");
+            one_after_the_other(&one, &other).expect("renamed");
+            fs::remove_dir_all(parent.path().join("1.old"))
+                .or_else(|_| fs::remove_dir_all(parent.path().join("2.old")))
+                .expect("aside");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A registry that answers as a test says, over one connection per request, and remembers what it was asked.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+/// What was asked: `GET /v2/…`, and the `Authorization` that came with it.
+pub(crate) type Asked = (String, Option<String>);
+
+pub(crate) struct Faulty {
+    pub(crate) host: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Faulty {
+    /// `answer` gets `GET /path` and the authorization, and gives everything of the answer behind `HTTP/1.1 `.
+    pub(crate) fn start(answer: impl Fn(&str, Option<&str>) -> Vec<u8> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        // Ends with the process: nobody asks it any more.
+        std::thread::spawn(move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(socket);
+                let mut line = String::new();
+                if reader.read_line(&mut line).is_err() {
+                    continue;
+                }
+                let request = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+                let (mut authorization, mut length) = (None, 0);
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).is_err() || line.trim().is_empty() {
+                        break;
+                    }
+                    let (name, value) = line.split_once(':').unwrap_or_default();
+                    match name.to_ascii_lowercase().as_str() {
+                        "authorization" => authorization = Some(value.trim().to_owned()),
+                        "content-length" => length = value.trim().parse().unwrap_or(0),
+                        _ => {}
+                    }
+                }
+                let _ = std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink());
+                heard.lock().expect("no panic").push((request.clone(), authorization.clone()));
+                let answer = answer(&request, authorization.as_deref());
+                let mut socket = reader.into_inner();
+                let _ = socket.write_all(b"HTTP/1.1 ").and_then(|()| socket.write_all(&answer));
+            }
+        });
+        Self { host, asked }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no panic").clone()
+    }
+}
+
+/// An answer with a body.
+pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut answer =
+        format!("{status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len()).into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}

@@ -1,0 +1,210 @@
+//! What a registry may do wrong, and that nothing comes of it.
+
+mod faulty;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use hub::Endpoint;
+use registry::{
+    Artifact, Contents, File, Layout, Login, Pulled, Reference, Registries, RegistryError, SecretKey, Signatures, Trust,
+};
+
+use crate::faulty::{Faulty, answer};
+
+fn plugin() -> Artifact {
+    let file = |path: &str, bytes: &'static [u8]| File { path: path.to_owned(), bytes: Bytes::from_static(bytes) };
+    let contents = Contents {
+        name: "mask".to_owned(),
+        version: "1.4.0".to_owned(),
+        description: "Masks.".to_owned(),
+        license: Some("MIT".to_owned()),
+        imports: Vec::new(),
+        exports: Vec::new(),
+        files: vec![file("mask.wasm", b"\0asm component"), file("plugin.toml", b"[plugin]")],
+    };
+    Artifact::pack(&contents).expect("it packs")
+}
+
+/// What an honest registry answers.
+fn honest(artifact: &Artifact, request: &str) -> Vec<u8> {
+    let name = request.rsplit('/').next().unwrap_or_default();
+    if request.contains("/manifests/1") || request.ends_with(&artifact.digest.to_string()) {
+        return answer("200 OK", "", &artifact.manifest);
+    }
+    let blob = artifact.blobs.iter().find(|(digest, _)| digest.to_string() == name);
+    blob.map_or_else(|| answer("404 Not Found", "", b"{}"), |(_, bytes)| answer("200 OK", "", bytes))
+}
+
+fn allow() -> Trust {
+    Trust { keys: Vec::new(), allow_unsigned: true }
+}
+
+fn pull_with(reference: &str, login: Option<&Path>, token_server: Option<&str>) -> Result<Pulled, RegistryError> {
+    let login = login.map(|path| Login::read(path).expect("a login"));
+    let token_server = token_server.map(|url| Endpoint::parse(url).expect("an endpoint"));
+    let registries = Registries::new(&[], login, token_server).expect("a client");
+    let reference: Reference = reference.parse().expect("a reference");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(registries.pull(&reference, &allow()))
+}
+
+/// Pulls from a registry that answers this way; the error's text.
+fn check(said: &str, change: impl Fn(&Artifact, &str) -> Option<Vec<u8>> + Send + 'static) {
+    let artifact = plugin();
+    let registry =
+        Faulty::start(move |request, _| change(&artifact, request).unwrap_or_else(|| honest(&artifact, request)));
+    let error = pull_with(&format!("{}/mask:1", registry.host), None, None).expect_err(said).to_string();
+    assert!(error.contains(said), "{error} does not say: {said}");
+}
+
+#[test]
+fn an_honest_registry_is_believed_and_asked_for_nothing_twice() {
+    let artifact = plugin();
+    let digest = artifact.digest.clone();
+    let registry = Faulty::start(move |request, _| honest(&artifact, request));
+    let pulled = pull_with(&format!("{}/mask:1@{digest}", registry.host), None, None).expect("pulled");
+    assert_eq!((pulled.digest, pulled.signer), (digest, None));
+    assert_eq!(pulled.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["mask.wasm", "plugin.toml"]);
+    assert_eq!(registry.asked().len(), 4, "manifest, signatures, two files: {:?}", registry.asked());
+}
+
+#[test]
+fn other_bytes_than_the_digest_says_are_refused() {
+    let artifact = plugin();
+    let registry = Faulty::start(move |request, _| honest(&artifact, request));
+    let wrong = format!("{}/mask@sha256:{}", registry.host, "0".repeat(64));
+    let error = pull_with(&wrong, None, None).expect_err("404").to_string();
+    assert!(error.contains("404"), "{error}");
+    // A manifest under the wrong digest.
+    let artifact = plugin();
+    let registry = Faulty::start(move |_, _| answer("200 OK", "", &artifact.manifest));
+    let wrong = format!("{}/mask@sha256:{}", registry.host, "0".repeat(64));
+    let error = pull_with(&wrong, None, None).expect_err("other bytes").to_string();
+    assert!(error.contains("is not what it should be") && error.contains("nothing was kept"), "{error}");
+    check("is not what it should be", |artifact, request| {
+        // The right length, with a bit turned.
+        let (digest, bytes) = &artifact.blobs[1];
+        let mut bytes = bytes.to_vec();
+        bytes[5] ^= 1;
+        request.ends_with(&digest.to_string()).then(|| answer("200 OK", "", &bytes))
+    });
+    check("is not what it should be", |artifact, request| {
+        let (digest, bytes) = &artifact.blobs[1];
+        request.ends_with(&digest.to_string()).then(|| answer("200 OK", "", &bytes[..3]))
+    });
+}
+
+#[test]
+fn nothing_is_read_without_a_bound() {
+    // No length is said, and it goes on for longer than anything may.
+    let endless = || {
+        let mut body = b"200 OK\r\nconnection: close\r\n\r\n".to_vec();
+        body.extend(std::iter::repeat_n(b' ', 1 << 20));
+        body
+    };
+    check("65536 is the most", move |_, request| request.contains("/manifests/1").then(endless));
+    check("65536 is the most", move |_, request| request.contains(".outrigger").then(endless));
+    check("14 is the most", move |artifact, request| request.ends_with(&artifact.blobs[1].0.to_string()).then(endless));
+    check("500", move |_, request| {
+        let mut body = b"500 Oops\r\nconnection: close\r\n\r\n".to_vec();
+        body.extend(std::iter::repeat_n(b'x', 1 << 20));
+        request.contains("/manifests/1").then_some(body)
+    });
+    check("with 403: no\u{20}entry[31m; it may want a login", |_, request| {
+        let said = br#"{"errors":[{"message":"no\nentry\u001b[31m"}]}"#;
+        request.contains("/manifests/1").then(|| answer("403 Forbidden", "", said))
+    });
+}
+
+#[test]
+fn redirects_lead_to_files_and_nowhere_else() {
+    let to = |url: &'static str| {
+        move |_: &Artifact, request: &str| {
+            let headers = format!("location: {url}\r\n");
+            request.contains("/blobs/").then(|| answer("307 Temporary Redirect", &headers, b""))
+        }
+    };
+    check("link-local address or a metadata service", to("http://169.254.169.254/latest/meta-data"));
+    check("only http and https are", to("file:///etc/passwd"));
+    check("holds a user name or password", to("http://a:b@127.0.0.1/"));
+    check("5 redirects before it", to("/v2/mask/blobs/again"));
+    // A store of blobs elsewhere is fine, and is told nothing of us.
+    let (artifact, folder) = (plugin(), tempfile::tempdir().expect("a folder"));
+    let store = {
+        let artifact = plugin();
+        Faulty::start(move |request, _| honest(&artifact, request))
+    };
+    let elsewhere = store.host.clone();
+    let registry = Faulty::start(move |request, authorization| match (authorization, request.contains("/blobs/")) {
+        (None, _) => answer("401 Unauthorized", "www-authenticate: Basic realm=\"x\"\r\n", b""),
+        (Some(_), true) => {
+            let target = format!("location: http://{elsewhere}{}\r\n", &request[4..]);
+            answer("307 Temporary Redirect", &target, b"")
+        }
+        (Some(_), false) => honest(&artifact, request),
+    });
+    let login = folder.path().join("login");
+    std::fs::write(&login, "me:secret\n").expect("written");
+    pull_with(&format!("{}/mask:1", registry.host), Some(&login), None).expect("pulled");
+    assert!(!store.asked().is_empty() && store.asked().iter().all(|(_, sent)| sent.is_none()), "{:?}", store.asked());
+}
+
+#[test]
+fn a_login_goes_to_the_registry_and_to_the_token_server_that_was_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let login = folder.path().join("login");
+    std::fs::write(&login, "me:secret\n").expect("written");
+    let tokens = Faulty::start(|_, _| answer("200 OK", "", br#"{"token": "t0ken"}"#));
+    let (artifact, realm) = (plugin(), tokens.host.clone());
+    let registry = Faulty::start(move |request, authorization| {
+        let challenge = format!("www-authenticate: Bearer realm=\"http://{realm}/token\",service=\"r\"\r\n");
+        match authorization {
+            Some("Bearer t0ken") => honest(&artifact, request),
+            _ => answer("401 Unauthorized", &challenge, b""),
+        }
+    });
+    let reference = format!("{}/mask:1", registry.host);
+    let error = pull_with(&reference, Some(&login), None).expect_err("refused").to_string();
+    let server = format!("http://{}", tokens.host);
+    assert!(error.contains(&format!("--token-server {server}")) && tokens.asked().is_empty(), "{error}");
+    // Without a login a token is asked for, as of any public registry.
+    pull_with(&reference, None, None).expect("pulled");
+    pull_with(&reference, Some(&login), Some(&server)).expect("pulled");
+    let asked: Vec<_> = tokens.asked();
+    let query = "GET /token?service=r&scope=repository%3Amask%3Apull";
+    assert_eq!(asked[0], (query.to_owned(), None));
+    assert_eq!(asked[1], (query.to_owned(), Some("Basic bWU6c2VjcmV0".to_owned())));
+    assert!(registry.asked().iter().all(|(_, sent)| sent.as_deref().is_none_or(|sent| sent == "Bearer t0ken")));
+    // Somebody who only wants to be told.
+    let thief = Faulty::start(|_, _| answer("401 Unauthorized", "www-authenticate: Basic realm=\"x\"\r\n", b""));
+    let error = pull_with(&format!("{}/mask:1", thief.host), None, None).expect_err("refused").to_string();
+    assert!(error.contains("401") && error.contains("--login"), "{error}");
+    let inner = Faulty::start(|_, _| {
+        answer("401 Unauthorized", "www-authenticate: Bearer realm=\"http://169.254.169.254/\"\r\n", b"")
+    });
+    let error = pull_with(&format!("{}/mask:1", inner.host), None, None).expect_err("refused").to_string();
+    assert!(error.contains("metadata service"), "{error}");
+}
+
+#[test]
+fn a_layout_is_read_as_it_was_written_and_not_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("mask.oci");
+    let key = SecretKey::generate(&folder.path().join("key.pem")).expect("a key");
+    let layout = Layout { artifact: plugin(), signatures: Signatures::default(), version: "1.4.0".to_owned() };
+    layout.write(&path).expect("written");
+    let mut layout = Layout::read(&path).expect("read");
+    layout.signatures.sign(&layout.artifact.digest, &key);
+    layout.write(&path).expect("written over");
+    let trust = Trust { keys: vec![key.public()], allow_unsigned: false };
+    let pulled = Layout::read(&path).and_then(|layout| layout.pull(&path, &trust)).expect("signed");
+    assert_eq!((pulled.signer, pulled.files.len()), (Some(key.public()), 2));
+    let component = plugin().blobs[1].0.clone();
+    std::fs::write(path.join("blobs/sha256").join(component.hexadecimal()), "other").expect("written");
+    assert!(matches!(Layout::read(&path), Err(RegistryError::Digest { .. })));
+    // What is there and is something else stays.
+    let error =
+        Layout { artifact: plugin(), signatures: Signatures::default(), version: String::new() }.write(folder.path());
+    assert!(error.is_err() && path.exists());
+}
