@@ -274,6 +274,10 @@ mod tests {
         assert_eq!(check(&json!({"items": long}), &json!([0, 1, 2, 3, 4, 5]), 10_000), not_checked);
         let many: Vec<usize> = (0..100_000).collect();
         assert_eq!(check(&json!({"uniqueItems": true}), &json!(many), 10_000), Judgement::Valid, "and at once");
-        fails(&json!({"uniqueItems": true}), &json!([{"a": 1, "b": 2}, {"b": 2, "a": 1}]), "/1: the item is there twice");
+        fails(
+            &json!({"uniqueItems": true}),
+            &json!([{"a": 1, "b": 2}, {"b": 2, "a": 1}]),
+            "/1: the item is there twice",
+        );
     }
 }
