@@ -181,7 +181,7 @@ fn what_a_grammar_takes_is_read_as_its_schema_wants() {
             let grammar = house.compiler.compile(&OutputFormat::Lark(lark.clone()), Author::Prompt);
             let grammar = grammar.unwrap_or_else(|error| panic!("{error}: {lark}"));
             let validator = jsonschema::validator_for(schema).expect("a schema");
-            for seed in 0..40 {
+            for seed in 0..12 {
                 let Some(answer) = write(&house, &grammar, controls, &mut Random(seed)) else { continue };
                 let context = || format!("{answer:?} under\n{lark}");
                 let json =
@@ -196,7 +196,7 @@ fn what_a_grammar_takes_is_read_as_its_schema_wants() {
                 written += 1;
             }
         }
-        assert!(written > 300, "only {written} answers for {template}");
+        assert!(written > 90, "only {written} answers for {template}");
     }
 }
 
