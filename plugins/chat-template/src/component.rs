@@ -52,6 +52,7 @@ fn with_config<T>(work: impl FnOnce(&Config) -> Result<T, Error>) -> Result<T, E
 impl lifecycle::Guest for Plugin {
     fn init() -> Result<lifecycle::Identity, Error> {
         let config: Config = outrigger_plugin::start()?;
+        config.check()?;
         CONFIG.with(|cell| cell.set(config)).map_err(|_| Error::Internal("`init` was called twice".to_owned()))?;
         Ok(lifecycle::Identity {
             name: env!("CARGO_PKG_NAME").to_owned(),

@@ -1,8 +1,10 @@
 //! The plugin's `[config]` table.
 
+use outrigger_plugin::types::Error;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::conversation::reserved;
 use crate::format::Format;
 use crate::reasoning::Thoughts;
 
@@ -22,6 +24,20 @@ pub struct Config {
     pub tool_format: ToolFormat,
     /// What stands around its thoughts.
     pub reasoning: ReasoningMarks,
+}
+
+impl Config {
+    /// Says what is wrong with it, if anything is.
+    pub fn check(&self) -> Result<(), Error> {
+        // An operator may know of tokens that the model file does not.
+        let is_token = |name: &&String| matches!(name.as_str(), "bos_token" | "eos_token");
+        match reserved(self.kwargs.keys().filter(|name| !is_token(name))) {
+            Some((name, reason)) => Err(Error::Internal(format!(
+                "the plugin's configuration is wrong: `kwargs` must not set `{name}`: {reason}"
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What to do for a model that has no template.

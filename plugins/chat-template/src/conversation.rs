@@ -1,10 +1,13 @@
 //! A conversation as templates see it: the variables of Hugging Face's `apply_chat_template`.
 
+use std::cell::LazyCell;
+
 use outrigger_plugin::types::{Error, Message, Part, Role, Tool, ToolCall, ToolResult};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::guard::Guard;
+use crate::jinja;
 use crate::render::ModelFacts;
 
 /// What is to be rendered.
@@ -47,8 +50,23 @@ pub(crate) enum Arguments {
     Text,
 }
 
-/// Variables that the house sets; a request must not say otherwise.
+/// Variables that the house sets; a request must not say otherwise, nor hide the functions of templates.
 const RESERVED: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// The first of these variables that must not be set, and why.
+pub(crate) fn reserved<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<(&'a str, &'static str)> {
+    let functions = LazyCell::new(jinja::functions);
+    names.find_map(|name| {
+        let name = name.as_str();
+        if RESERVED.contains(&name) {
+            Some((name, "it is set from the request itself"))
+        } else if functions.iter().any(|function| function == name) {
+            Some((name, "templates call the function of that name"))
+        } else {
+            None
+        }
+    })
+}
 
 impl Conversation {
     pub(crate) fn has_tool_calls(&self) -> bool {
@@ -121,16 +139,22 @@ impl Conversation {
         Ok(variables)
     }
 
+    /// The same without `chat_template_kwargs`; `None` where it has none.
+    pub(crate) fn without_template_arguments(&self) -> Option<Self> {
+        let has_some = !matches!(self.arguments_json.trim(), "" | "{}");
+        has_some.then(|| Self { arguments_json: String::new(), ..self.clone() })
+    }
+
     fn template_arguments(&self) -> Result<Map<String, Value>, Error> {
         if self.arguments_json.trim().is_empty() {
             return Ok(Map::new());
         }
         let arguments: Map<String, Value> = serde_json::from_str(&self.arguments_json)
             .map_err(|error| Error::Invalid(format!("`chat_template_kwargs` must be a JSON object: {error}")))?;
-        match arguments.keys().find(|name| RESERVED.contains(&name.as_str())) {
-            Some(name) => Err(Error::Invalid(format!(
-                "`chat_template_kwargs` must not set `{name}`: it is set from the request itself"
-            ))),
+        match reserved(arguments.keys()) {
+            Some((name, reason)) => {
+                Err(Error::Invalid(format!("`chat_template_kwargs` must not set `{name}`: {reason}")))
+            }
             None => Ok(arguments),
         }
     }

@@ -1,5 +1,6 @@
 //! Reading the beginning of text that may go on: every question has three answers.
 
+use crate::limits::NAME_BYTES_MAX;
 use crate::scan::{Scan, Stop};
 
 /// Why nothing was read.
@@ -37,6 +38,16 @@ impl<'a> Cursor<'a> {
         self.at = at;
     }
 
+    /// Goes on by so many bytes of [`Cursor::rest`].
+    pub(crate) fn skip(&mut self, length: usize) {
+        self.at += length;
+    }
+
+    /// Whether nothing comes behind [`Cursor::rest`].
+    pub(crate) fn is_last(&self) -> bool {
+        self.last
+    }
+
     pub(crate) fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -70,12 +81,14 @@ impl<'a> Cursor<'a> {
         if literals.iter().any(|literal| literal.starts_with(rest)) { self.end() } else { Err(Not::This) }
     }
 
-    /// Text up to `end`, which is read too. Before it stands none of `never`.
-    pub(crate) fn until(&mut self, end: &str, never: &[char]) -> Read<&'a str> {
+    /// A name up to `end`, which is read too. It has none of `never`, and at most so many bytes that a text without an end is
+    /// not looked at over and over.
+    pub(crate) fn name(&mut self, end: &str, never: &[char]) -> Read<&'a str> {
         let rest = self.rest();
-        let found = rest.find(end);
-        let before = &rest[..found.unwrap_or(rest.len())];
-        if before.contains(never) {
+        let near = &rest[..rest.floor_char_boundary(NAME_BYTES_MAX + end.len())];
+        let found = near.find(end);
+        let before = &near[..found.unwrap_or(near.len())];
+        if before.contains(never) || (found.is_none() && near.len() < rest.len()) {
             return Err(Not::This);
         }
         let Some(length) = found else { return self.end() };
@@ -133,7 +146,11 @@ mod tests {
         assert_eq!(Cursor::new("ab ", 0, false).word(), Ok("ab"));
         assert_eq!(Cursor::new("\"a\\", 0, false).string(), Err(Not::Yet));
         assert_eq!(Cursor::new("\"a\\n\"", 0, false).string(), Ok("a\n".to_owned()));
-        assert_eq!(Cursor::new("a>b", 0, false).until(">", &['\n']), Ok("a"));
-        assert_eq!(Cursor::new("a\nb", 0, false).until(">", &['\n']), Err(Not::This));
+        assert_eq!(Cursor::new("a>b", 0, false).name(">", &['\n']), Ok("a"));
+        assert_eq!(Cursor::new("a\nb", 0, false).name(">", &['\n']), Err(Not::This));
+        let long = "x".repeat(NAME_BYTES_MAX);
+        assert_eq!(Cursor::new(&format!("{long}>"), 0, false).name(">", &[]), Ok(long.as_str()));
+        assert_eq!(Cursor::new(&long, 0, false).name(">", &[]), Err(Not::Yet));
+        assert_eq!(Cursor::new(&format!("{long}é"), 0, false).name(">", &[]), Err(Not::This));
     }
 }

@@ -1,10 +1,12 @@
 //! The grammar that holds an answer to what the request asks of its calls, in llguidance's Lark: the model's own form of calls
 //! around the functions' schemas.
 
+mod parameters;
+
 use std::fmt::Write as _;
 
 use outrigger_plugin::types::{Error, Tool};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::conversation::{Choice, Conversation};
 use crate::format::Format;
@@ -26,7 +28,7 @@ pub(crate) fn of(
     };
     let (true, Some(format)) = (is_needed, reading.calls) else { return Ok(None) };
     let tokens = reading.marks(true).into_iter().filter_map(|mark| token(&mark).map(|token| (mark, token))).collect();
-    let mut grammar = Grammar { format, tokens, rules: String::new() };
+    let mut grammar = Grammar { format, tokens, rules: String::new(), has_text: false };
     let Some(names) = grammar.calls(conversation)? else { return Ok(None) };
     let Some(thought) = grammar.thought(reading, template, prefix) else { return Ok(None) };
     let may_answer = conversation.tool_choice == Choice::Auto;
@@ -44,6 +46,8 @@ struct Grammar {
     /// The marks that are control tokens, with their numbers.
     tokens: Vec<(String, u32)>,
     rules: String,
+    /// One of the rules is that of a text between tags.
+    has_text: bool,
 }
 
 impl Grammar {
@@ -56,11 +60,12 @@ impl Grammar {
                 Choice::Named(name) if *name != tool.name => continue,
                 _ => {}
             }
+            let is_promised = tool.strict || conversation.tool_choice != Choice::Auto;
             // Parameters without JSON around them need the schema to know their names.
-            let is_bound = tool.strict || conversation.tool_choice != Choice::Auto || self.format == Format::QwenXml;
-            let schema = if is_bound { schema(tool)? } else { json!({"type": "object"}) };
+            let schema =
+                if is_promised || self.format == Format::QwenXml { schema(tool)? } else { json!({"type": "object"}) };
             if self.format == Format::QwenXml {
-                let Some(parameters) = self.parameters(number, &schema) else { return Ok(None) };
+                let Some(parameters) = self.parameters(number, &schema, is_promised) else { return Ok(None) };
                 let before = quoted(&format!("\n<function={}>\n", tool.name));
                 let _ = writeln!(self.rules, "call_{number}: {before} {parameters} \"</function>\\n</tool_call>\"");
             } else {
@@ -121,7 +126,7 @@ impl Grammar {
                     format!("TEXT? {}", self.text(self.mark()))
                 } else {
                     // As short as it can be: it ends with the first mark.
-                    let _ = writeln!(self.rules, "opened[lazy]: /(.|\n)*{}/", escaped(self.mark()));
+                    let _ = writeln!(self.rules, "opened[lazy]: /(.|\\n)*{}/", escaped(self.mark()));
                     "opened".to_owned()
                 };
                 format!("(TEXT? | {})", self.list(&opened, call, is_single))
@@ -155,39 +160,6 @@ impl Grammar {
                 writeln!(self.rules, "thought: thinking (\"\\n\" | \"\\n\\n\")?\nthinking[lazy]: /(.|\\n)*{close}/");
         }
         Some(if is_open(&pair.open) { "thought".to_owned() } else { format!("({} thought)?", self.text(&pair.open)) })
-    }
-
-    /// The parameters of a call that has no JSON around them. A text is whatever stands before the end of its parameter, so
-    /// that its schema must ask for no more.
-    fn parameters(&mut self, number: usize, schema: &Value) -> Option<String> {
-        let empty = Map::new();
-        let properties = schema["properties"].as_object().unwrap_or(&empty);
-        let required: Vec<&str> =
-            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let mut parts = Vec::new();
-        for (place, (key, property)) in properties.iter().enumerate() {
-            if key.contains(['>', '<', '\n']) {
-                return None;
-            }
-            let rule = format!("value_{number}_{place}");
-            let open = quoted(&format!("<parameter={key}>\n"));
-            let part = if property["type"] == "string" && property["enum"].is_null() {
-                const FREE: [&str; 4] = ["type", "description", "title", "default"];
-                if !property.as_object()?.keys().all(|name| FREE.contains(&name.as_str())) {
-                    return None;
-                }
-                let _ = writeln!(self.rules, "{rule}[lazy]: /(.|\\n)*\\n<\\/parameter>\\n/");
-                format!("{open} {rule}")
-            } else if let (Some("string"), Some(values)) = (property["type"].as_str(), property["enum"].as_array()) {
-                let values: Option<Vec<String>> = values.iter().map(|value| value.as_str().map(quoted)).collect();
-                format!("{open} ({}) \"\\n</parameter>\\n\"", values?.join(" | "))
-            } else {
-                let _ = writeln!(self.rules, "{rule}: %json {property}");
-                format!("{open} {rule} \"\\n</parameter>\\n\"")
-            };
-            parts.push(if required.contains(&key.as_str()) { part } else { format!("({part})?") });
-        }
-        Some(parts.join(" "))
     }
 
     /// Text of a call, with the control tokens that it spells.

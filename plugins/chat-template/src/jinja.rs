@@ -41,8 +41,20 @@ impl Raised {
 
 /// Renders a template.
 pub(crate) fn render(source: &str, unix_seconds: u64, variables: Value) -> Result<String, Error> {
-    let mut environment = Environment::new();
+    let mut environment = environment(unix_seconds);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    let source = without_generation_tags(source);
+    environment.add_template(NAME, &source)?;
+    environment.get_template(NAME)?.render(variables)
+}
+
+/// The functions that templates find. A variable of the same name would hide one.
+pub(crate) fn functions() -> Vec<String> {
+    environment(0).globals().map(|(name, _)| name.to_owned()).collect()
+}
+
+fn environment<'source>(unix_seconds: u64) -> Environment<'source> {
+    let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -53,10 +65,9 @@ pub(crate) fn render(source: &str, unix_seconds: u64, variables: Value) -> Resul
         Err(Error::new(ErrorKind::InvalidOperation, "the template raised an exception").with_source(Raised(message)))
     });
     environment.add_function("strftime_now", move |format: String| strftime(unix_seconds, &format));
-
-    let source = without_generation_tags(source);
-    environment.add_template(NAME, &source)?;
-    environment.get_template(NAME)?.render(variables)
+    // jinja2 has none, so it is a name like any other.
+    environment.remove_global("debug");
+    environment
 }
 
 /// `{% generation %}` marks what the model wrote, for training. It renders nothing, so it becomes an `if` that holds:

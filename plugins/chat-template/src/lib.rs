@@ -5,6 +5,7 @@
 //! (`guard.rs`). The form of the model's calls is known by the marks that the template spells (`format.rs`); what an answer
 //! has of them is found piece by piece (`calls`), and an answer that must call is held to it (`grammar.rs`).
 
+mod argument;
 mod calls;
 #[cfg(target_arch = "wasm32")]
 mod component;

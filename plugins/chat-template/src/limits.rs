@@ -26,3 +26,13 @@ pub(crate) const BLANK_BYTES_MAX: usize = 64;
 
 /// Calls of one answer under a grammar. A model that must call could go on with it for ever.
 pub(crate) const CALLS_MAX: usize = 32;
+
+/// Subschemas that are looked at to know how an argument is spelled, each by a call inside the last one's. References multiply
+/// them; a real parameter has a dozen.
+pub(crate) const SCHEMA_PLACES_MAX: usize = 128;
+
+/// References in a row on the way to a function's parameters.
+pub(crate) const REFERENCES_MAX: usize = 8;
+
+/// Bytes of a name in the beginning of a call, where nothing else says when it ends: OpenAI's clients allow 64.
+pub(crate) const NAME_BYTES_MAX: usize = 256;

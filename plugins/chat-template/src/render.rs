@@ -82,7 +82,16 @@ pub fn render(
 ) -> Result<Rendered, Error> {
     let (source, template) = choose(config, facts)?;
     let reading = Reading::new(config, source);
-    let segments = told(config, source, facts, conversation, &reading, vocabulary)?;
+    let told = |conversation: &Conversation| told(config, source, facts, conversation, &reading, vocabulary);
+    let segments = told(conversation).map_err(|error| match (error, conversation.without_template_arguments()) {
+        // Whose fault it is shows without them.
+        (Error::Internal(message), Some(without)) if told(&without).is_ok() => {
+            let mut message = format!("the chat template fails with these `chat_template_kwargs`: {message}");
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            Error::Invalid(message)
+        }
+        (error, _) => error,
+    })?;
     let stop = if template == Template::Fallback { vec![CHATML_STOP.to_owned()] } else { Vec::new() };
     let prefix = if conversation.add_generation_prompt { prefix(&segments, &reading) } else { String::new() };
     let grammar = grammar::of(conversation, &reading, source, &prefix, vocabulary.token)?;

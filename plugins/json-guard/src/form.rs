@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::limits::{ANSWER_BYTES_MAX, REASON_BYTES_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, CHECK_STEPS_MIN, REASON_BYTES_MAX};
 use crate::schema;
 use crate::syntax::Syntax;
 
@@ -16,19 +16,30 @@ pub enum Form {
 }
 
 impl Form {
-    /// What is wrong with a whole answer; `None`: nothing.
+    /// Looks at a whole answer.
     #[must_use]
-    pub fn check(&self, answer: &str) -> Option<String> {
+    pub fn check(&self, answer: &str) -> Judgement {
         let value: Value = match serde_json::from_str(answer) {
             Ok(value) => value,
-            Err(error) => return Some(format!("it is not JSON: {error}")),
+            Err(error) => return Judgement::Invalid(format!("it is not JSON: {error}")),
         };
         match self {
-            Self::Object if value.is_object() => None,
-            Self::Object => Some("it is no JSON object".to_owned()),
-            Self::Schema(schema) => schema::check(schema, &value),
+            Self::Object if value.is_object() => Judgement::Valid,
+            Self::Object => Judgement::Invalid("it is no JSON object".to_owned()),
+            Self::Schema(schema) => schema::check(schema, &value, CHECK_STEPS_MIN + answer.len() / 2),
         }
     }
+}
+
+/// What is to be said of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// It has the form.
+    Valid,
+    /// It has not, and this is why.
+    Invalid(String),
+    /// It is not known, and this is why.
+    NotChecked(&'static str),
 }
 
 /// An answer as it comes.
@@ -59,18 +70,19 @@ impl Answer {
         Ok(())
     }
 
-    /// Judges the whole answer: what is wrong with it.
-    pub fn judge(&mut self, form: &Form) -> Option<&str> {
-        if self.problem.is_none() {
-            self.problem = if self.syntax.is_complete() {
-                form.check(&self.text)
-            } else {
-                Some("it ends before its JSON does".to_owned())
-            };
+    /// Judges the whole answer.
+    pub fn judge(&mut self, form: &Form) -> Judgement {
+        let judgement = match &self.problem {
+            Some(problem) => Judgement::Invalid(problem.clone()),
+            None if self.syntax.is_complete() => form.check(&self.text),
+            None => Judgement::Invalid("it ends before its JSON does".to_owned()),
+        };
+        match judgement {
+            Judgement::Invalid(mut problem) => {
+                problem.truncate(problem.floor_char_boundary(REASON_BYTES_MAX));
+                Judgement::Invalid(problem)
+            }
+            other => other,
         }
-        if let Some(problem) = &mut self.problem {
-            problem.truncate(problem.floor_char_boundary(REASON_BYTES_MAX));
-        }
-        self.problem.as_deref()
     }
 }

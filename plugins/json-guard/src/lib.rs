@@ -12,7 +12,7 @@ mod schema;
 mod syntax;
 
 pub use config::{Config, OnInvalid, OtherForm, Tools};
-pub use form::{Answer, Form};
+pub use form::{Answer, Form, Judgement};
 use outrigger_plugin::prelude::*;
 pub use schema::check;
 use serde_json::Value;
@@ -44,11 +44,13 @@ impl Policy for JsonGuard {
     fn inspect(&mut self, mut request: Request, _call: &Call) -> Result<Decision> {
         // An instance may be used again.
         self.form = None;
+        let calls = Calls::of(&request);
         let Some(schema) = self.config.schema.clone() else {
-            self.form = asked_for(request.grammar.as_ref());
+            // Where a call is required the host drops the form: nothing is said beside it.
+            self.form = if calls == Calls::Required { None } else { asked_for(request.grammar.as_ref()) };
             return Ok(Decision::accept());
         };
-        if !request.tools.is_empty() {
+        if calls != Calls::None {
             return Ok(match self.config.tools {
                 Tools::Pass => Decision::accept().note("json-guard", "not checked: the request has tools"),
                 Tools::Reject => Decision::reject(
@@ -84,6 +86,31 @@ impl Policy for JsonGuard {
     }
 }
 
+/// Whether an answer may call tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    None,
+    Possible,
+    /// It does nothing else.
+    Required,
+}
+
+impl Calls {
+    fn of(request: &Request) -> Self {
+        if request.tools.is_empty() {
+            return Self::None;
+        }
+        let choice = request.extra.iter().find(|(name, _)| name == "tool_choice");
+        match choice.and_then(|(_, json)| serde_json::from_str(json).ok()) {
+            Some(Value::String(word)) if word == "none" => Self::None,
+            // The other one names a function.
+            Some(Value::String(word)) if word != "required" => Self::Possible,
+            Some(_) => Self::Required,
+            None => Self::Possible,
+        }
+    }
+}
+
 /// The form in JSON that a request asks for.
 fn asked_for(grammar: Option<&Grammar>) -> Option<Form> {
     match grammar? {
@@ -110,8 +137,10 @@ impl Postprocess for JsonGuard {
         if taken.is_ok() && !chunk.last {
             return Ok(Output::pass());
         }
-        let Some(problem) = answer.judge(form) else {
-            return Ok(Output::pass().note("json-guard", "valid"));
+        let problem = match answer.judge(form) {
+            Judgement::Valid => return Ok(Output::pass().note("json-guard", "valid")),
+            Judgement::NotChecked(why) => return Ok(Output::pass().note("json-guard", format!("not checked: {why}"))),
+            Judgement::Invalid(problem) => problem,
         };
         match on_invalid {
             OnInvalid::Annotate if chunk.last => Ok(Output::pass().note("json-guard", problem)),

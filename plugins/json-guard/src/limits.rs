@@ -10,5 +10,9 @@ pub(crate) const DEPTH_MAX: usize = 127;
 /// Schemas inside each other on the way to a value, references included: more is a reference to itself.
 pub(crate) const SCHEMA_DEPTH_MAX: usize = 256;
 
+/// Steps of the check, a subschema or a value of an enumeration at a place of the answer each: so many, and one for every two
+/// bytes, more than an answer has values. Alternatives that refer to themselves would double them with every level.
+pub(crate) const CHECK_STEPS_MIN: usize = 10_000;
+
 /// Bytes of what is wrong with an answer, in notes and errors. The host cuts notes at 256.
 pub(crate) const REASON_BYTES_MAX: usize = 256;

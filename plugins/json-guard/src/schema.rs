@@ -1,22 +1,42 @@
 //! Whether a JSON value has a schema's form: the keywords that say what shape a value has. `pattern`, `format` and what
 //! else README.md names is left to the grammar.
 
+use std::cell::Cell;
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
+use crate::form::Judgement;
 use crate::limits::SCHEMA_DEPTH_MAX;
 
-/// What is wrong with `value`, with the place in it as a JSON pointer; `None`: nothing.
+/// Checks `value` in at most so many steps. What is wrong is said with the place in the value as a JSON pointer.
 #[must_use]
-pub fn check(schema: &Value, value: &Value) -> Option<String> {
-    Check { root: schema }.value(schema, value, "", 0)
+pub fn check(schema: &Value, value: &Value, steps_max: usize) -> Judgement {
+    let check = Check { root: schema, steps_left: Cell::new(Some(steps_max)) };
+    let problem = check.value(schema, value, "", 0);
+    match (check.steps_left.get(), problem) {
+        (None, _) => Judgement::NotChecked("it would take too many steps"),
+        (_, Some(problem)) => Judgement::Invalid(problem),
+        (_, None) => Judgement::Valid,
+    }
 }
 
 struct Check<'a> {
     root: &'a Value,
+    /// `None`: there were too few, and what comes out means nothing.
+    steps_left: Cell<Option<usize>>,
 }
 
 impl Check<'_> {
+    /// Counts so many steps; `None`: they are used up.
+    fn step(&self, count: usize) -> Option<()> {
+        let left = self.steps_left.get().and_then(|left| left.checked_sub(count));
+        self.steps_left.set(left);
+        left.map(drop)
+    }
+
     fn value(&self, schema: &Value, value: &Value, at: &str, depth: usize) -> Option<String> {
+        self.step(1)?;
         if depth > SCHEMA_DEPTH_MAX {
             return Some(wrong(at, "its schema refers to itself without end"));
         }
@@ -27,7 +47,7 @@ impl Check<'_> {
         };
         self.reference(schema, value, at, depth)
             .or_else(|| kind(schema, value, at))
-            .or_else(|| choice(schema, value, at))
+            .or_else(|| self.choice(schema, value, at))
             .or_else(|| match value {
                 Value::Object(members) => self.object(schema, members, at, depth),
                 Value::Array(items) => self.array(schema, items, at, depth),
@@ -81,8 +101,9 @@ impl Check<'_> {
         if let Some(problem) = length(schema, items.len(), at, "Items", "items") {
             return Some(problem);
         }
+        let mut seen = HashSet::new();
         if schema.get("uniqueItems") == Some(&Value::Bool(true))
-            && let Some(second) = (1..items.len()).find(|&second| items[..second].contains(&items[second]))
+            && let Some(second) = items.iter().position(|item| !seen.insert(item))
         {
             return Some(wrong(&format!("{at}/{second}"), "the item is there twice"));
         }
@@ -92,6 +113,14 @@ impl Check<'_> {
             let schema = first.get(number).or(rest)?;
             self.value(schema, item, &format!("{at}/{number}"), depth + 1)
         })
+    }
+
+    fn choice(&self, schema: &Map<String, Value>, value: &Value, at: &str) -> Option<String> {
+        let all = schema.get("enum").and_then(Value::as_array);
+        self.step(all.map_or(0, Vec::len))?;
+        let is_other = schema.get("const").is_some_and(|only| !same(only, value))
+            || all.is_some_and(|all| !all.iter().any(|one| same(one, value)));
+        is_other.then(|| wrong(at, "it is none of the values that it may be"))
     }
 
     fn combined(&self, schema: &Map<String, Value>, value: &Value, at: &str, depth: usize) -> Option<String> {
@@ -134,12 +163,6 @@ fn kind(schema: &Map<String, Value>, value: &Value, at: &str) -> Option<String> 
     (!fits).then(|| wrong(at, &format!("it is not of type {}", schema["type"])))
 }
 
-fn choice(schema: &Map<String, Value>, value: &Value, at: &str) -> Option<String> {
-    let is_other = schema.get("const").is_some_and(|only| !same(only, value))
-        || schema.get("enum").and_then(Value::as_array).is_some_and(|all| !all.iter().any(|one| same(one, value)));
-    is_other.then(|| wrong(at, "it is none of the values that it may be"))
-}
-
 /// JSON has one kind of number: 1 and 1.0 are the same.
 fn same(a: &Value, b: &Value) -> bool {
     a == b || (a.is_number() && a.as_f64() == b.as_f64())
@@ -178,13 +201,13 @@ mod tests {
     #[track_caller]
     fn fits(schema: &Value, values: &[Value]) {
         for value in values {
-            assert_eq!(check(schema, value), None, "{value} in {schema}");
+            assert_eq!(check(schema, value, 1000), Judgement::Valid, "{value} in {schema}");
         }
     }
 
     #[track_caller]
     fn fails(schema: &Value, value: &Value, words: &str) {
-        let problem = check(schema, value).unwrap_or_else(|| panic!("{value} fits {schema}"));
+        let Judgement::Invalid(problem) = check(schema, value, 1000) else { panic!("{value} fits {schema}") };
         assert!(problem.contains(words), "{problem}");
     }
 
@@ -239,5 +262,22 @@ mod tests {
     #[test]
     fn a_schema_that_is_its_own_answer_has_an_end() {
         fails(&json!({"$ref": "#"}), &json!(1), "refers to itself");
+    }
+
+    #[test]
+    fn what_would_take_too_long_is_not_checked() {
+        let not_checked = Judgement::NotChecked("it would take too many steps");
+        let doubling = json!({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]});
+        assert_eq!(check(&doubling, &json!(1), 10_000), not_checked);
+        assert_eq!(check(&json!({"not": doubling, "anyOf": doubling["anyOf"]}), &json!(1), 10_000), not_checked);
+        let long = json!({"enum": (0..2000).collect::<Vec<_>>()});
+        assert_eq!(check(&json!({"items": long}), &json!([0, 1, 2, 3, 4, 5]), 10_000), not_checked);
+        let many: Vec<usize> = (0..100_000).collect();
+        assert_eq!(check(&json!({"uniqueItems": true}), &json!(many), 10_000), Judgement::Valid, "and at once");
+        fails(
+            &json!({"uniqueItems": true}),
+            &json!([{"a": 1, "b": 2}, {"b": 2, "a": 1}]),
+            "/1: the item is there twice",
+        );
     }
 }

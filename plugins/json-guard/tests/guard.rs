@@ -55,6 +55,39 @@ fn tools_are_no_way_around_the_form() {
     assert_eq!(inspect("{}", with_tools()), Verdict::Accept);
 }
 
+/// A request for JSON beside tools, and which of them may be called.
+fn choosing(choice: &str) -> Request {
+    let tool = Tool { name: "f".to_owned(), description: None, schema_json: "{}".to_owned(), strict: false };
+    let extra = vec![("tool_choice".to_owned(), choice.to_owned())];
+    Request { tools: vec![tool], extra, ..asking(Grammar::JsonSchema(SCHEMA.to_owned())) }
+}
+
+#[test]
+fn where_a_call_is_required_no_form_is_asked_of_it() {
+    for choice in [r#""required""#, r#"{"type":"function","function":{"name":"f"}}"#] {
+        let mut guard = testing::plugin::<JsonGuard>(r#"{"on_invalid": "fail"}"#).unwrap();
+        guard.inspect(choosing(choice), &call()).unwrap();
+        assert_eq!(testing::stream(&mut guard, &[""]).unwrap().notes, [], "{choice}");
+        assert_eq!(rejected(inspect(&config(""), choosing(choice))), "tools_not_allowed");
+    }
+}
+
+#[test]
+fn tools_that_must_not_be_called_are_none() {
+    let none = choosing(r#""none""#);
+    assert_eq!(inspect(&config(""), none.clone()), Verdict::Accept, "the form is asked for already");
+    let mut guard = testing::plugin::<JsonGuard>("{}").unwrap();
+    guard.inspect(none, &call()).unwrap();
+    assert_eq!(testing::stream(&mut guard, &["{}"]).unwrap().notes[0].1, "`city` is missing");
+}
+
+#[test]
+fn a_check_that_would_take_too_long_lets_the_answer_pass() {
+    let doubling = r##"{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}"##;
+    let config = format!(r#"{{"schema": {doubling}, "on_invalid": "fail"}}"#);
+    check(&config, "1", "1", None, "not checked: it would take too many steps");
+}
+
 fn guard(config: &str, grammar: Option<Grammar>) -> Result<JsonGuard> {
     let mut guard = testing::plugin::<JsonGuard>(config)?;
     guard.inspect(Request { grammar, ..chat("Where?") }, &call())?;

@@ -30,6 +30,10 @@ pub struct Rules {
     pub deny: Vec<Pattern>,
     /// Each message has to have one of these.
     pub allow: Vec<Pattern>,
+    /// What becomes of a request with tools.
+    pub tools: Tools,
+    /// Members that `chat_template_kwargs` may have; `None`: any.
+    pub template_arguments: Option<Vec<String>>,
     /// What the model is told first.
     pub system_prompt: Option<SystemPrompt>,
     /// Requests in a time.
@@ -50,12 +54,25 @@ impl Default for Rules {
             max_tokens: None,
             deny: Vec::new(),
             allow: Vec::new(),
+            tools: Tools::default(),
+            template_arguments: None,
             system_prompt: None,
             rate: None,
             quota: None,
             rejections: BTreeMap::new(),
         }
     }
+}
+
+/// What becomes of a request with tools.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tools {
+    /// They are judged as text, like everything that a model reads.
+    #[default]
+    Allow,
+    /// It is rejected.
+    Reject,
 }
 
 /// Who speaks.
@@ -206,6 +223,10 @@ pub enum Cause {
     Denied,
     /// No pattern of `allow` is there.
     NotAllowed,
+    /// Tools, where there may be none.
+    Tools,
+    /// A template argument that is not among those that may be.
+    TemplateArguments,
     /// Too many requests.
     Rate,
     /// Too many tokens.

@@ -2,7 +2,8 @@
 
 use outrigger_plugin::prelude::*;
 
-use crate::config::{Cause, RoleName, Rules};
+use crate::besides;
+use crate::config::{Cause, RoleName, Rules, Tools};
 use crate::patterns::Both;
 
 /// Why a request is rejected, and what the client is told unless the operator says otherwise.
@@ -20,29 +21,41 @@ impl Refusal {
     }
 }
 
-/// Everything that can be said from the messages alone; the cheapest first.
-pub(crate) fn judge(rules: &Rules, patterns: &Both, messages: &[Message]) -> Option<Refusal> {
+/// Everything that can be said from the request alone; the cheapest first.
+pub(crate) fn judge(rules: &Rules, patterns: &Both, request: &Request) -> Option<Refusal> {
+    let messages = &request.messages;
     if let Some(message) = messages.iter().find(|message| !rules.roles.iter().any(|role| role.role() == message.role)) {
         let role = RoleName::of(message.role);
         return Some(Refusal::new(Cause::Role, format!("Messages of the role `{role}` are not allowed here.")));
     }
+    if rules.tools == Tools::Reject && !request.tools.is_empty() {
+        return Some(Refusal::new(Cause::Tools, "Tools are not allowed here; leave `tools` out."));
+    }
+    let arguments = besides::template_arguments(request);
+    if let Some(name) = besides::not_allowed(&arguments, rules.template_arguments.as_deref()) {
+        let message =
+            format!("The template argument `{name}` is not allowed here; leave it out of `chat_template_kwargs`.");
+        return Some(Refusal::new(Cause::TemplateArguments, message));
+    }
     if let Some(most) = rules.max_messages.filter(|&most| messages.len() > most) {
         return Some(too_large("The conversation", messages.len() as u64, most as u64, "messages"));
     }
-    let texts: Vec<(Role, String)> = messages.iter().map(|message| (message.role, text(message))).collect();
-    let longest = texts.iter().map(|(_, text)| text.len()).max().unwrap_or(0);
+    let texts: Vec<Text> = messages.iter().map(Text::of).collect();
+    let longest = texts.iter().map(|text| text.lines.len()).max().unwrap_or(0);
     if let Some(most) = rules.max_message_bytes.filter(|&most| longest > most) {
         return Some(too_large("A message", longest as u64, most as u64, "bytes of text"));
     }
-    let all: usize = texts.iter().map(|(_, text)| text.len()).sum();
+    let besides = besides::texts(request, &arguments);
+    let pieces = || texts.iter().map(|text| text.lines.as_str()).chain(besides.iter().map(String::as_str));
+    let all: usize = pieces().map(str::len).sum();
     if let Some(most) = rules.max_bytes.filter(|&most| all > most) {
         return Some(too_large("The conversation", all as u64, most as u64, "bytes of text"));
     }
-    if let Some(refusal) = match_all(rules, patterns, &texts) {
+    if let Some(refusal) = match_all(rules, patterns, &texts, &besides) {
         return Some(refusal);
     }
     if let Some(most) = rules.max_tokens {
-        let tokens: u64 = texts.iter().map(|(_, text)| u64::from(model::count_tokens(text))).sum();
+        let tokens: u64 = pieces().map(|text| u64::from(model::count_tokens(text))).sum();
         if tokens > most {
             return Some(too_large("The conversation", tokens, most, "tokens"));
         }
@@ -50,35 +63,52 @@ pub(crate) fn judge(rules: &Rules, patterns: &Both, messages: &[Message]) -> Opt
     None
 }
 
-fn match_all(rules: &Rules, Both { deny, allow }: &Both, texts: &[(Role, String)]) -> Option<Refusal> {
-    for (role, text) in texts {
-        if let Some(which) = deny.find(*role, text) {
-            let pattern = &rules.deny[which];
-            let message =
-                pattern.message.as_deref().unwrap_or("The request asks for something that is not allowed here.");
-            let name = pattern.name.clone().unwrap_or_else(|| format!("deny {which}"));
-            return Some(Refusal { pattern: Some(name), ..Refusal::new(Cause::Denied, message) });
+fn match_all(rules: &Rules, Both { deny, allow }: &Both, texts: &[Text], besides: &[String]) -> Option<Refusal> {
+    for text in texts {
+        let denied = [Some(&text.lines), text.run.as_ref()].into_iter().flatten();
+        if let Some(which) = denied.into_iter().find_map(|said| deny.find(text.role, said)) {
+            return Some(denial(rules, which));
         }
-        if allow.are_for(*role) && allow.find(*role, text).is_none() {
+        if allow.are_for(text.role) && allow.find(text.role, &text.lines).is_none() {
             return Some(Refusal::new(Cause::NotAllowed, "The request is not one of those that are allowed here."));
         }
     }
-    None
+    besides.iter().find_map(|text| deny.find_any(text)).map(|which| denial(rules, which))
 }
 
-/// All text of a message in one piece, as a template would write it: what is denied is found across parts too.
-fn text(message: &Message) -> String {
-    let mut text = String::new();
-    for part in &message.parts {
-        match part {
-            Part::Text(part) => text.push_str(part),
-            Part::ToolResult(result) => text.push_str(&result.content),
-            Part::ToolCall(call) => text.push_str(&call.arguments_json),
-            Part::Media(_) => {}
-            Part::Other((_, json)) => text.push_str(json),
-        }
+fn denial(rules: &Rules, which: usize) -> Refusal {
+    let pattern = &rules.deny[which];
+    let message = pattern.message.as_deref().unwrap_or("The request asks for something that is not allowed here.");
+    let name = pattern.name.clone().unwrap_or_else(|| format!("deny {which}"));
+    Refusal { pattern: Some(name), ..Refusal::new(Cause::Denied, message) }
+}
+
+/// All text of a message.
+struct Text {
+    role: Role,
+    /// Its parts as lines: how `chat-template` writes them.
+    lines: String,
+    /// Its parts without anything between them, where there are several: how other templates may write them, and how a model
+    /// reads a word that was cut in two.
+    run: Option<String>,
+}
+
+impl Text {
+    fn of(message: &Message) -> Self {
+        let parts: Vec<&str> = message.parts.iter().filter_map(said).collect();
+        let run = (parts.len() > 1).then(|| parts.concat());
+        Self { role: message.role, lines: parts.join("\n"), run }
     }
-    text
+}
+
+fn said(part: &Part) -> Option<&str> {
+    match part {
+        Part::Text(text) => Some(text),
+        Part::ToolResult(result) => Some(&result.content),
+        Part::ToolCall(call) => Some(&call.arguments_json),
+        Part::Media(_) => None,
+        Part::Other((_, json)) => Some(json),
+    }
 }
 
 fn too_large(what: &str, found: u64, most: u64, unit: &str) -> Refusal {

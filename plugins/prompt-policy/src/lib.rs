@@ -1,6 +1,7 @@
 //! Says what may be asked: who may speak, how much, what must and must not be there, what the model is told first, how
 //! often, and all of that by tenant. A request that is rejected costs no model time.
 
+mod besides;
 mod budget;
 mod config;
 mod judge;
@@ -11,7 +12,9 @@ mod system;
 use std::time::Duration;
 
 use budget::{Budget, Spent};
-pub use config::{Cause, Config, Mode, Pattern, Quota, Rate, Rejecting, RoleName, Rules, SystemPrompt, UnknownTenant};
+pub use config::{
+    Cause, Config, Mode, Pattern, Quota, Rate, Rejecting, RoleName, Rules, SystemPrompt, Tools, UnknownTenant,
+};
 use judge::Refusal;
 use outrigger_plugin::prelude::*;
 use patterns::Both;
@@ -77,7 +80,7 @@ impl Policy for PromptPolicy {
         let usual = &self.config.rules;
         let has_own = rules.deny != usual.deny || rules.allow != usual.allow;
         let own = if has_own { Some(Both::of(rules)?) } else { None };
-        if let Some(refusal) = judge::judge(rules, own.as_ref().unwrap_or(&self.patterns), &request.messages) {
+        if let Some(refusal) = judge::judge(rules, own.as_ref().unwrap_or(&self.patterns), &request) {
             return Ok(reject(rules, refusal));
         }
         // Last: only what is asked for rightly is counted.
@@ -111,6 +114,8 @@ fn reject(rules: &Rules, refusal: Refusal) -> Decision {
         Cause::Size => (400, "request_too_large"),
         Cause::Denied => (403, "content_denied"),
         Cause::NotAllowed => (403, "content_not_allowed"),
+        Cause::Tools => (400, "tools_not_allowed"),
+        Cause::TemplateArguments => (400, "template_argument_not_allowed"),
         Cause::Rate => (429, "rate_limit_exceeded"),
         Cause::Quota => (429, "quota_exceeded"),
         Cause::Tenant => (403, "unknown_tenant"),

@@ -74,11 +74,20 @@ impl Patterns {
 
     /// The first pattern for this role that the text has.
     pub(crate) fn find(&self, role: Role, text: &str) -> Option<usize> {
-        let (automaton, cache) = self.automaton.as_ref().filter(|_| self.are_for(role))?;
+        if self.are_for(role) { self.first(text, |which| self.roles[which].contains(&role)) } else { None }
+    }
+
+    /// The first pattern that the text has, for whosever messages it is.
+    pub(crate) fn find_any(&self, text: &str) -> Option<usize> {
+        self.first(text, |_| true)
+    }
+
+    fn first(&self, text: &str, counts: impl Fn(usize) -> bool) -> Option<usize> {
+        let (automaton, cache) = self.automaton.as_ref()?;
         let mut found = PatternSet::new(automaton.pattern_len());
         automaton
             .try_which_overlapping_matches(&mut cache.borrow_mut(), &Input::new(text), &mut found)
             .expect("nothing makes the automaton give up or quit");
-        found.iter().map(|which| which.as_usize()).find(|&which| self.roles[which].contains(&role))
+        found.iter().map(|which| which.as_usize()).find(|&which| counts(which))
     }
 }

@@ -1,6 +1,7 @@
 //! What is looked for and what stands in its place.
 
 use outrigger_plugin::types::{Part, Request};
+use serde_json::Value;
 
 use crate::config::{Config, Kind};
 use crate::limits::SHAPES_MAX;
@@ -50,7 +51,34 @@ impl Redactor {
         (masked, stream.counts().iter().sum())
     }
 
-    /// The request with its texts and tool results masked, and how many places that were; `None` when nothing was, or
+    fn mask_in(&self, text: &mut String) -> usize {
+        match self.mask(text) {
+            (Some(masked), places) => {
+                *text = masked;
+                places
+            }
+            (None, _) => 0,
+        }
+    }
+
+    /// Masks the strings and numbers of a value, which stays JSON: a number that is masked becomes a string.
+    fn mask_json(&self, value: &mut Value) -> usize {
+        match value {
+            Value::String(text) => self.mask_in(text),
+            Value::Number(number) => match self.mask(&number.to_string()) {
+                (Some(masked), places) if places > 0 => {
+                    *value = masked.into();
+                    places
+                }
+                _ => 0,
+            },
+            Value::Array(items) => items.iter_mut().map(|item| self.mask_json(item)).sum(),
+            Value::Object(members) => members.values_mut().map(|member| self.mask_json(member)).sum(),
+            Value::Null | Value::Bool(_) => 0,
+        }
+    }
+
+    /// The request with its texts, tool results and arguments of earlier calls masked, and how many places that were; `None` when nothing was, or
     /// when requests are left alone.
     #[must_use]
     pub fn request(&self, mut request: Request) -> Option<(Request, usize)> {
@@ -58,20 +86,25 @@ impl Redactor {
             return None;
         }
         let mut count = 0;
-        let mut mask = |text: &mut String| {
-            if let (Some(masked), places) = self.mask(text) {
-                *text = masked;
-                count += places;
-            }
-        };
         for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
             match part {
-                Part::Text(text) => mask(text),
-                Part::ToolResult(result) => mask(&mut result.content),
-                Part::Media(_) | Part::ToolCall(_) | Part::Other(_) => {}
+                Part::Text(text) => count += self.mask_in(text),
+                Part::ToolResult(result) => count += self.mask_in(&mut result.content),
+                Part::ToolCall(call) => match serde_json::from_str(&call.arguments_json) {
+                    Ok(mut arguments) => {
+                        let places = self.mask_json(&mut arguments);
+                        if places > 0 {
+                            call.arguments_json = arguments.to_string();
+                            count += places;
+                        }
+                    }
+                    // A model's slip; no template reads it as anything but text.
+                    Err(_) => count += self.mask_in(&mut call.arguments_json),
+                },
+                Part::Media(_) | Part::Other(_) => {}
             }
         }
-        request.inputs.iter_mut().for_each(mask);
+        count += request.inputs.iter_mut().map(|text| self.mask_in(text)).sum::<usize>();
         (count > 0).then_some((request, count))
     }
 

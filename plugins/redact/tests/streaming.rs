@@ -131,6 +131,26 @@ fn requests_are_left_alone_unless_configured() {
 }
 
 #[test]
+fn arguments_of_earlier_calls_are_masked_and_stay_json() {
+    use outrigger_plugin::testing::request;
+    use outrigger_plugin::types::{Message, Part, Role, ToolCall};
+    let redactor = Redactor::new(Config { request: true, ..Config::default() }).unwrap();
+    let masked = |arguments: &str| {
+        let call = ToolCall { id: "1".to_owned(), name: "send".to_owned(), arguments_json: arguments.to_owned() };
+        let message = Message { role: Role::Assistant, name: None, parts: vec![Part::ToolCall(call)] };
+        let (request, count) = redactor.request(request(vec![message]))?;
+        let Part::ToolCall(call) = &request.messages[0].parts[0] else { panic!("{request:?}") };
+        Some((call.arguments_json.clone(), count))
+    };
+    let text = r#"{"to":["joe@example.org",{"card":4111111111111111}],"\u0063c":"a\u0040b.io","n":7}"#;
+    let expected = r#"{"to":["[email]",{"card":"[card]"}],"cc":"[email]","n":7}"#;
+    assert_eq!(masked(text), Some((expected.to_owned(), 3)));
+    assert_eq!(masked(r#"{"to": "joe@example"#), None);
+    assert_eq!(masked("write to joe@example.org"), Some(("write to [email]".to_owned(), 1)));
+    assert_eq!(masked(r#"{ "n": 7 }"#), None, "what holds nothing is left as it stands");
+}
+
+#[test]
 fn the_replacement_is_configurable() {
     let config = Config { replacement: "<{kind} removed>".to_owned(), ..Config::default() };
     let (masked, count) = Redactor::new(config).unwrap().mask("joe@example.org");

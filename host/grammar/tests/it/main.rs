@@ -2,6 +2,7 @@
 
 mod writer;
 
+mod arguments;
 mod calls;
 mod completions;
 mod hostile;

@@ -37,6 +37,13 @@ impl Words {
         Arc::new(Self { words, has_end: true })
     }
 
+    /// The same with these words too, the last tokens.
+    pub(crate) fn with_words(controls: usize, words: &[&str]) -> Arc<Self> {
+        let mut all = Self::with_controls(controls).words.clone();
+        all.extend(words.iter().map(|word| word.as_bytes().to_vec()));
+        Arc::new(Self { words: all, has_end: true })
+    }
+
     /// The same without a token that ends a completion.
     pub(crate) fn endless() -> Arc<Self> {
         Arc::new(Self { words: Self::new().words.clone(), has_end: false })

@@ -24,7 +24,7 @@ pub(super) fn head(format: Format, cursor: &mut Cursor<'_>, tools: &Tools, is_li
             if cursor.peek()? == '<' {
                 cursor.literal("<function=")?;
             }
-            let name = tools.offered(cursor.until(">", &['\n', '<'])?.trim())?;
+            let name = tools.offered(cursor.name(">", &['\n', '<'])?.trim())?;
             Ok(Head::Parameters { name })
         }
         Format::Deepseek | Format::DeepseekPlain => deepseek(cursor, tools),
@@ -58,7 +58,7 @@ fn deepseek(cursor: &mut Cursor<'_>, tools: &Tools) -> Read<Head> {
     if cursor.peek()? == '<' {
         cursor.literal("<｜tool▁call▁begin｜>")?;
     }
-    let kind = cursor.until(DEEPSEEK_SEPARATOR, &['\n', '{'])?.trim();
+    let kind = cursor.name(DEEPSEEK_SEPARATOR, &['\n', '{'])?.trim();
     cursor.space()?;
     let name = if matches!(cursor.peek()?, '{' | '`') { kind } else { cursor.word()? };
     let name = tools.offered(name)?;

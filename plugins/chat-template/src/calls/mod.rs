@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use self::head::{Head, head};
 use self::xml::Parameter;
+use crate::argument::{self, Spelling};
 use crate::cursor::{Cursor, Not, Read};
 use crate::event::Event;
 use crate::format::Format;
@@ -34,8 +35,11 @@ impl Tools {
         self.0.iter().find(|(known, _)| known == name).map(|(known, _)| known.clone()).ok_or(Not::This)
     }
 
-    fn parameter(&self, name: &str, key: &str) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| known == name)?.1.get("properties")?.get(key)
+    /// How the argument `key` of the function `name` is spelled between tags.
+    fn spelling(&self, name: &str, key: &str) -> Spelling<'_> {
+        let root = self.0.iter().find(|(known, _)| known == name).map_or(&Value::Null, |(_, schema)| schema);
+        let schema = argument::members(root).and_then(|members| members.get("properties")?.get(key));
+        Spelling::of(schema, root)
     }
 }
 
@@ -209,7 +213,8 @@ impl Calls {
     fn parameter(&mut self, last: bool, events: &mut Vec<Event>) -> bool {
         let State::Parameters { name, count } = &mut self.state else { return false };
         let mut cursor = window(&self.held, 0, PARAMETER_BYTES_MAX, last);
-        let read = xml::next(&mut cursor);
+        let is_json = |key: &str| matches!(self.tools.spelling(name, key), Spelling::Json(_));
+        let read = xml::next(&mut cursor, is_json);
         let at = cursor.at();
         match read {
             Err(Not::Yet) => return false,
@@ -219,7 +224,7 @@ impl Calls {
             }
             Ok(Parameter::Given { key, value }) => {
                 let separator = if *count == 0 { "{" } else { ", " };
-                let value = xml::json(&value, self.tools.parameter(name, &key));
+                let value = self.tools.spelling(name, &key).read(&value);
                 events.push(Event::Written(format!("{separator}{}: {value}", Value::from(key))));
                 *count += 1;
                 self.give(at, Event::Syntax, events);

@@ -2,6 +2,8 @@ use outrigger_plugin::types::Tool;
 
 use super::*;
 use crate::config::Config;
+use crate::event::Event;
+use crate::parse::Parser;
 
 fn tool(name: &str, schema: &str, strict: bool) -> Tool {
     Tool { name: name.to_owned(), description: None, schema_json: schema.to_owned(), strict }
@@ -121,6 +123,24 @@ const TEMPLATES: [(&str, &[&str]); 11] = [
     ("", &[]),
 ];
 
+/// What the grammar takes the parser reads, with the arguments that were written.
+fn check_read(reading: &Reading, tools: &[Tool], prefix: &str, answer: &str) {
+    let mut calls: Vec<(String, String)> = Vec::new();
+    for event in Parser::new(reading, tools, prefix).push(answer, true) {
+        match event {
+            Event::CallStart(name) => calls.push((name, String::new())),
+            Event::Arguments(text) | Event::Written(text) => calls.last_mut().unwrap().1.push_str(&text),
+            Event::Content(_) | Event::Reasoning(_) | Event::CallEnd | Event::Syntax(_) => {}
+        }
+    }
+    let written = ["get_weather", "now"].into_iter().filter(|name| answer.contains(name));
+    let expected: Vec<(&str, Value)> =
+        written.map(|name| (name, if name == "now" { json!({}) } else { json!({"city": "Paris"}) })).collect();
+    let read: Vec<(&str, Value)> =
+        calls.iter().map(|(name, json)| (name.as_str(), serde_json::from_str(json).unwrap())).collect();
+    assert_eq!(read, expected, "{answer}");
+}
+
 const KINDS: [&str; 4] = ["required", "single", "named", "strict"];
 
 fn case(&(template, tokens): &(&str, &[&str]), kind: &str) -> Value {
@@ -187,6 +207,9 @@ fn case(&(template, tokens): &(&str, &[&str]), kind: &str) -> Value {
     }
     if format == Format::Harmony {
         taken.push(format!("<|channel|>analysis<|message|>So.<|end|><|start|>assistant{}", alone(&now)));
+    }
+    for answer in &taken {
+        check_read(&reading, &asked.tools, prefix, answer);
     }
     let numbered = |answer: &String| {
         tokens

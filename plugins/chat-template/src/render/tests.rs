@@ -116,6 +116,32 @@ fn reserved_variables_cannot_be_set_by_a_request() {
 }
 
 #[test]
+fn nor_can_functions_of_templates() {
+    for name in ["namespace", "range", "dict", "strftime_now", "raise_exception"] {
+        let conversation = Conversation { arguments_json: format!(r#"{{"{name}": 1}}"#), ..user("Hi") };
+        let Err(Error::Invalid(message)) = with("{% set ns = namespace(a=1) %}", &conversation) else {
+            panic!("{name}")
+        };
+        assert!(message.contains(&format!("`{name}`: templates call the function")), "{message}");
+    }
+    let config: Config = serde_json::from_str(r#"{"kwargs": {"range": 1}}"#).unwrap();
+    assert!(matches!(config.check(), Err(Error::Internal(text)) if text.contains("`kwargs` must not set `range`")));
+    let debug = Conversation { arguments_json: r#"{"debug": true}"#.to_owned(), ..user("Hi") };
+    assert_eq!(text(&with("{{ debug }}", &debug).unwrap()), "True", "jinja2 has no such function");
+}
+
+#[test]
+fn a_template_that_fails_with_a_request_s_arguments_alone_is_the_client_s_fault() {
+    let with_size = |size: &str| Conversation { arguments_json: format!(r#"{{"size": {size}}}"#), ..user("Hi") };
+    let template = "{% if size is defined %}{{ size + 1 }}{% endif %}";
+    assert_eq!(text(&with(template, &with_size("1")).unwrap()), "2");
+    let Err(Error::Invalid(message)) = with(template, &with_size("[]")) else { panic!("rendered, or not to blame") };
+    assert!(message.starts_with("the chat template fails with these `chat_template_kwargs`: "), "{message}");
+    let broken = with("{{ 1 + [] }}", &with_size("1")).unwrap_err();
+    assert!(matches!(&broken, Error::Internal(_)), "{broken:?}");
+}
+
+#[test]
 fn an_exception_of_the_template_is_for_the_client() {
     let template = "{% macro check() %}{{ raise_exception('no such role') }}{% endmacro %}{{ check() }}";
     assert_eq!(with(template, &user("Hi")), Err(Error::Invalid("no such role".to_owned())));

@@ -1,0 +1,67 @@
+//! What a model reads of a request besides its messages: the descriptions of tools, and texts that a template puts somewhere.
+
+use outrigger_plugin::types::{Part, Request};
+use serde_json::{Map, Value};
+
+/// The request's `chat_template_kwargs`. The host has seen that they are an object.
+pub(crate) fn template_arguments(request: &Request) -> Map<String, Value> {
+    let json = request.extra.iter().find(|(name, _)| name == "chat_template_kwargs").map(|(_, json)| json.as_str());
+    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+}
+
+/// The first argument that is not among those that are allowed.
+pub(crate) fn not_allowed<'a>(arguments: &'a Map<String, Value>, allowed: Option<&[String]>) -> Option<&'a str> {
+    let allowed = allowed?;
+    arguments.keys().map(String::as_str).find(|name| !allowed.iter().any(|known| known == name))
+}
+
+/// The texts of tools, each with all that it has, of template arguments, and names that stand beside messages.
+pub(crate) fn texts(request: &Request, arguments: &Map<String, Value>) -> Vec<String> {
+    let described = request.tools.iter().map(|tool| {
+        let mut text = tool.name.clone();
+        if let Some(description) = &tool.description {
+            add_line(description, &mut text);
+        }
+        // As the strings that its JSON stands for: escapes hide nothing.
+        match serde_json::from_str(&tool.schema_json) {
+            Ok(schema) => add(&schema, &mut text),
+            Err(_) => add_line(&tool.schema_json, &mut text),
+        }
+        text
+    });
+    let names = request.messages.iter().flat_map(|message| {
+        let called = message.parts.iter().filter_map(|part| match part {
+            Part::ToolCall(call) => Some(&call.name),
+            _ => None,
+        });
+        message.name.iter().chain(called).cloned()
+    });
+    let given = arguments.values().filter_map(|value| {
+        let mut text = String::new();
+        add(value, &mut text);
+        (!text.is_empty()).then_some(text)
+    });
+    described.chain(given).chain(names).collect()
+}
+
+/// Every string of a value, names of members included, as lines.
+fn add(value: &Value, text: &mut String) {
+    match value {
+        Value::String(said) => add_line(said, text),
+        Value::Array(items) => items.iter().for_each(|item| add(item, text)),
+        Value::Object(members) => {
+            for (name, member) in members {
+                add_line(name, text);
+                add(member, text);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn add_line(line: &str, text: &mut String) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(line);
+}
