@@ -137,9 +137,10 @@ fn write(house: &House, grammar: &Grammar, controls: &[&str], random: &mut Rando
         if token == END {
             return Some(String::from_utf8(bytes).expect("whole characters"));
         }
-        match marks.contains(&token.0) {
-            true => bytes.extend(controls[(token.0 - CONTROL.0) as usize].as_bytes()),
-            false => house.vocabulary.append_piece(token, &mut bytes),
+        if marks.contains(&token.0) {
+            bytes.extend(controls[(token.0 - CONTROL.0) as usize].as_bytes());
+        } else {
+            house.vocabulary.append_piece(token, &mut bytes);
         }
         constraint.accept(token).expect("it was allowed");
         if constraint.is_complete() {
