@@ -7,9 +7,9 @@ use inference::Stage;
 use serde::{Serialize, Serializer};
 
 use crate::grants::{Grant, GrantState, toml_to_write};
+use crate::inspect::inspect;
 use crate::instance::Identity;
 use crate::limits::LimitKey;
-use crate::load;
 use crate::load_error::LoadError;
 use crate::manifest::About;
 use crate::spec::{OnFailure, PluginSpec, Wasi};
@@ -170,7 +170,7 @@ impl LoadReport {
     pub fn inspect(spec: &PluginSpec) -> (Self, Option<LoadError>) {
         let started = Instant::now();
         let mut report = Self::of(spec);
-        let refused = load::inspect(spec, &mut report).err();
+        let refused = inspect(spec, &mut report).err();
         report.elapsed = started.elapsed();
         (report, refused)
     }
