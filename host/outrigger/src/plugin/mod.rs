@@ -98,7 +98,7 @@ impl ConfigArguments {
         Said::default().or_file(self.config.as_deref())
     }
 
-    /// The plugin that a name or a path means: with what a [[plugin]] table grants where one means it, and otherwise with everything
+    /// The plugin that a name or a path means: with what a `[[plugin]]` table grants where one means it, and otherwise with everything
     /// that its manifest asks for.
     fn spec(&self, plugin: &str) -> Result<PluginSpec, Failure> {
         let said = self.read().map_err(Failure::usage)?;

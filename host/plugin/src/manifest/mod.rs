@@ -73,7 +73,7 @@ pub struct Build {
     pub command: Option<String>,
     /// A command of the shell that runs the language's own tests.
     pub test: Option<String>,
-    /// Where `command` leaves the component; another way to say `component` under [plugin].
+    /// Where `command` leaves the component; another way to say `component` under `[plugin]`.
     pub component: Option<String>,
 }
 
