@@ -197,7 +197,7 @@ fn what_a_grammar_takes_is_read_as_its_schema_wants() {
                 written += 1;
             }
         }
-        assert!(written > 90, "only {written} answers for {template}");
+        assert!(written > 50, "only {written} answers for {template}");
     }
 }
 

@@ -103,7 +103,7 @@ fn what_is_wrong_is_named_with_its_place() {
     check_refused(
         "[asks]\nlimits.memory = 1\n",
         "`asks.limits.memory` is no limit; there are component_bytes, memory_bytes, call_bytes, host_calls, log_bytes, \
-         holdback_bytes, output_bytes, init_ms, policy_ms, prompt_ms, push_ms, finish_ms, request_ms",
+         holdback_bytes, output_bytes, init_ms, policy_ms, prompt_ms, push_ms, step_ms, finish_ms, request_ms",
     );
     check_refused("[config]\nschema = \"s.json\"\n", "`config.schema` names `s.json`, which this test does not have");
     check_refused(

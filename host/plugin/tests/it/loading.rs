@@ -115,7 +115,7 @@ fn importing(name: &str) -> PluginSpec {
 
 #[test]
 fn imports_that_nobody_offers() {
-    let quiet = PluginSpec { wasi: Wasi::Quiet, ..importing("wasi:sockets/tcp@0.2.6") };
+    let quiet = PluginSpec { wasi: Wasi::Quiet, ..importing("wasi:http/outgoing-handler@0.2.6") };
     check(
         "unknown_imports",
         &[
@@ -123,7 +123,7 @@ fn imports_that_nobody_offers() {
             ("another version of the contract", refusal(importing("outrigger:plugin/log@0.2.0"))),
             ("somebody else's", refusal(importing("acme:billing/charge@1.0.0"))),
             ("WASI", refusal(importing("wasi:cli/stdout@0.2.6"))),
-            ("sockets, with quiet WASI", refusal(quiet)),
+            ("HTTP, with quiet WASI", refusal(quiet)),
         ],
     );
 }
