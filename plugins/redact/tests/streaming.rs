@@ -99,30 +99,9 @@ fn a_private_key_without_an_end_is_dropped_up_to_the_limit() {
 
 #[test]
 fn requests_are_left_alone_unless_configured() {
-    use outrigger_plugin::types::{Message, Operation, Part, Request, Role, Sampling};
-    let request = || Request {
-        operation: Operation::Chat,
-        model: "m".to_owned(),
-        messages: vec![Message {
-            role: Role::User,
-            name: None,
-            parts: vec![Part::Text("I am joe@example.org".to_owned())],
-        }],
-        inputs: Vec::new(),
-        tools: Vec::new(),
-        sampling: Sampling {
-            max_tokens: None,
-            temperature: None,
-            top_p: None,
-            top_k: None,
-            min_p: None,
-            seed: None,
-            stop: Vec::new(),
-        },
-        grammar: None,
-        streaming: false,
-        extra: Vec::new(),
-    };
+    use outrigger_plugin::testing::{message, request};
+    use outrigger_plugin::types::{Part, Role};
+    let request = || request(vec![message(Role::User, "I am joe@example.org")]);
     assert_eq!(redactor().request(request()), None);
     let redactor = Redactor::new(Config { request: true, ..Config::default() }).unwrap();
     let (masked, count) = redactor.request(request()).unwrap();
