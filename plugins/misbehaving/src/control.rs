@@ -9,7 +9,7 @@ use crate::bindings::outrigger::plugin::types::{Call, Error};
 use crate::bindings::outrigger::plugin::{log, model};
 
 /// Says what the configuration's `steps` say, in turn and again and again: `free; free-for 3; fixed 0; allow 1 2; deny 1; bias 1 2.5;
-/// force 7 8; stop; digits; spin 3`; or what `long-steps` say where the prompt has more tokens than `long`. Masks are those of `masks`: `1 2; 3`, the tokens of each.
+/// force 7 8; stop; digits; loop`; or what `long-steps` say where the prompt has more tokens than `long`. Masks are those of `masks`: `1 2; 3`, the tokens of each.
 pub(crate) struct Steps {
     size: u32,
     steps: Vec<String>,
@@ -98,11 +98,10 @@ impl Steps {
             "stop" => Constraint::Stop,
             // The tokens that are digits and nothing else.
             "digits" => Constraint::Mask(self.digits.borrow_mut().get_or_insert_with(|| self.digits()).clone()),
-            // So many millions of steps of a loop.
-            "spin" => {
-                (0..numbers[0] * 1_000_000).for_each(|step| drop(std::hint::black_box(step)));
-                Constraint::Free
-            }
+            // Never an answer.
+            "loop" => loop {
+                std::hint::black_box(step);
+            },
             // What came was this.
             "expect" => {
                 assert_eq!(*self.seen.borrow(), numbers, "other tokens were told");
