@@ -35,7 +35,9 @@ pub fn write<P: TokenControl>(plugin: &mut P, prompt: &str, wanted: &str) -> Res
     let mut controller = plugin.open(&call(), 0, model::tokenize(prompt, true), size)?;
     let masks: Vec<Vec<u32>> = plugin.masks(&mut controller).into_iter().map(TokenMask::into_words).collect();
     assert!(masks.len() <= MASKS_MAX, "{} masks; {MASKS_MAX} are taken", masks.len());
-    masks.iter().for_each(|mask| check_mask(mask, size));
+    for mask in &masks {
+        check_mask(mask, size);
+    }
     let mut wanted = model::tokenize(wanted, false).into_iter().peekable();
     let (mut written, mut told) = (Written::default(), 0);
     while wanted.peek().is_some() {
@@ -113,7 +115,8 @@ fn check_mask(words: &[u32], size: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Call, Context, Plugin};
+    use crate::types::Call;
+    use crate::{Context, Plugin};
 
     /// Says what it was made of, again and again.
     struct Says(Vec<Constraint>, usize);
