@@ -1,6 +1,7 @@
 //! Plugins replaced in a running host: by SIGHUP, by the admin route, by a file that changes. Requests that run keep theirs.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -105,6 +106,8 @@ fn what_does_not_load_replaces_nothing() {
     };
     setup.configure("stages = {}");
     check("line 9");
+    setup.configure("[plugin.config]\nmask = \"tock\"\nsince = 2026-01-01");
+    check("line 11: cannot use the plugin `mask`: `config.since` is a date or a time");
     setup.configure(r#"config = { behaviour = "panic-in-init" }"#);
     check("failed to initialise (trap)");
     setup.configure("sha256 = \"abc\"");
@@ -118,7 +121,7 @@ fn what_does_not_load_replaces_nothing() {
     setup.configure(r#"config = { mask = "tock" }"#);
     fs::write(setup.path("mask.wasm"), &bundled::MISBEHAVING[..bundled::MISBEHAVING.len() / 2]).expect("half of it");
     check("is not a valid component");
-    assert_eq!(host.metric("outrigger_plugin_reloads_total", &["refused"]), 6);
+    assert_eq!(host.metric("outrigger_plugin_reloads_total", &["refused"]), 7);
 
     fs::write(setup.path("mask.wasm"), bundled::MISBEHAVING).expect("all of it");
     let (status, body) = reload(&host);
@@ -151,6 +154,35 @@ fn a_file_that_changes_is_noticed() {
     setup.configure("grants.headers = [\"x-a\"]");
     host.wait_until("it is granted", |host| generation(host) == 4);
     assert_eq!(host.get("/admin/plugins").json()["plugins"][1]["grants"][0]["state"], "granted");
+}
+
+/// A component behind links: of a release as deployments swap them, and of a mounted `ConfigMap`.
+#[test]
+fn a_link_that_leads_elsewhere_is_noticed() {
+    let setup = Setup::new();
+    let other = tempfile::tempdir().expect("a folder");
+    let release = |name: &str| {
+        fs::create_dir(other.path().join(name)).expect("made");
+        fs::write(other.path().join(name).join("mask.wasm"), bundled::MISBEHAVING).expect("written");
+    };
+    let swap = |name: &str| {
+        symlink(name, other.path().join("new")).expect("linked");
+        fs::rename(other.path().join("new"), other.path().join("..data")).expect("swapped");
+    };
+    release("..1");
+    swap("..1");
+    symlink("..data/mask.wasm", other.path().join("mask.wasm")).expect("linked");
+    fs::remove_file(setup.path("mask.wasm")).expect("ours");
+    symlink(other.path().join("mask.wasm"), setup.path("mask.wasm")).expect("linked");
+    let host = setup.serve(&["--plugin-watch"]);
+    assert_eq!(host.chat(&request(2)).content(), "[masked] tock ");
+    release("..2");
+    swap("..2");
+    host.wait_until("the second release runs", |host| generation(host) == 2);
+    // In place, where only the last link leads.
+    replace(&other.path().join("..2/mask.wasm"), bundled::MISBEHAVING);
+    host.wait_until("what was replaced in it runs", |host| generation(host) == 3);
+    assert_eq!(host.metric("outrigger_plugin_reloads_total", &["refused"]), 0);
 }
 
 /// Everybody asks at once, again and again, while requests run.

@@ -25,6 +25,20 @@ fn serve_template(name: &str, more: &str) -> (TempDir, Host) {
     serve(&format!("config = {{ template = {} }}", Value::from(template)), more)
 }
 
+/// A host as [`serve_template`] makes one, whose model is made to begin with a call, though nobody requires one.
+fn serve_begun(name: &str, beginning: &str) -> (TempDir, Host) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let component = folder.path().join("begin.wasm");
+    std::fs::write(&component, bundled::MISBEHAVING).expect("a written component");
+    let begin = format!(
+        "[[plugin]]\nname = \"begin\"\nfrom = '{}'\nstages = {{ token-control = 0 }}\ngrants = {{ token-control = true }}\n\
+         config.steps = \"force-text {beginning}; free-for 1000000\"\n",
+        component.display()
+    );
+    let (_, host) = serve_template(name, &begin);
+    (folder, host)
+}
+
 fn weather() -> Value {
     json!({"type": "function", "function": {
         "name": "get_weather",
@@ -251,10 +265,14 @@ fn one_call_at_most_where_they_may_not_be_parallel() {
             "tool_choice": "required", "parallel_tool_calls": false, "seed": seed, "temperature": 1.5
         })));
         check_calls(&reply, |count| count == 1);
-        let free = host.chat(&request(&json!({"parallel_tool_calls": false, "seed": seed, "max_tokens": 60})));
+    }
+    // The same where the model begins a call of itself, whose arguments nobody holds to a schema.
+    let (_folder, host) = serve_begun("qwen25", "<tool_call>");
+    for seed in 0..4 {
+        let free = host.chat(&request(&json!({"parallel_tool_calls": false, "seed": seed, "temperature": 1.5})));
         assert_eq!(free.status, 200, "{}", free.text);
-        let count = free.json()["choices"][0]["message"]["tool_calls"].as_array().map_or(0, Vec::len);
-        assert!(count <= 1, "{}", free.text);
+        let calls = free.json()["choices"][0]["message"]["tool_calls"].as_array().map_or(0, Vec::len);
+        assert_eq!(calls, 1, "{}", free.text);
     }
 }
 
@@ -271,18 +289,17 @@ fn none_and_no_tools_are_the_same_request() {
 
 #[test]
 fn strict_arguments_hold_while_the_model_may_answer() {
-    let (_folder, host) = serve_template("qwen25", "");
     let mut tool = weather();
     tool["function"]["strict"] = true.into();
+    let body =
+        |seed| request(&json!({"tools": [tool], "seed": seed, "temperature": 1.2, "parallel_tool_calls": false}));
+    let (_folder, host) = serve_begun("qwen25", "<tool_call>");
     for seed in 0..4 {
-        let body = request(&json!({"tools": [tool], "seed": seed, "temperature": 1.2, "max_tokens": 80}));
-        let reply = host.chat(&body);
-        assert_eq!(reply.status, 200, "{}", reply.text);
-        let choice = &reply.json()["choices"][0];
-        if choice["finish_reason"] == "tool_calls" {
-            assert!(calls(choice, &mut HashSet::new()).iter().all(is_valid), "{}", reply.text);
-        }
+        check_calls(&host.chat(&body(seed)), |count| count == 1);
     }
+    let (_folder, host) = serve_template("qwen25", "");
+    let reply = host.chat(&body(0));
+    assert_eq!(reply.status, 200, "it may also answer: {}", reply.text);
 }
 
 #[test]

@@ -6,16 +6,16 @@
 use std::task::Poll;
 use std::time::Instant;
 
-use inference::{ControlFailure, ControlRun, EngineFault, Steer, Token, TokenMask};
+use inference::{CONTROL_WAIT_MAX, ControlFailure, ControlRun, EngineFault, Steer, Token, TokenMask};
 
 use crate::decoder::Choice;
-use crate::limits::CONTROL_WAIT_MAX;
+use crate::limits::FORCED_TOKENS_PER_STEP;
 
 /// What bounds a choice beside the controller, for people.
 pub(crate) const GRAMMAR: &str = "the grammar of the request";
 
 /// The same, where the grammar left something or there is none.
-pub(crate) const BANS: &str = "what the request's `logit_bias`, its grammar and the model leave";
+const BANS: &str = "what the request's `logit_bias`, its grammar and the model leave";
 
 /// How a sequence goes on whose logits are there.
 pub(crate) enum Turn {
@@ -66,7 +66,10 @@ impl Control {
             }
         }
         Ok(match &mut self.state {
-            State::Told(Steer::Force(tokens)) => Turn::Force(std::mem::take(tokens)),
+            State::Told(Steer::Force(tokens)) => {
+                let later = tokens.split_off(tokens.len().min(FORCED_TOKENS_PER_STEP));
+                Turn::Force(std::mem::replace(tokens, later))
+            }
             State::Told(Steer::Stop) => Turn::End,
             State::Told(Steer::Free(_) | Steer::Only(_) | Steer::Bias(_)) => Turn::Choose,
             State::Asked(_) => Turn::Wait,
@@ -89,6 +92,19 @@ impl Control {
         })
     }
 
+    /// Nothing was left to choose. Where the controller left everything, it had no part in that.
+    pub(crate) fn no_token(&mut self) -> EngineFault {
+        match self.state {
+            State::Told(Steer::Only(_) | Steer::Bias(_)) => self.dead_end(BANS),
+            _ => EngineFault::NoToken,
+        }
+    }
+
+    /// It ends what its grammar does not let end here.
+    pub(crate) fn cut_short(&mut self) -> EngineFault {
+        self.fail(ControlFailure::CutShort)
+    }
+
     /// No token was left beside this, or one that was forced is not allowed by it.
     pub(crate) fn dead_end(&mut self, beside: &'static str) -> EngineFault {
         self.fail(ControlFailure::DeadEnd { beside })
@@ -97,11 +113,13 @@ impl Control {
     /// Takes note of the tokens that came of what it said, and asks on when that is used up.
     pub(crate) fn appended(&mut self, tokens: &[Token], now: Instant) {
         self.untold.extend_from_slice(tokens);
-        if let State::Told(Steer::Free(left)) = &mut self.state
-            && *left > 1
-        {
-            *left -= 1;
-            return;
+        match &mut self.state {
+            State::Told(Steer::Free(left)) if *left > 1 => {
+                *left -= 1;
+                return;
+            }
+            State::Told(Steer::Force(later)) if !later.is_empty() => return,
+            _ => {}
         }
         self.run.ask(std::mem::take(&mut self.untold));
         self.state = State::Asked(now);

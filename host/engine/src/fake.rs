@@ -230,7 +230,7 @@ impl Decoder for FakeDecoder {
         held.sampled += 1;
         let before = &held.tokens[..length];
         let wanted = if before[0].0 == held.sampled { END } else { following(before) };
-        let token = choose(wanted, |token| choice.allowed.is_none_or(|mask| mask.contains(token)));
+        let token = choose(wanted, choice.biases, |token| choice.allowed.is_none_or(|mask| mask.contains(token)));
         Ok(Sampled { token: token.ok_or(EngineFault::NoToken)?, logprobs: None })
     }
 
@@ -310,8 +310,15 @@ impl Decoder for FakeDecoder {
 /// Of a token in a copy.
 const TOKEN_BYTES: usize = size_of::<u32>();
 
-/// The token that is wanted, or else the first letter after it that is allowed, in a circle.
-pub(crate) fn choose(wanted: Token, is_allowed: impl Fn(Token) -> bool) -> Option<Token> {
+/// The token that a bias favours most, or else the one that is wanted, or else the first letter after it that is allowed, in a
+/// circle. A bias of -100 bans a token.
+pub(crate) fn choose(wanted: Token, biases: &[(Token, f32)], is_allowed: impl Fn(Token) -> bool) -> Option<Token> {
+    let is_banned = |token| biases.contains(&(token, -100.0));
+    let is_allowed = |token| is_allowed(token) && !is_banned(token);
+    let favours = biases.iter().filter(|&&(token, delta)| delta > 0.0 && is_allowed(token));
+    if let Some(&(token, _)) = favours.max_by(|(_, one), (_, other)| one.total_cmp(other)) {
+        return Some(token);
+    }
     let letter = wanted.0.saturating_sub(u32::from(b'a')) % 26;
     let others = (1..=26).map(|step| Token(u32::from(b'a') + (letter + step) % 26));
     std::iter::once(wanted).chain(others).find(|&token| is_allowed(token))

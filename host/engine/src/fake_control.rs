@@ -23,6 +23,7 @@ pub(crate) enum Said {
     Free,
     Only(Arc<TokenMask>),
     Force(Token),
+    Bias(Vec<(Token, f32)>),
     Stop,
 }
 
@@ -42,7 +43,7 @@ impl Script {
             Steer::Only(mask) => vec![Said::Only(Arc::clone(mask))],
             Steer::Force(tokens) => tokens.iter().map(|&token| Said::Force(token)).collect(),
             Steer::Stop => vec![Said::Stop],
-            Steer::Bias(_) => vec![Said::Free],
+            Steer::Bias(biases) => vec![Said::Bias(biases.clone())],
         })
     }
 }
@@ -90,7 +91,7 @@ impl ControlRun for Run {
 
     fn fail(&mut self, failure: ControlFailure) -> PipelineError {
         let kind = match failure {
-            ControlFailure::DeadEnd { .. } => FaultKind::Contract,
+            ControlFailure::DeadEnd { .. } | ControlFailure::CutShort => FaultKind::Contract,
             ControlFailure::Late { .. } => FaultKind::Timeout,
         };
         let detail = failure.to_string();

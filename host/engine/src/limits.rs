@@ -51,9 +51,9 @@ pub const EVENTS_AHEAD_DEFAULT: NonZeroUsize = NonZeroUsize::new(64).expect("not
 /// end itself.
 pub(crate) const EVENTS_RESERVED: usize = 2;
 
-/// How long a sequence waits for what controls its tokens. That has budgets of its own, of milliseconds of work and a second of
-/// wall time; this ends the wait where nothing comes of them, as on a machine where the controller's threads get no time.
-pub(crate) const CONTROL_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Tokens that a controller forces and that are taken in one step: each is looked up in the grammar and made text on the decode
+/// thread, while everybody waits. As many as are worth a batch of their own.
+pub(crate) const FORCED_TOKENS_PER_STEP: usize = 64;
 
 /// How long the decode thread sleeps while sequences wait for what controls their tokens and there is nothing else to compute.
 /// Usually the answer is there before the logits are; of one that is not, this is what its token may come later.

@@ -9,7 +9,7 @@ use inference::{
 use tokio::sync::mpsc::{self, OwnedPermit};
 
 use crate::attribution::Attribution;
-use crate::control::{BANS, Control, GRAMMAR, Turn};
+use crate::control::{Control, GRAMMAR, Turn};
 use crate::decoder::{Choice, RawLogprobs, Sampled};
 use crate::detokenizer::Detokenizer;
 use crate::limits::EVENTS_RESERVED;
@@ -144,7 +144,7 @@ impl Sequence {
     /// What it means that nothing was left to choose.
     pub(crate) fn no_token(&mut self, fault: EngineFault) -> EngineFault {
         match &mut self.control {
-            Some(control) if fault == EngineFault::NoToken => control.dead_end(BANS),
+            Some(control) if fault == EngineFault::NoToken => control.no_token(),
             _ => fault,
         }
     }
@@ -158,7 +158,7 @@ impl Sequence {
         now: Instant,
     ) -> Result<Option<Finish>, EngineFault> {
         if let (Some(constraint), Some(control)) = (&mut self.constraint, &mut self.control)
-            && !constraint.allowed().map_err(EngineFault::Grammar)?.contains(token)
+            && !constraint.allows(token).map_err(EngineFault::Grammar)?
         {
             return Err(control.dead_end(GRAMMAR));
         }
@@ -174,9 +174,14 @@ impl Sequence {
         }
     }
 
-    /// Ends it where it is.
-    pub(crate) fn end(&mut self) -> Finish {
-        self.release_rest().unwrap_or(Finish::Stop)
+    /// Ends it where it is, as its controller wants, if its grammar has it end there too.
+    pub(crate) fn end(&mut self) -> Result<Finish, EngineFault> {
+        if let (Some(constraint), Some(control)) = (&mut self.constraint, &mut self.control)
+            && !constraint.may_end().map_err(EngineFault::Grammar)?
+        {
+            return Err(control.cut_short());
+        }
+        Ok(self.release_rest().unwrap_or(Finish::Stop))
     }
 
     /// Takes a sampled token. When it ends the completion, [`Sequence::finish`] has to follow.

@@ -4,23 +4,23 @@
 //! answers is what it would have answered alone; and when all have ended every slot is free. The fake decoder checks
 //! every batch on the way: caps, positions, fairness.
 
+mod clients;
+
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use inference::{
-    Completion, EngineFault, Finish, Generation, GenerationEvent, GenerationRequest, RequestId, Sampling, Steer, Token,
-};
+use inference::{EngineFault, GenerationEvent, GenerationRequest, RequestId, Sampling, Token};
 
+use self::clients::{Client, Clients, leave, poll_next, random_script};
 use crate::decode_loop::DecodeLoop;
 use crate::decoder::DecoderShape;
-use crate::fake::{END, FakeDecoder, FakeVocabulary, Fate, Seen, choose, following};
-use crate::fake_control::{Said, Script, letters};
+use crate::fake::{FakeDecoder, FakeVocabulary, Fate, Seen};
+use crate::fake_control::Script;
 use crate::handle::Config;
 use crate::random::Random;
 use crate::sequence::Submission;
@@ -102,18 +102,6 @@ impl std::ops::AddAssign for Tally {
         self.forced += other.forced;
     }
 }
-
-/// A client: what it asked for, what it has read, and the generation until it leaves or has the end.
-struct Client {
-    request: GenerationRequest,
-    script: Option<Script>,
-    text: String,
-    tokens_told: u32,
-    generation: Option<Generation>,
-    ends: usize,
-}
-
-type Clients = Rc<RefCell<Vec<Client>>>;
 
 struct Day {
     random: Rc<RefCell<Random>>,
@@ -337,88 +325,6 @@ impl Day {
             client.ends += 1;
             let closed = Poll::Ready(GenerationEvent::Failed(EngineFault::Stopped));
             assert_eq!(poll_next(&mut generation), closed, "something follows the end");
-        }
-    }
-}
-
-/// Every sixth request is controlled.
-fn random_script(random: &mut Random) -> Option<Script> {
-    if !random.chance(170) {
-        return None;
-    }
-    let mut number = |least, most| random.between(least, most);
-    let text: String = (0..8).map(|_| char::from(b'a' + u8::try_from(number(0, 25)).unwrap())).collect();
-    let answers: Vec<Steer> = (0..number(1, 6))
-        .map(|_| match number(0, 19) {
-            0..8 => Steer::Free(u32::try_from(number(1, 4)).unwrap()),
-            8..14 => Steer::Only(letters(&text[number(0, 7)..])),
-            14..19 => Steer::Force(text.bytes().take(number(1, 8)).map(|byte| Token(u32::from(byte))).collect()),
-            _ => Steer::Stop,
-        })
-        .collect();
-    let slow = number(0, 1);
-    let looks = (0..5).map(|_| slow * number(0, 3)).collect();
-    Some(Script { looks, ..Script::of(answers) })
-}
-
-fn poll_next(generation: &mut Generation) -> Poll<GenerationEvent> {
-    pin!(generation.next()).poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// A random client leaves.
-fn leave(clients: &Clients, random: &mut Random) {
-    let mut clients = clients.borrow_mut();
-    if !clients.is_empty() {
-        let place = random.between(0, clients.len() - 1);
-        let client = &mut clients[place];
-        client.ends += usize::from(client.generation.take().is_some());
-    }
-}
-
-impl Client {
-    /// Compares with what the request would have got alone and in one piece.
-    fn check(&self, completion: &Completion) {
-        let mut text = String::new();
-        let mut tokens = self.request.prompt.clone();
-        let ends_after = self.request.prompt[0].0;
-        let (mut finish, mut sampled) = (Finish::Length, 0);
-        let mut said = self.script.iter().flat_map(Script::tokens);
-        while sampled < self.request.max_tokens {
-            let said = said.next().unwrap_or(Said::Free);
-            if matches!(said, Said::Stop) {
-                finish = Finish::Stop;
-                break;
-            }
-            sampled += 1;
-            let wanted = if sampled == ends_after { END } else { following(&tokens) };
-            let token = match said {
-                Said::Force(token) => token,
-                Said::Only(mask) => choose(wanted, |token| mask.contains(token)).unwrap(),
-                Said::Free | Said::Stop => wanted,
-            };
-            tokens.push(token);
-            if token == END {
-                if self.request.ignore_end {
-                    continue;
-                }
-                finish = Finish::Stop;
-                break;
-            }
-            text.push(char::from(u8::try_from(token.0).unwrap()));
-            if let Some(stop) = self.request.stop.iter().find(|stop| text.ends_with(stop.as_str())) {
-                text.truncate(text.len() - stop.len());
-                finish = Finish::Stop;
-                break;
-            }
-        }
-        assert_eq!((&self.text, completion.finish), (&text, finish), "{:?}", self.request);
-        assert_eq!(completion.usage.completion_tokens, sampled);
-        assert_eq!(completion.usage.prompt_tokens as usize, self.request.prompt.len());
-        assert!(completion.usage.cached_tokens < completion.usage.prompt_tokens);
-        assert!(self.tokens_told <= sampled);
-        if let Some(script) = &self.script {
-            let answer = &tokens[self.request.prompt.len()..];
-            assert!(answer.starts_with(&script.told.lock().unwrap()), "the controller was told of other tokens");
         }
     }
 }

@@ -92,6 +92,23 @@ impl Constraint for Following {
         Ok(&self.mask)
     }
 
+    fn allows(&mut self, token: Token) -> Result<bool, String> {
+        if token.0 >= self.tokens {
+            return Ok(false);
+        }
+        let trie = self.matcher.tok_env().map_err(|error| self.failed(&error))?;
+        // llguidance judges a token by its bytes. What has none, as an end or a control token, it judges in masks only.
+        if self.matcher.is_stopped() || trie.tok_trie().token(token.0).is_empty() {
+            return Ok(self.allowed()?.contains(token));
+        }
+        let valid = self.matcher.validate_tokens(&[token.0]).map_err(|error| self.failed(&error))?;
+        Ok(valid == 1)
+    }
+
+    fn may_end(&mut self) -> Result<bool, String> {
+        Ok(self.matcher.is_stopped() || self.matcher.is_accepting().map_err(|error| self.failed(&error))?)
+    }
+
     fn accept(&mut self, token: Token) -> Result<(), String> {
         self.matcher.consume_token(token.0).map_err(|error| self.failed(&error))
     }

@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use crate::{PipelineError, Token, TokenMask};
 
+/// How long a completion waits for what controls its tokens. That has budgets of its own, of milliseconds of work and a second of
+/// wall time; this ends the wait where nothing comes of them, as on a machine where the controller's threads get no time.
+pub const CONTROL_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Who controls the tokens of one answer. Cheap to clone; two are equal when they are the same one.
 #[derive(Clone)]
 pub struct TokenControl(Arc<dyn TokenController>);
@@ -59,6 +63,9 @@ pub enum ControlFailure {
         /// What else bounds the choice, for people.
         beside: &'static str,
     },
+    /// The controller ends a completion whose grammar does not.
+    #[error("dead end: it ends an answer that the grammar of the request does not let end there")]
+    CutShort,
     /// No answer came.
     #[error("did not say within {} s how the answer goes on", waited.as_secs())]
     Late {

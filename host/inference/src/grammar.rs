@@ -22,6 +22,12 @@ pub trait Constraint: Send {
     /// At least one is. The error is for people: the completion cannot go on.
     fn allowed(&mut self) -> Result<&TokenMask, String>;
 
+    /// Whether this one is among [`Self::allowed`]. Cheaper, for tokens that nobody chose from a mask.
+    fn allows(&mut self, token: Token) -> Result<bool, String>;
+
+    /// Whether the completion may end here.
+    fn may_end(&mut self) -> Result<bool, String>;
+
     /// Takes the token that was sampled, one of those allowed.
     fn accept(&mut self, token: Token) -> Result<(), String>;
 

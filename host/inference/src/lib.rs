@@ -28,7 +28,7 @@ mod prompt;
 mod request;
 
 pub use blame::Blame;
-pub use control::{ControlFailure, ControlRun, Steer, TokenControl, TokenController};
+pub use control::{CONTROL_WAIT_MAX, ControlFailure, ControlRun, Steer, TokenControl, TokenController};
 pub use device::DeviceFacts;
 pub use encoding::{Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, Frame};
 pub use format::OutputFormat;

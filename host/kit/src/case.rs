@@ -226,7 +226,7 @@ fn checked(written: Written, config: &toml::Table) -> Result<Case, String> {
         return Err(format!("`expect.{key}` is of an answer, and there is no `answer`"));
     }
     check_finish(expect.finish.as_deref())?;
-    let config_json = serde_json::to_string(own.as_ref().unwrap_or(config)).map_err(|error| error.to_string())?;
+    let config_json = plugin::config_json(own.as_ref().unwrap_or(config)).map_err(|error| error.to_string())?;
     let request = match request {
         None => body_of("Hello!"),
         Some(WrittenRequest::Text(text)) => body_of(&text),

@@ -131,6 +131,12 @@ impl Constraint for Only {
     fn allowed(&mut self) -> Result<&TokenMask, String> {
         Ok(&self.0)
     }
+    fn allows(&mut self, token: Token) -> Result<bool, String> {
+        Ok(self.0.contains(token))
+    }
+    fn may_end(&mut self) -> Result<bool, String> {
+        Ok(false)
+    }
     fn accept(&mut self, token: Token) -> Result<(), String> {
         if self.0.contains(token) { Ok(()) } else { Err(format!("token {} is not allowed", token.0)) }
     }

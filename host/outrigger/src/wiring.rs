@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use inference::{DeviceFacts, EncodingEngine, Engine as _, SpecialTokens, Stage, Vocabulary};
 use model::Tokenizer;
 use model::gguf::{self, Header};
@@ -209,7 +209,10 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
     spec.manifest = package.manifest;
     spec.limits = limits;
     spec.sha256.clone_from(&table.sha256);
-    spec.config_json = serde_json::to_string(&table.config).with_context(attempt)?;
+    spec.config_json = plugin::config_json(&table.config).map_err(|error| {
+        let line = table.config_lines.of(&error.path).map(|line| format!("line {line}: ")).unwrap_or_default();
+        anyhow!("{line}{}: {error}", attempt())
+    })?;
     spec.headers = table.grants.headers.iter().map(|header| header.to_ascii_lowercase()).collect();
     spec.modify =
         table.grants.modify.iter().map(|part| modify(part)).collect::<Result<_, _>>().with_context(attempt)?;
@@ -225,7 +228,7 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
         None | Some("none") => Wasi::None,
         Some("quiet") => Wasi::Quiet,
         Some(other) => {
-            return Err(anyhow::anyhow!("`wasi` is `{other}`; `none` and `quiet` are possible")).with_context(attempt);
+            return Err(anyhow!("`wasi` is `{other}`; `none` and `quiet` are possible")).with_context(attempt);
         }
     };
     spec.breaker = running::breaker(&table.breaker);

@@ -50,6 +50,7 @@ impl Lane {
         tokens: &[ChosenToken],
         mut last: bool,
     ) -> Result<Output, PipelineError> {
+        self.begin_answer();
         if !tokens.is_empty() {
             for filter in &mut self.answer.filters {
                 filter.keep(tokens);

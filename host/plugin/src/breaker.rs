@@ -9,6 +9,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
+use crate::report::seconds;
+
 /// When a plugin is given up, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerConfig {
@@ -76,6 +80,22 @@ pub(crate) enum Standing {
     },
 }
 
+/// How a plugin stands with its breaker now, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum BreakerStatus {
+    /// It is asked as always.
+    Closed,
+    /// A pause is over, and what it was for has not succeeded yet.
+    Trial,
+    /// It is not asked.
+    Open {
+        /// For so long from now.
+        #[serde(rename = "retry_after_seconds", serialize_with = "seconds")]
+        retry_after: Duration,
+    },
+}
+
 /// Whether a request may use the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -132,6 +152,15 @@ impl Breaker {
         Some(Standing::Open { pause })
     }
 
+    /// How the plugin stands. A pause that is over is a trial, even if nobody has come since.
+    pub(crate) fn status(&self, now: Instant) -> BreakerStatus {
+        match *self.lock() {
+            State::Asked { was_open: None, .. } => BreakerStatus::Closed,
+            State::Open { until, .. } if now < until => BreakerStatus::Open { retry_after: until - now },
+            State::Asked { .. } | State::Open { .. } => BreakerStatus::Trial,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that can panic half way runs under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,11 +188,15 @@ mod tests {
         assert_eq!([fail(&breaker, now), fail(&breaker, now)], [None, None]);
         assert_eq!(fail(&breaker, now), Some(Standing::Open { pause: SECOND }));
         assert_eq!(breaker.admit(now), Admission::Refused { retry_after: SECOND });
+        assert_eq!(breaker.status(now), BreakerStatus::Open { retry_after: SECOND });
+        assert_eq!(breaker.status(now + SECOND), BreakerStatus::Trial, "though nobody has come yet");
         assert_eq!(breaker.succeeded(Phase::Request), None, "an older request proves nothing");
         assert_eq!(breaker.admit(now + SECOND), Admission::First);
         assert_eq!(breaker.admit(now + SECOND), Admission::Allowed, "nobody waits for the first to end");
         assert_eq!(breaker.succeeded(Phase::Answer), None, "that is not what it was given up for");
+        assert_eq!(breaker.status(now + SECOND), BreakerStatus::Trial);
         assert_eq!(breaker.succeeded(Phase::Request), Some(Standing::Closed));
+        assert_eq!(breaker.status(now + SECOND), BreakerStatus::Closed);
         assert_eq!(breaker.succeeded(Phase::Request), None, "said once");
     }
 

@@ -32,6 +32,51 @@ impl Cancellation {
     }
 }
 
+/// A question to a guest that whoever asked it may give up, though the request goes on to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Question(AtomicU8);
+
+const WAITS: u8 = 0;
+const IS_ASKED: u8 = 1;
+const IS_ANSWERED: u8 = 2;
+const IS_GIVEN_UP: u8 = 3;
+
+/// How far a question had come when it was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenUp {
+    /// The guest was not asked, and is not any more.
+    Unasked,
+    /// The guest is working on it, and is stopped.
+    Asked,
+    /// The answer had just come.
+    Answered,
+}
+
+impl Question {
+    /// The guest is about to be asked; `false`: it need not be any more.
+    pub(crate) fn ask(&self) -> bool {
+        self.0.compare_exchange(WAITS, IS_ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The guest is done with it; `false`: too late.
+    pub(crate) fn answer(&self) -> bool {
+        self.0.compare_exchange(IS_ASKED, IS_ANSWERED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn give_up(&self) -> GivenUp {
+        match self.0.swap(IS_GIVEN_UP, Ordering::Relaxed) {
+            WAITS => GivenUp::Unasked,
+            IS_ASKED => GivenUp::Asked,
+            _ => GivenUp::Answered,
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == IS_GIVEN_UP
+    }
+}
+
 /// The time budget of one plugin in one request.
 ///
 /// Reading a thread's CPU clock is a system call, and nearly every guest call is over before the first tick. So a call
@@ -42,6 +87,8 @@ pub(crate) struct Budget {
     /// CPU time that earlier calls of this request used.
     used: Duration,
     call: Running,
+    /// What the running call is to answer, where that may be given up.
+    pub(crate) question: Option<Arc<Question>>,
 }
 
 struct Running {
@@ -57,7 +104,7 @@ impl Budget {
     pub(crate) fn new(cancellation: Arc<Cancellation>) -> Self {
         let breach = Breach::Cpu { budget: Duration::ZERO };
         let call = Running { started: Instant::now(), cpu_max: Duration::ZERO, breach, ticks: None };
-        Self { cancellation, used: Duration::ZERO, call }
+        Self { cancellation, used: Duration::ZERO, call, question: None }
     }
 
     /// Begins a call that may use `call_max`, or what `request_max` leaves.
@@ -72,10 +119,13 @@ impl Budget {
         Ok(())
     }
 
-    /// A tick met the running call: may it go on?
+    /// A tick met the running call, or the host has worked for it: may it go on?
     pub(crate) fn check(&mut self) -> Result<(), Breach> {
         if self.cancellation.is_cancelled() {
             return Err(Breach::Cancelled);
+        }
+        if self.question.as_ref().is_some_and(|question| question.is_given_up()) {
+            return Err(Breach::GivenUp);
         }
         let now = thread_cpu_time();
         let first = self.call.ticks.map_or(now, |(first, _)| first);
@@ -166,6 +216,24 @@ mod tests {
         budget.check().expect("the first tick only looks");
         std::thread::sleep(Duration::from_millis(20));
         budget.check().expect("sleeping takes no CPU");
+    }
+
+    #[test]
+    fn a_question_that_was_given_up_stops_at_the_next_tick() {
+        let question = Arc::new(Question::default());
+        let mut budget = Budget::new(Arc::default());
+        budget.begin(Duration::from_secs(1), Duration::from_secs(1)).expect("nothing is used yet");
+        budget.question = Some(Arc::clone(&question));
+        assert!(question.ask());
+        budget.check().expect("somebody waits");
+        assert_eq!(question.give_up(), GivenUp::Asked);
+        assert!(matches!(budget.check(), Err(Breach::GivenUp)));
+        assert!(!question.answer(), "too late");
+        let unasked = Question::default();
+        assert_eq!((unasked.give_up(), unasked.ask()), (GivenUp::Unasked, false));
+        let answered = Question::default();
+        assert!(answered.ask() && answered.answer());
+        assert_eq!(answered.give_up(), GivenUp::Answered);
     }
 
     #[test]

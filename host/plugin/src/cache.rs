@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::limits::CACHE_FILES_MAX;
+use crate::limits::{CACHE_FILES_MAX, UNFINISHED_AGE_MAX};
 
 /// The folder, and what makes this engine's code different from another's.
 pub(crate) struct Cache {
@@ -26,6 +26,7 @@ pub(crate) struct Cache {
 const MAGIC: &[u8; 8] = b"OUTRCW\x00\x01";
 const DIGEST_BYTES: usize = 32;
 const EXTENSION: &str = "cwasm";
+const UNFINISHED: &str = "tmp";
 
 impl Cache {
     /// The cache in `dir`, or none, with a warning, where the folder cannot be trusted.
@@ -37,6 +38,7 @@ impl Cache {
             );
             return None;
         }
+        remove_unfinished(&dir, SystemTime::now());
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Some(Self { dir, engine: format!("{:016x}", hasher.finish()) })
@@ -89,6 +91,24 @@ impl Cache {
             if let Err(error) = fs::remove_file(path) {
                 tracing::debug!("an old file of the plugin cache stays: {}: {error}", path.display());
             }
+        }
+    }
+}
+
+/// Removes what a process left that was killed while it wrote.
+fn remove_unfinished(dir: &Path, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_unfinished = path.extension().is_some_and(|extension| extension == UNFINISHED);
+        let modified = || fs::symlink_metadata(&path).and_then(|file| file.modified()).ok();
+        // One that is from the future is from a clock that was set; it will be old one day.
+        let is_old =
+            || modified().and_then(|time| now.duration_since(time).ok()).is_some_and(|age| age > UNFINISHED_AGE_MAX);
+        if is_unfinished
+            && is_old()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::debug!("an unfinished file of the plugin cache stays: {}: {error}", path.display());
         }
     }
 }
@@ -154,7 +174,7 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 fn write(path: &Path, code: &[u8]) -> io::Result<()> {
     // Two pods on one volume may have the same process id; the clock tells them apart, and `create_new` the rest.
     let nanoseconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-    let temporary = path.with_extension(format!("{}-{nanoseconds}.tmp", std::process::id()));
+    let temporary = path.with_extension(format!("{}-{nanoseconds}.{UNFINISHED}", std::process::id()));
     let result = write_to(&temporary, code).and_then(|()| fs::rename(&temporary, path));
     if result.is_err() {
         // Best effort: the first error is the one worth reporting.

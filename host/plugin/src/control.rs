@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use inference::{
     ControlFailure, ControlRun, FaultKind, PipelineError, Stage, Steer, Token, TokenControl, TokenController, TokenMask,
@@ -10,106 +11,132 @@ use inference::{
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::bindings::exports::outrigger::plugin::token_control::{Bias, Constraint};
-use crate::fault::Fault;
+use crate::budget::{GivenUp, Question};
+use crate::fault::{Breach, Fault};
 use crate::lane::Lane;
 use crate::limits::{BIAS_MAX, FORCED_TOKENS_MAX, MASKS_MAX, TOKEN_IDS_MAX};
 use crate::plugins::PluginSet;
 use crate::run::gone;
-use crate::strand::Strand;
-use crate::workers::Urgency;
+use crate::strand::{self, Strand};
+use crate::workers::{QueueFull, Urgency};
 
 /// Who controls the tokens of one answer.
 #[derive(Clone)]
 pub(crate) struct Controller {
-    set: Arc<PluginSet>,
-    strand: Arc<Strand>,
+    request: Arc<Request>,
     /// The plugin's place in the set.
     index: usize,
 }
 
+/// The request, as the decode thread holds it. With the last of a set's requests all of the set goes, and perhaps the sandbox with
+/// its threads: that is no work for the thread that everybody's tokens come from.
+struct Request(Option<(Arc<PluginSet>, Arc<Strand>)>);
+
+impl Request {
+    fn parts(&self) -> &(Arc<PluginSet>, Arc<Strand>) {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let Some((set, strand)) = self.0.take() else { return };
+        let workers = set.sandbox.workers.entrance().clone();
+        // Where no worker has room it is done here: rare twice over.
+        let _ = workers.try_submit(Urgency::Request, Box::new(move || drop((strand, set))));
+    }
+}
+
 impl Controller {
     pub(crate) fn control(set: Arc<PluginSet>, strand: Arc<Strand>, index: usize) -> TokenControl {
-        TokenControl::new(Self { set, strand, index })
+        TokenControl::new(Self { request: Arc::new(Request(Some((set, strand)))), index })
     }
 }
 
 impl TokenController for Controller {
     fn begin(&self) -> Box<dyn ControlRun> {
-        Box::new(Steps { controller: self.clone(), answer: Answer::Told })
+        Box::new(Steps { controller: self.clone(), asked: None })
     }
 }
 
 /// One completion's steps.
 struct Steps {
     controller: Controller,
-    answer: Answer,
+    asked: Option<Asked>,
 }
 
-enum Answer {
-    /// Nothing is asked.
-    Told,
-    Awaited(oneshot::Receiver<Result<Steer, PipelineError>>),
-    /// There was no room for the question.
-    Overloaded,
+/// A step that was asked for.
+struct Asked {
+    question: Arc<Question>,
+    answer: oneshot::Receiver<Result<Steer, PipelineError>>,
 }
 
 impl ControlRun for Steps {
     fn ask(&mut self, appended: Vec<Token>) {
-        let Controller { set, strand, index } = &self.controller;
-        let (sender, receiver) = oneshot::channel();
-        let (index, urgency) = (*index, Urgency::Stream);
+        let (set, strand) = self.controller.request.parts();
+        let (sender, answer) = oneshot::channel();
+        let question = Arc::new(Question::default());
+        let (index, urgency) = (self.controller.index, Urgency::Stream);
         let metrics = set.metrics.clone();
-        let asked_at = std::time::Instant::now();
-        let job = move |lane: &mut Option<Box<Lane>>| {
-            metrics.queued(urgency.as_str(), asked_at.elapsed());
-            let appended: Vec<u32> = appended.into_iter().map(|token| token.0).collect();
-            let answer = lane.as_mut().map_or_else(|| Err(ended()), |lane| lane.step(index, &appended));
+        let asked_at = Instant::now();
+        self.asked = Some(Asked { question: Arc::clone(&question), answer });
+        let job = move |place: Result<&mut strand::Place, QueueFull>| {
+            let answer = match place {
+                Err(QueueFull) => {
+                    metrics.overloaded("queue");
+                    Err(PipelineError::Overloaded)
+                }
+                Ok(None) => Err(ended()),
+                Ok(Some(lane)) => {
+                    metrics.queued(urgency.as_str(), asked_at.elapsed());
+                    let appended: Vec<u32> = appended.into_iter().map(|token| token.0).collect();
+                    lane.step(index, &appended, &question)
+                }
+            };
             // Where the completion has ended meanwhile, nobody wants to know.
             drop(sender.send(answer));
         };
-        self.answer = if strand.try_submit(&set.sandbox.workers, urgency, Box::new(job)).is_ok() {
-            Answer::Awaited(receiver)
-        } else {
-            set.metrics.overloaded("queue");
-            Answer::Overloaded
-        };
+        strand.try_submit(urgency, Box::new(job));
     }
 
     fn poll(&mut self) -> Poll<Result<Steer, PipelineError>> {
-        let answer = match &mut self.answer {
-            Answer::Awaited(receiver) => match receiver.try_recv() {
-                Err(TryRecvError::Empty) => return Poll::Pending,
-                Err(TryRecvError::Closed) => Err(ended()),
-                Ok(answer) => answer,
-            },
-            Answer::Overloaded => Err(PipelineError::Overloaded),
-            Answer::Told => Err(ended()),
+        let Some(asked) = &mut self.asked else { return Poll::Ready(Err(ended())) };
+        let answer = match asked.answer.try_recv() {
+            Err(TryRecvError::Empty) => return Poll::Pending,
+            Err(TryRecvError::Closed) => Err(ended()),
+            Ok(answer) => answer,
         };
-        self.answer = Answer::Told;
+        self.asked = None;
         Poll::Ready(answer)
     }
 
     fn fail(&mut self, failure: ControlFailure) -> PipelineError {
-        let Controller { set, strand, index } = &self.controller;
-        let kind = match failure {
-            ControlFailure::DeadEnd { .. } => FaultKind::Contract,
-            ControlFailure::Late { .. } => FaultKind::Timeout,
+        let (set, strand) = self.controller.request.parts();
+        let index = self.controller.index;
+        let error = |kind| {
+            let (plugin, detail) = (set.plugins[index].owner.name.clone(), failure.to_string());
+            PipelineError::Fault { plugin, stage: Stage::TokenControl, kind, detail }
         };
-        let (fault, index) = (Fault::new(kind, failure.to_string()), *index);
-        let plugin = set.plugins[index].owner.name.clone();
-        let error = PipelineError::Fault { plugin, stage: Stage::TokenControl, kind, detail: fault.detail.clone() };
-        let job = move |lane: &mut Option<Box<Lane>>| {
-            let Some(lane) = lane else { return };
-            match failure {
-                // What a client's grammar rules out is no reason not to ask the plugin for others.
-                ControlFailure::DeadEnd { .. } => lane.count(index, Stage::TokenControl, &fault),
-                ControlFailure::Late { .. } => drop(lane.fail(index, Stage::TokenControl, fault.into())),
-            }
-        };
-        if strand.try_submit(&set.sandbox.workers, Urgency::Stream, Box::new(job)).is_err() {
-            tracing::warn!("a fault of a plugin was not counted: the plugins are overloaded");
+        if let ControlFailure::Late { .. } = failure {
+            // A guest that works on it is stopped, and whoever does the step counts that. One that was not even asked is not
+            // to blame for our threads.
+            return match self.asked.take().map(|asked| asked.question.give_up()) {
+                Some(GivenUp::Unasked) => {
+                    set.metrics.overloaded("queue");
+                    PipelineError::Overloaded
+                }
+                _ => error(FaultKind::Timeout),
+            };
         }
-        error
+        let fault = Fault::new(FaultKind::Contract, failure.to_string());
+        // What a client's grammar rules out is no reason not to ask the plugin for others.
+        let job = move |place: Result<&mut strand::Place, QueueFull>| match place {
+            Ok(Some(lane)) => lane.count(index, Stage::TokenControl, &fault),
+            Ok(None) => {}
+            Err(QueueFull) => tracing::warn!("a fault of a plugin was not counted: the plugins are overloaded"),
+        };
+        strand.try_submit(Urgency::Stream, Box::new(job));
+        error(FaultKind::Contract)
     }
 }
 
@@ -124,12 +151,21 @@ impl Lane {
         let open = |instance: &mut crate::instance::Instance| instance.open_controller(&call, choice, prompt, size);
         let masks = self.run(index, Stage::TokenControl, open)?;
         self.masks = masks_of(masks, size).map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))?;
+        self.begin_answer();
         Ok(())
     }
 
-    /// How the answer goes on.
-    fn step(&mut self, index: usize, appended: &[u32]) -> Result<Steer, PipelineError> {
-        let constraint = self.run(index, Stage::TokenControl, |instance| instance.step(appended))?;
+    /// How the answer goes on, unless nobody wants to know any more.
+    fn step(&mut self, index: usize, appended: &[u32], question: &Arc<Question>) -> Result<Steer, PipelineError> {
+        if !question.ask() {
+            return Err(ended());
+        }
+        let constraint = self.run(index, Stage::TokenControl, |instance| instance.step(appended, question));
+        if !question.answer() && constraint.is_ok() {
+            // It came while it was given up.
+            return Err(self.fail(index, Stage::TokenControl, Fault::from(Breach::GivenUp).into()));
+        }
+        let constraint = constraint?;
         let steer = steer(constraint, &self.masks, self.vocabulary_size(index));
         steer.map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))
     }

@@ -21,6 +21,8 @@ pub(crate) enum Breach {
     Wall { budget: Duration },
     #[error("was stopped because the request was cancelled")]
     Cancelled,
+    #[error("was stopped because the answer that it worked on had not come in time")]
+    GivenUp,
     #[error("asked for {wanted} bytes of memory; it may have {limit}")]
     Memory { wanted: usize, limit: usize },
     #[error("asked for {wanted} table elements; it may have {limit}")]
@@ -77,9 +79,11 @@ impl From<Fault> for Failure {
 impl From<Breach> for Fault {
     fn from(breach: Breach) -> Self {
         let kind = match breach {
-            Breach::Cpu { .. } | Breach::RequestCpu { .. } | Breach::Wall { .. } | Breach::Cancelled => {
-                FaultKind::Timeout
-            }
+            Breach::Cpu { .. }
+            | Breach::RequestCpu { .. }
+            | Breach::Wall { .. }
+            | Breach::Cancelled
+            | Breach::GivenUp => FaultKind::Timeout,
             Breach::Memory { .. } | Breach::Table { .. } => FaultKind::Memory,
             Breach::HostCalls { .. } => FaultKind::HostCalls,
         };

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use inference::SpecialTokens;
+use inference::{SpecialTokens, Vocabulary};
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::outrigger::plugin::{clock, config, kv, log, metrics, model, types};
@@ -49,40 +49,41 @@ impl model::Host for GuestState {
     }
 
     fn tokenize(&mut self, text: String, special: bool) -> wasmtime::Result<Vec<u32>> {
-        self.count_host_call()?;
         let special = if special { SpecialTokens::Recognised } else { SpecialTokens::Literal };
-        let tokens = self.owner.model.vocabulary().tokenize(&text, special);
+        let tokens = self.on_its_time(|state| state.owner.model.vocabulary().tokenize(&text, special))?;
         Ok(tokens.into_iter().map(|token| token.0).collect())
     }
 
     fn control_tokens(&mut self, text: String) -> wasmtime::Result<Vec<model::Span>> {
-        self.count_host_call()?;
-        let vocabulary = self.owner.model.vocabulary();
-        let mut spans = Vec::new();
-        let mut from = 0;
-        while let Some((found, _)) = vocabulary.find_control_token(&text[from..]) {
-            // A control token without text would be found at the same place for ever.
-            if found.is_empty() {
-                break;
-            }
-            let offset = |place: usize| u32::try_from(from + place).unwrap_or(u32::MAX);
-            spans.push(model::Span { start: offset(found.start), end: offset(found.end) });
-            from += found.end;
-        }
-        Ok(spans)
+        self.on_its_time(|state| control_tokens(state.owner.model.vocabulary(), &text))
     }
 
     fn count_tokens(&mut self, text: String) -> wasmtime::Result<u32> {
-        self.count_host_call()?;
-        let tokens = self.owner.model.vocabulary().tokenize(&text, SpecialTokens::Literal);
-        Ok(u32::try_from(tokens.len()).unwrap_or(u32::MAX))
+        let count = |state: &Self| state.owner.model.vocabulary().tokenize(&text, SpecialTokens::Literal).len();
+        Ok(u32::try_from(self.on_its_time(count)?).unwrap_or(u32::MAX))
     }
 
     fn vocabulary(&mut self) -> wasmtime::Result<model::TokenTable> {
-        self.count_host_call()?;
-        let table = self.owner.model.token_table();
-        Ok(model::TokenTable { offsets: table.offsets.clone(), bytes: table.bytes.clone() })
+        self.on_its_time(|state| {
+            let table = state.owner.model.token_table();
+            model::TokenTable { offsets: table.offsets.clone(), bytes: table.bytes.clone() }
+        })
     }
+}
+
+fn control_tokens(vocabulary: &dyn Vocabulary, text: &str) -> Vec<model::Span> {
+    let mut spans = Vec::new();
+    let mut from = 0;
+    while let Some((found, _)) = vocabulary.find_control_token(&text[from..]) {
+        // A control token without text would be found at the same place for ever.
+        if found.is_empty() {
+            break;
+        }
+        let offset = |place: usize| u32::try_from(from + place).unwrap_or(u32::MAX);
+        spans.push(model::Span { start: offset(found.start), end: offset(found.end) });
+        from += found.end;
+    }
+    spans
 }
 
 impl config::Host for GuestState {
@@ -146,6 +147,16 @@ impl log::Host for GuestState {
 }
 
 impl GuestState {
+    /// Does for a guest what takes as long as what it gave is long. No tick of the guest's meets that, so its clock is read before,
+    /// and behind it the guest may have no time left. One call's work has an end, since `call_bytes` bounds what is given.
+    fn on_its_time<T>(&mut self, work: impl FnOnce(&Self) -> T) -> wasmtime::Result<T> {
+        self.count_host_call()?;
+        self.budget.check()?;
+        let done = work(self);
+        self.budget.check()?;
+        Ok(done)
+    }
+
     /// Counts `bytes` of log text. The first text that is too much is replaced by a line that says so.
     pub(crate) fn may_log(&mut self, bytes: usize) -> bool {
         let limit = self.owner.limits.log_bytes_max;

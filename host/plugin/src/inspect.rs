@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use inference::Stage;
+use inference::{CONTROL_WAIT_MAX, Stage};
 use sha2::{Digest, Sha256};
 
 use crate::closed;
@@ -37,8 +37,19 @@ pub(crate) fn inspect(spec: &PluginSpec, report: &mut LoadReport) -> Result<Insp
     if !is_chosen && report.stages_unused.contains(&Stage::TokenControl) {
         report.notes.push(UNUSED_CONTROL.to_owned());
     }
+    let step_max = spec.limits.step_cpu_max;
+    if stages.iter().any(|&(stage, _)| stage == Stage::TokenControl) && step_max > CONTROL_WAIT_MAX {
+        let (step, wait) = (step_max.as_millis(), CONTROL_WAIT_MAX.as_millis());
+        report
+            .notes
+            .push(format!("its limit `step_ms` is {step}, and no answer waits longer than {wait} ms for a step"));
+    }
     // Before the imports: what a manifest says of an ask is more than what an import does.
     grants::check_needed(&spec.name, &report.grants)?;
+    if stages.is_empty() {
+        // Its only stage in use was one that it may do without, and is.
+        return Err(LoadError::NothingLeft { plugin: spec.name.clone() });
+    }
     check_config(spec, &config)?;
     check_imports(spec, &outline)?;
     Ok(Inspected { config, sha256, stages })

@@ -1,4 +1,4 @@
-//! One live instance of a plugin: the typed calls into it, each under its budget and its limits.
+//! One live instance of a plugin, and what every call into it is bounded by. The calls themselves are in [`crate::calls`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,12 @@ use std::time::Duration;
 use inference::Stage;
 use serde::Serialize;
 use telemetry::{Outcome, PluginMeter};
-use wasmtime::component::{InstancePre, ResourceAny};
+use wasmtime::component::ResourceAny;
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::bindings::exports::outrigger::plugin::{
-    audit, lifecycle, parse, policy, postprocess, prompt, token_control,
-};
 use crate::bindings::outrigger::plugin::types;
 use crate::budget::Cancellation;
+use crate::exports::Exports;
 use crate::fault::{Failure, Fault};
 use crate::limits::NOTE_BYTES_MAX;
 use crate::load::Plugin;
@@ -29,54 +27,18 @@ pub struct Identity {
     pub version: String,
 }
 
-/// Where in a component the contract's interfaces are; those that are not used are `None`.
-pub(crate) struct StageIndices {
-    lifecycle: lifecycle::GuestIndices,
-    policy: Option<policy::GuestIndices>,
-    prompt: Option<prompt::GuestIndices>,
-    token_control: Option<token_control::GuestIndices>,
-    parse: Option<parse::GuestIndices>,
-    postprocess: Option<postprocess::GuestIndices>,
-    audit: Option<audit::GuestIndices>,
-}
-
-impl StageIndices {
-    /// Looks up the stages in use, and `lifecycle`.
-    pub(crate) fn of(pre: &InstancePre<GuestState>, stages: &[(Stage, i32)]) -> wasmtime::Result<Self> {
-        let uses = |stage| stages.iter().any(|&(used, _)| used == stage);
-        Ok(Self {
-            lifecycle: lifecycle::GuestIndices::new(pre)?,
-            policy: uses(Stage::Policy).then(|| policy::GuestIndices::new(pre)).transpose()?,
-            prompt: uses(Stage::Prompt).then(|| prompt::GuestIndices::new(pre)).transpose()?,
-            token_control: uses(Stage::TokenControl).then(|| token_control::GuestIndices::new(pre)).transpose()?,
-            parse: uses(Stage::Parse).then(|| parse::GuestIndices::new(pre)).transpose()?,
-            postprocess: uses(Stage::Postprocess).then(|| postprocess::GuestIndices::new(pre)).transpose()?,
-            audit: uses(Stage::Audit).then(|| audit::GuestIndices::new(pre)).transpose()?,
-        })
-    }
-}
-
 /// A live instance. Dropping it drops its store, and no guest code runs for that: resources are not dropped one by one.
 pub(crate) struct Instance {
-    plugin: Arc<Plugin>,
-    store: Store<GuestState>,
-    exports: Exports,
-    controller: Option<ResourceAny>,
-    parser: Option<ResourceAny>,
-    filter: Option<ResourceAny>,
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) store: Store<GuestState>,
+    pub(crate) exports: Exports,
+    pub(crate) controller: Option<ResourceAny>,
+    pub(crate) parser: Option<ResourceAny>,
+    pub(crate) filter: Option<ResourceAny>,
     /// Pushes and steps.
-    pushes: u32,
+    pub(crate) pushes: u32,
     served: u32,
     initial_memory_bytes: usize,
-}
-
-struct Exports {
-    policy: Option<policy::Guest>,
-    prompt: Option<prompt::Guest>,
-    token_control: Option<token_control::Guest>,
-    parse: Option<parse::Guest>,
-    postprocess: Option<postprocess::Guest>,
-    audit: Option<audit::Guest>,
 }
 
 impl Instance {
@@ -100,12 +62,10 @@ impl Instance {
         if let Some(meter) = &store.data().meter {
             meter.instance_started();
         }
-        let exports =
-            Exports { policy: None, prompt: None, token_control: None, parse: None, postprocess: None, audit: None };
         let mut this = Self {
             plugin: Arc::clone(plugin),
             store,
-            exports,
+            exports: Exports::default(),
             controller: None,
             parser: None,
             filter: None,
@@ -121,21 +81,9 @@ impl Instance {
             |_| Outcome::Ok,
             |this| {
                 let instance = this.plugin.pre.instantiate(&mut this.store)?;
-                let (indices, store) = (&this.plugin.indices, &mut this.store);
-                macro_rules! load {
-                    ($stage:ident) => {
-                        indices.$stage.as_ref().map(|indices| indices.load(&mut *store, &instance)).transpose()?
-                    };
-                }
-                this.exports = Exports {
-                    policy: load!(policy),
-                    prompt: load!(prompt),
-                    token_control: load!(token_control),
-                    parse: load!(parse),
-                    postprocess: load!(postprocess),
-                    audit: load!(audit),
-                };
-                indices.lifecycle.load(&mut *store, &instance)?.call_init(store)
+                let lifecycle;
+                (this.exports, lifecycle) = this.plugin.indices.load(&mut this.store, &instance)?;
+                lifecycle.call_init(&mut this.store)
             },
         )?;
         this.initial_memory_bytes = this.store.data().memory.memory_bytes;
@@ -159,192 +107,8 @@ impl Instance {
         self.store.data().host_calls
     }
 
-    pub(crate) fn inspect(
-        &mut self,
-        request: &types::Request,
-        call: &types::Call,
-    ) -> Result<(policy::Verdict, types::Annotations), Failure> {
-        let outcome = |(verdict, _): &(policy::Verdict, _)| match verdict {
-            policy::Verdict::Accept => Outcome::Accept,
-            policy::Verdict::Replace(_) => Outcome::Replace,
-            policy::Verdict::Reject(_) => Outcome::Reject,
-        };
-        let cpu_max = self.plugin.owner.limits.policy_cpu_max;
-        self.call(Stage::Policy, cpu_max, outcome, |this| {
-            let policy = this.exports.policy.as_ref().ok_or_else(missing)?;
-            policy.call_inspect(&mut this.store, request, call)
-        })
-    }
-
-    pub(crate) fn render(
-        &mut self,
-        messages: &[types::Message],
-        options: &prompt::Options,
-        call: &types::Call,
-    ) -> Result<prompt::Rendered, Failure> {
-        let cpu_max = self.plugin.owner.limits.prompt_cpu_max;
-        self.call(
-            Stage::Prompt,
-            cpu_max,
-            |_| Outcome::Ok,
-            |this| {
-                let prompt = this.exports.prompt.as_ref().ok_or_else(missing)?;
-                prompt.call_render(&mut this.store, messages, options, call)
-            },
-        )
-    }
-
-    /// Opens a controller; its masks.
-    pub(crate) fn open_controller(
-        &mut self,
-        call: &types::Call,
-        choice: u32,
-        prompt: &[u32],
-        vocabulary_size: u32,
-    ) -> Result<Vec<Vec<u32>>, Failure> {
-        let cpu_max = self.plugin.owner.limits.prompt_cpu_max;
-        let controller = self.call(
-            Stage::TokenControl,
-            cpu_max,
-            |_| Outcome::Open,
-            |this| {
-                let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
-                control.controller().call_open(&mut this.store, call, choice, prompt, vocabulary_size)
-            },
-        )?;
-        self.controller = Some(controller);
-        self.call(
-            Stage::TokenControl,
-            cpu_max,
-            |_| Outcome::Ok,
-            |this| {
-                let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
-                control.controller().call_masks(&mut this.store, controller).map(Ok)
-            },
-        )
-    }
-
-    pub(crate) fn step(&mut self, appended: &[u32]) -> Result<token_control::Constraint, Failure> {
-        self.pushes = self.pushes.saturating_add(1);
-        let outcome = |constraint: &token_control::Constraint| match constraint {
-            token_control::Constraint::Free | token_control::Constraint::FreeFor(_) => Outcome::Pass,
-            token_control::Constraint::Stop => Outcome::Stop,
-            _ => Outcome::Rewrite,
-        };
-        let cpu_max = self.plugin.owner.limits.step_cpu_max;
-        self.call(Stage::TokenControl, cpu_max, outcome, |this| {
-            let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
-            let controller = this.controller.ok_or_else(missing)?;
-            control.controller().call_step(&mut this.store, controller, appended)
-        })
-    }
-
-    pub(crate) fn open_parser(
-        &mut self,
-        call: &types::Call,
-        choice: u32,
-        tools: &[types::Tool],
-        prefix: &str,
-    ) -> Result<(), Failure> {
-        let cpu_max = self.plugin.owner.limits.push_cpu_max;
-        let parser = self.call(
-            Stage::Parse,
-            cpu_max,
-            |_| Outcome::Open,
-            |this| {
-                let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
-                parse.parser().call_open(&mut this.store, call, choice, tools, prefix)
-            },
-        )?;
-        self.parser = Some(parser);
-        Ok(())
-    }
-
-    pub(crate) fn parse(&mut self, text: &str, last: bool) -> Result<Vec<parse::Event>, Failure> {
-        self.pushes = self.pushes.saturating_add(1);
-        let cpu_max = self.plugin.owner.limits.push_cpu_max;
-        self.call(
-            Stage::Parse,
-            cpu_max,
-            |_| Outcome::Ok,
-            |this| {
-                let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
-                let parser = this.parser.ok_or_else(missing)?;
-                parse.parser().call_push(&mut this.store, parser, text, last)
-            },
-        )
-    }
-
-    pub(crate) fn open_filter(&mut self, call: &types::Call, choice: u32) -> Result<postprocess::Profile, Failure> {
-        let cpu_max = self.plugin.owner.limits.push_cpu_max;
-        let (filter, profile) = self.call(
-            Stage::Postprocess,
-            cpu_max,
-            |_| Outcome::Open,
-            |this| {
-                let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-                postprocess.filter().call_open(&mut this.store, call, choice)
-            },
-        )?;
-        self.filter = Some(filter);
-        Ok(profile)
-    }
-
-    pub(crate) fn filter(&mut self, chunk: &postprocess::Chunk) -> Result<postprocess::Output, Failure> {
-        self.pushes = self.pushes.saturating_add(1);
-        let outcome = |output: &postprocess::Output| match output {
-            postprocess::Output { stop: Some(_), .. } => Outcome::Stop,
-            postprocess::Output { instead: Some(_), .. } => Outcome::Rewrite,
-            postprocess::Output { consume, .. } if (*consume as usize) < chunk.window.len() => Outcome::Hold,
-            _ => Outcome::Pass,
-        };
-        let cpu_max = self.plugin.owner.limits.push_cpu_max;
-        self.call(Stage::Postprocess, cpu_max, outcome, |this| {
-            let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-            let filter = this.filter.ok_or_else(missing)?;
-            postprocess.filter().call_push(&mut this.store, filter, chunk)
-        })
-    }
-
-    pub(crate) fn finish_filter(
-        &mut self,
-        finish: types::Finish,
-        usage: types::Usage,
-    ) -> Result<types::Annotations, Failure> {
-        let cpu_max = self.plugin.owner.limits.finish_cpu_max;
-        self.call(
-            Stage::Postprocess,
-            cpu_max,
-            |_| Outcome::Finish,
-            |this| {
-                let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-                let filter = this.filter.ok_or_else(missing)?;
-                postprocess.filter().call_finish(&mut this.store, filter, finish, usage)
-            },
-        )
-    }
-
-    pub(crate) fn audit(
-        &mut self,
-        call: &types::Call,
-        finish: types::Finish,
-        usage: types::Usage,
-        notes: &types::Annotations,
-    ) -> Result<(), Failure> {
-        let cpu_max = self.plugin.owner.limits.finish_cpu_max;
-        self.call(
-            Stage::Audit,
-            cpu_max,
-            |()| Outcome::Ok,
-            |this| {
-                let audit = this.exports.audit.as_ref().ok_or_else(missing)?;
-                audit.call_completed(&mut this.store, call, finish, usage, notes).map(Ok)
-            },
-        )
-    }
-
     /// One call into the guest: budget before, epoch while, classification after.
-    fn call<R>(
+    pub(crate) fn call<R>(
         &mut self,
         stage: Stage,
         cpu_max: Duration,
@@ -430,9 +194,4 @@ impl Drop for Instance {
             meter.instance_ended(state.memory.memory_bytes);
         }
     }
-}
-
-/// A stage was called that was not loaded: a mistake of ours that must not become a panic.
-fn missing() -> wasmtime::Error {
-    wasmtime::Error::msg("the host called a stage that this plugin does not have or that was not opened")
 }

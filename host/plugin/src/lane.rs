@@ -88,8 +88,9 @@ impl Lane {
         // Now, as whether a filter wants tokens has to be known before the first is sampled; and a plugin that fails at this
         // costs no model time.
         self.open(&convert::tools(request.tools_offered()), &prompt.prefix)?;
-        self.end_phase();
-        self.phase = Phase::Answer;
+        if self.set.controller.is_none() {
+            self.begin_answer();
+        }
         Ok(Prepared { request, prompt, wants_tokens: self.answer.wants_tokens() })
     }
 
@@ -165,7 +166,7 @@ impl Lane {
     /// Ends the request: the plugins that audit are told, and everything is dropped.
     pub(crate) fn close(mut self, finish: Finish, usage: Usage) {
         self.audit(finish, usage);
-        self.wind_up();
+        self.wind_up(finish);
     }
 
     /// Tells the plugins that audit.
@@ -182,16 +183,30 @@ impl Lane {
     }
 
     /// Gives back what is whole, and drops the rest.
-    pub(crate) fn wind_up(mut self) {
-        self.end_phase();
+    pub(crate) fn wind_up(mut self, finish: Finish) {
+        // What was not brought to its end proves nothing, and nobody knows in what state it left a plugin.
+        if finish == Finish::Cancelled {
+            return;
+        }
+        if finish != Finish::Failed || self.phase == Phase::Request {
+            self.end_phase();
+        }
         let set = Arc::clone(&self.set);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             // One that failed is not used again, however orderly it did.
             if let State::Live(instance) = std::mem::take(&mut slot.instance)
                 && !slot.has_failed
             {
-                set.pools[index].give(*instance, &set.sandbox.idle, Instant::now());
+                set.pools[index].give(*instance, &set.sandbox, Instant::now());
             }
+        }
+    }
+
+    /// All that comes before the answer is done: what its plugins do from now on, they do behind the model.
+    pub(crate) fn begin_answer(&mut self) {
+        if self.phase == Phase::Request {
+            self.end_phase();
+            self.phase = Phase::Answer;
         }
     }
 
@@ -358,15 +373,15 @@ impl Lane {
 
 /// Says how a plugin stands with its breaker, when that has changed.
 fn tell(set: &PluginSet, index: usize, standing: Standing) {
-    let (plugin, meter) = (&set.plugins[index].owner.name, &set.meters[index]);
+    let plugin = &set.plugins[index].owner.name;
     match standing {
         Standing::Closed => {
-            meter.breaker(BreakerState::Closed);
+            set.show_breaker(index, BreakerState::Closed);
             tracing::info!(plugin, "the plugin works again and is asked as before");
         }
-        Standing::Trial => meter.breaker(BreakerState::Trial),
+        Standing::Trial => set.show_breaker(index, BreakerState::Trial),
         Standing::Open { pause } => {
-            meter.breaker(BreakerState::Open);
+            set.show_breaker(index, BreakerState::Open);
             tracing::warn!(
                 plugin,
                 pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),

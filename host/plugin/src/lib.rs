@@ -4,7 +4,7 @@
 //! together and is the [`inference::Pipeline`] that the server uses. The contract with the guests is `wit/plugin.wit`.
 //!
 //! One request's way: `run` (asynchronous, waits) → `strand` (one thing at a time) → `workers` (a queue and threads) → `lane` (the request's stages in
-//! order), `answer` (its text on the way out) and `control` (its tokens, while they are chosen) → `instance` (one typed call under its budget) → the guest.
+//! order), `answer` (its text on the way out) and `control` (its tokens, while they are chosen) → `calls` and `instance` (one typed call under its budget) → the guest.
 //! `package`, `manifest`, `grants`, `load` and `report` are the way of a file to a plugin, and what is said of it. Every limit is
 //! in `limits`.
 
@@ -14,10 +14,13 @@ mod bindings;
 mod breaker;
 mod budget;
 mod cache;
+mod calls;
 mod closed;
+mod config_json;
 mod control;
 mod convert;
 mod engine;
+mod exports;
 mod extra;
 mod fault;
 mod filter;
@@ -46,6 +49,7 @@ mod spec;
 mod state;
 mod status;
 mod strand;
+mod sweeper;
 mod tally;
 mod text;
 mod ticker;
@@ -54,7 +58,8 @@ mod wasi;
 mod window;
 mod workers;
 
-pub use breaker::BreakerConfig;
+pub use breaker::{BreakerConfig, BreakerStatus};
+pub use config_json::{NotJson, config_json};
 pub use grants::{Grant, GrantState, grant_what_is_asked, toml_to_write};
 pub use instance::Identity;
 pub use kv::KvGrant;

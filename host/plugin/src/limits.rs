@@ -31,8 +31,8 @@ pub struct Limits {
     pub init_cpu_max: Duration,
     /// CPU time of `policy.inspect`.
     pub policy_cpu_max: Duration,
-    /// CPU time of `prompt.render`, and of opening a controller of tokens (`controller.open`, and `masks`): a fresh instance parses its Jinja template first (0.15 ms measured), and a
-    /// conversation that fills the context takes milliseconds.
+    /// CPU time of `prompt.render`, and of opening a controller of tokens (`controller.open`, and `masks`): a fresh instance parses
+    /// its Jinja template first (0.15 ms measured), and a conversation that fills the context takes milliseconds.
     pub prompt_cpu_max: Duration,
     /// CPU time of one `push` of a parser or filter, and of opening it. The call itself costs 0.4 µs.
     pub push_cpu_max: Duration,
@@ -79,79 +79,40 @@ pub struct LimitKey {
     set: fn(&mut Limits, u64),
 }
 
+/// A limit's name, and how its field is counted.
+macro_rules! key {
+    ($name:literal, size $field:ident) => {
+        key!($name, |limits| limits.$field as u64, |limits, value| limits.$field = size(value))
+    };
+    ($name:literal, count $field:ident) => {
+        key!($name, |limits| limits.$field.into(), |limits, value| limits.$field =
+            u32::try_from(value).unwrap_or(u32::MAX))
+    };
+    ($name:literal, time $field:ident) => {
+        key!($name, |limits| milliseconds(limits.$field), |limits, value| limits.$field = Duration::from_millis(value))
+    };
+    ($name:literal, $value:expr, $set:expr) => {
+        LimitKey { name: $name, value: $value, set: $set }
+    };
+}
+
 impl LimitKey {
     /// All of them, in the order in which they are shown. Sizes are in bytes, times in milliseconds.
     pub const ALL: [Self; 14] = [
-        Self {
-            name: "component_bytes",
-            value: |limits| limits.component_bytes_max as u64,
-            set: |limits, value| limits.component_bytes_max = size(value),
-        },
-        Self {
-            name: "memory_bytes",
-            value: |limits| limits.memory_bytes_max as u64,
-            set: |limits, value| limits.memory_bytes_max = size(value),
-        },
-        Self {
-            name: "call_bytes",
-            value: |limits| limits.call_bytes_max as u64,
-            set: |limits, value| limits.call_bytes_max = size(value),
-        },
-        Self {
-            name: "host_calls",
-            value: |limits| limits.host_calls_max.into(),
-            set: |limits, value| limits.host_calls_max = u32::try_from(value).unwrap_or(u32::MAX),
-        },
-        Self {
-            name: "log_bytes",
-            value: |limits| limits.log_bytes_max as u64,
-            set: |limits, value| limits.log_bytes_max = size(value),
-        },
-        Self {
-            name: "holdback_bytes",
-            value: |limits| limits.holdback_bytes_max as u64,
-            set: |limits, value| limits.holdback_bytes_max = size(value),
-        },
-        Self {
-            name: "output_bytes",
-            value: |limits| limits.output_bytes_max as u64,
-            set: |limits, value| limits.output_bytes_max = size(value),
-        },
-        Self {
-            name: "init_ms",
-            value: |limits| milliseconds(limits.init_cpu_max),
-            set: |limits, value| limits.init_cpu_max = Duration::from_millis(value),
-        },
-        Self {
-            name: "policy_ms",
-            value: |limits| milliseconds(limits.policy_cpu_max),
-            set: |limits, value| limits.policy_cpu_max = Duration::from_millis(value),
-        },
-        Self {
-            name: "prompt_ms",
-            value: |limits| milliseconds(limits.prompt_cpu_max),
-            set: |limits, value| limits.prompt_cpu_max = Duration::from_millis(value),
-        },
-        Self {
-            name: "push_ms",
-            value: |limits| milliseconds(limits.push_cpu_max),
-            set: |limits, value| limits.push_cpu_max = Duration::from_millis(value),
-        },
-        Self {
-            name: "step_ms",
-            value: |limits| milliseconds(limits.step_cpu_max),
-            set: |limits, value| limits.step_cpu_max = Duration::from_millis(value),
-        },
-        Self {
-            name: "finish_ms",
-            value: |limits| milliseconds(limits.finish_cpu_max),
-            set: |limits, value| limits.finish_cpu_max = Duration::from_millis(value),
-        },
-        Self {
-            name: "request_ms",
-            value: |limits| milliseconds(limits.request_cpu_max),
-            set: |limits, value| limits.request_cpu_max = Duration::from_millis(value),
-        },
+        key!("component_bytes", size component_bytes_max),
+        key!("memory_bytes", size memory_bytes_max),
+        key!("call_bytes", size call_bytes_max),
+        key!("host_calls", count host_calls_max),
+        key!("log_bytes", size log_bytes_max),
+        key!("holdback_bytes", size holdback_bytes_max),
+        key!("output_bytes", size output_bytes_max),
+        key!("init_ms", time init_cpu_max),
+        key!("policy_ms", time policy_cpu_max),
+        key!("prompt_ms", time prompt_cpu_max),
+        key!("push_ms", time push_cpu_max),
+        key!("step_ms", time step_cpu_max),
+        key!("finish_ms", time finish_cpu_max),
+        key!("request_ms", time request_cpu_max),
     ];
 
     /// The limit of this name.
@@ -242,6 +203,10 @@ pub(crate) const WORKERS_MAX: usize = 4;
 /// Jobs that wait for a worker. A request has one job at most (`Strand`), so this bounds the requests that wait.
 pub(crate) const QUEUE_JOBS_MAX: usize = 1_024;
 
+/// Jobs of one request that a thread does in a row while other requests wait for one: the text and the token of a few steps of
+/// the model.
+pub(crate) const STRAND_JOBS_MAX: usize = 8;
+
 /// How long a request waits for room in the queue, or for instances, before it is told that we are overloaded.
 pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(2);
 
@@ -330,6 +295,10 @@ pub(crate) const STORES_MAX: usize = 16;
 
 /// Compiled components that the cache may hold, in files; the oldest go first.
 pub(crate) const CACHE_FILES_MAX: usize = 64;
+
+/// How old a file of the cache may be that is being written: that takes a second at most, so an older one is of somebody who was
+/// killed.
+pub(crate) const UNFINISHED_AGE_MAX: Duration = Duration::from_mins(10);
 
 /// Bytes that one call of `wasi:random` gives: made one by one, outside the guest's memory. Runtimes ask for 32 to seed.
 pub(crate) const WASI_RANDOM_BYTES_MAX: u64 = 64 << 10;

@@ -159,6 +159,15 @@ pub enum LoadError {
         /// What it exports.
         exports: String,
     },
+    /// Nothing but `token-control` is in use, and that is not granted.
+    #[error(
+        "plugin `{plugin}` is there for the stage `token-control` only and is not granted it, so it would do nothing; add \
+         `token-control = true` to its `grants`, name other stages in `stages`, or remove the plugin"
+    )]
+    NothingLeft {
+        /// The plugin.
+        plugin: String,
+    },
     /// The operator wants a stage that it does not have.
     #[error("plugin `{plugin}` is configured for the stage `{stage}` and exports no `{stage}`; it exports {exports}")]
     StageMissing {

@@ -28,10 +28,12 @@ pub(crate) struct PluginSet {
     pub(crate) filters: Vec<usize>,
     pub(crate) audits: Vec<usize>,
     pub(crate) metrics: PluginMetrics,
+    /// Which set it is, for `metrics`.
+    number: u64,
     /// One per plugin.
     pub(crate) meters: Vec<Arc<PluginMeter>>,
     /// One per plugin. They are the set's: instances that wait end with it.
-    pub(crate) pools: Vec<Pool>,
+    pub(crate) pools: Vec<Arc<Pool>>,
     pub(crate) sandbox: Arc<Inner>,
 }
 
@@ -91,7 +93,7 @@ impl Plugins {
         let (plugins, reports): (Vec<Arc<Plugin>>, Vec<Arc<LoadReport>>) =
             plugins.into_iter().map(|loaded| (loaded.plugin, loaded.report)).unzip();
         check_names(&plugins)?;
-        show_instruments(&plugins, &metrics)?;
+        check_instruments(&plugins)?;
         let sandbox = Arc::clone(sandbox.inner());
         let instances = sandbox.instances_max();
         if plugins.len() > instances as usize {
@@ -107,7 +109,10 @@ impl Plugins {
                 plugins[parse].owner.name
             );
         }
+        // Nothing fails from here on, so that what is shown is a set that there is.
+        plugins.iter().flat_map(|plugin| &plugin.owner.instruments).for_each(|instrument| metrics.show(instrument));
         let set = PluginSet {
+            number: metrics.set_made(),
             policies: chain(&plugins, Stage::Policy),
             prompt,
             controller: only(&plugins, Stage::TokenControl)?,
@@ -121,10 +126,9 @@ impl Plugins {
             metrics,
             sandbox,
         };
-        set.metrics.set_made();
         set.sandbox.shared.serves();
         // The series are those of the set before; nobody has failed in this one.
-        set.meters.iter().for_each(|meter| meter.breaker(BreakerState::Closed));
+        (0..set.meters.len()).for_each(|index| set.show_breaker(index, BreakerState::Closed));
         Ok(Self { set: Arc::new(set) })
     }
 
@@ -162,6 +166,13 @@ impl PluginSet {
     pub(crate) fn passes_text_through(&self) -> bool {
         self.parse.is_none() && self.filters.is_empty()
     }
+
+    /// Shows how a plugin's breaker stands. The last requests of a set that was replaced say nothing of the new one.
+    pub(crate) fn show_breaker(&self, index: usize, state: BreakerState) {
+        if self.metrics.is_newest(self.number) {
+            self.meters[index].breaker(state);
+        }
+    }
 }
 
 fn check_names(plugins: &[Arc<Plugin>]) -> Result<(), SetError> {
@@ -173,8 +184,8 @@ fn check_names(plugins: &[Arc<Plugin>]) -> Result<(), SetError> {
     Ok(())
 }
 
-/// Has the plugins' own instruments shown, if they can stand side by side.
-fn show_instruments(plugins: &[Arc<Plugin>], metrics: &PluginMetrics) -> Result<(), SetError> {
+/// Whether the plugins' own instruments can stand side by side.
+fn check_instruments(plugins: &[Arc<Plugin>]) -> Result<(), SetError> {
     let all = || plugins.iter().flat_map(|plugin| plugin.owner.instruments.iter().map(move |it| (plugin, it)));
     for (plugin, instrument) in all() {
         let (name, kind) = (&instrument.spec().name, instrument.spec().kind);
@@ -182,9 +193,6 @@ fn show_instruments(plugins: &[Arc<Plugin>], metrics: &PluginMetrics) -> Result<
             let (one, other) = (plugin.owner.name.clone(), other.owner.name.clone());
             return Err(SetError::Instrument { instrument: name.clone(), one, other });
         }
-    }
-    for (_, instrument) in all() {
-        metrics.show(instrument);
     }
     Ok(())
 }

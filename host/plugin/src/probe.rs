@@ -133,7 +133,7 @@ impl Probe {
     pub fn end(mut self, finish: Finish, usage: Usage) -> Vec<Used> {
         self.0.audit(finish, usage);
         let used = self.0.used();
-        self.0.wind_up();
+        self.0.wind_up(finish);
         used
     }
 }

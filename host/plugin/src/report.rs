@@ -12,6 +12,7 @@ use crate::instance::Identity;
 use crate::limits::LimitKey;
 use crate::load_error::LoadError;
 use crate::manifest::About;
+use crate::reuse::Reuse;
 use crate::spec::{OnFailure, PluginSpec, Wasi};
 use crate::text::escape_into;
 
@@ -50,8 +51,12 @@ pub struct LoadReport {
     pub limits: Vec<LimitValue>,
     /// What happens when its policy fails.
     pub policy_failure: OnFailure,
+    /// What happens when its parser fails.
+    pub parse_failure: OnFailure,
     /// What happens when its filter fails.
     pub postprocess_failure: OnFailure,
+    /// How its instances are reused; `None`: one serves one request.
+    pub reuse: Option<Reuse>,
     /// The keys of its configuration.
     pub config_keys: Vec<String>,
     /// Whether the configuration was judged by a schema.
@@ -154,7 +159,9 @@ impl LoadReport {
             grants: Vec::new(),
             limits: LimitKey::ALL.into_iter().map(limit).collect(),
             policy_failure: spec.policy_failure,
+            parse_failure: spec.parse_failure,
             postprocess_failure: spec.postprocess_failure,
+            reuse: spec.reuse,
             config_keys: Vec::new(),
             has_config_schema: spec.manifest.as_ref().is_some_and(|manifest| manifest.config_schema.is_some()),
             code: None,
@@ -251,6 +258,19 @@ impl fmt::Display for LoadReport {
         for limit in raised {
             writeln!(f, "  limit      {} = {}", limit.name, limit.value)?;
         }
+        let failures = [
+            (Stage::Policy, self.policy_failure),
+            (Stage::Parse, self.parse_failure),
+            (Stage::Postprocess, self.postprocess_failure),
+        ];
+        let open = failures.into_iter().filter(|(_, then)| *then == OnFailure::Open);
+        let open: Vec<&str> = open.map(|(stage, _)| stage.as_str()).collect();
+        if !open.is_empty() {
+            writeln!(f, "  open       requests go on where it fails in {}", open.join(", "))?;
+        }
+        if let Some(Reuse { idle_max, requests_max, .. }) = self.reuse {
+            writeln!(f, "  reused     an instance serves up to {requests_max} requests; {idle_max} may wait for one")?;
+        }
         if !self.config_keys.is_empty() {
             let judged = if self.has_config_schema { "" } else { " (no schema to judge them by)" };
             writeln!(f, "  config     {}{judged}", self.config_keys.join(", "))?;
@@ -277,7 +297,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
 

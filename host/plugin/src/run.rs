@@ -13,8 +13,8 @@ use crate::budget::Cancellation;
 use crate::control::Controller;
 use crate::lane::Lane;
 use crate::plugins::PluginSet;
-use crate::strand::Strand;
-use crate::workers::Urgency;
+use crate::strand::{self, Strand};
+use crate::workers::{QueueFull, Urgency};
 
 /// One request's pass through the plugins.
 pub(crate) struct Run {
@@ -23,6 +23,8 @@ pub(crate) struct Run {
     place: Place,
     /// What the request has used so far.
     usage: Usage,
+    /// How it ends if nobody says: the client has left, unless we had no room for it.
+    end: Finish,
 }
 
 /// Where the lane is.
@@ -41,7 +43,13 @@ enum Then {
 
 impl Run {
     pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
-        Self { set, cancellation: Arc::default(), place: Place::Nowhere(call), usage: Usage::default() }
+        Self {
+            set,
+            cancellation: Arc::default(),
+            place: Place::Nowhere(call),
+            usage: Usage::default(),
+            end: Finish::Cancelled,
+        }
     }
 
     /// Makes room for the request's instances.
@@ -51,7 +59,7 @@ impl Run {
         let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
         let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| self.overloaded("instances"))?;
         let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
-        self.place = Place::Strand(Strand::new(Box::new(lane)));
+        self.place = Place::Strand(Strand::new(Box::new(lane), self.set.sandbox.workers.entrance().clone()));
         Ok(())
     }
 
@@ -72,7 +80,12 @@ impl Run {
         let Place::Strand(strand) = &self.place else { return Err(gone_before()) };
         let (sender, receiver) = oneshot::channel();
         let (set, usage, queued_at) = (Arc::clone(&self.set), self.usage, Instant::now());
-        let job = move |place: &mut Option<Box<Lane>>| {
+        let job = move |place: Result<&mut strand::Place, QueueFull>| {
+            let Ok(place) = place else {
+                set.metrics.overloaded("queue");
+                drop(sender.send(Err(PipelineError::Overloaded)));
+                return;
+            };
             set.metrics.queued(urgency.as_str(), queued_at.elapsed());
             let Some(mut lane) = place.take() else {
                 drop(sender.send(Err(gone_before())));
@@ -102,11 +115,14 @@ impl Run {
             lane.close(finish.0, finish.1);
         };
         let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
-        let queued = strand.submit(&self.set.sandbox.workers, urgency, Box::new(job)).await;
-        queued.map_err(|_| self.overloaded("queue"))?;
+        strand.submit(urgency, Box::new(job)).await;
         let answer = receiver.await;
         cancel.disarm();
-        answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?
+        let answer = answer.map_err(|_| gone(stage, "the host panicked; this is a bug of Outrigger"))?;
+        if let Err(PipelineError::Overloaded) = answer {
+            self.end = Finish::Failed;
+        }
+        answer
     }
 }
 
@@ -157,19 +173,19 @@ impl Drop for Run {
         let Place::Strand(strand) = &self.place else { return };
         // A step of the answer's tokens may be under way.
         self.cancellation.cancel();
-        let usage = self.usage;
-        let close = move |place: &mut Option<Box<Lane>>| {
-            if let Some(lane) = place.take() {
-                lane.close(Finish::Cancelled, usage);
+        let (usage, end) = (self.usage, self.end);
+        let close = move |place: Result<&mut strand::Place, QueueFull>| {
+            if let Ok(Some(lane)) = place.map(Option::take) {
+                lane.close(end, usage);
             }
         };
         let Some(lane) = strand.leave(Box::new(close)) else { return };
         if self.set.audits.is_empty() {
             return;
         }
-        let audit = Box::new(move || lane.close(Finish::Cancelled, usage));
-        if self.set.sandbox.workers.try_submit(Urgency::Request, audit).is_err() {
-            tracing::warn!("a cancelled request was not audited: the plugins are overloaded");
+        let audit = Box::new(move || lane.close(end, usage));
+        if self.set.sandbox.workers.entrance().try_submit(Urgency::Request, audit).is_err() {
+            tracing::warn!("a request that ended early was not audited: the plugins are overloaded");
         }
     }
 }

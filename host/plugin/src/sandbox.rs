@@ -14,6 +14,7 @@ use crate::load_error::LoadError;
 use crate::report::LoadReport;
 use crate::shared::Shared;
 use crate::spec::{ModelContext, PluginSpec, SandboxConfig};
+use crate::sweeper::Sweeper;
 use crate::ticker::Ticker;
 use crate::workers::{QueueFull, Workers};
 
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) table_elements_max: usize,
     /// Room for instances that wait for a request.
     pub(crate) idle: Arc<Semaphore>,
+    /// Ends them when they have waited too long; `None` where there is no room for any.
+    pub(crate) sweeper: Option<Sweeper>,
     instances: Arc<Semaphore>,
     instances_max: u32,
     config: SandboxConfig,
@@ -85,6 +88,7 @@ impl Sandbox {
         };
         let engine =
             engine::build(&size, config.counts_instructions).map_err(|error| SandboxError::Engine(error.into()))?;
+        let sweeper = (config.idle_instances > 0).then(Sweeper::start).transpose().map_err(SandboxError::Thread)?;
         let inner = Inner {
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             workers: Workers::start(workers).map_err(SandboxError::Thread)?,
@@ -93,6 +97,7 @@ impl Sandbox {
             memory_bytes_max: size.memory_bytes,
             table_elements_max: size.table_elements,
             idle: Arc::new(Semaphore::new(config.idle_instances as usize)),
+            sweeper,
             instances: Arc::new(Semaphore::new(instances_max as usize)),
             instances_max,
             engine,

@@ -45,7 +45,8 @@ impl Shared {
     }
 }
 
-struct Kept<T>(Mutex<HashMap<Key, Weak<T>>>);
+/// Under one key there may be several: what runs, and what was made beside it to replace it, which may yet be refused.
+struct Kept<T>(Mutex<HashMap<Key, Vec<Weak<T>>>>);
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -57,16 +58,49 @@ impl<T> Kept<T> {
     fn take<E>(
         &self,
         key: Key,
-        is_same: impl FnOnce(&T) -> bool,
+        is_same: impl Fn(&T) -> bool,
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<Arc<T>, E> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, old| old.strong_count() > 0);
-        if let Some(old) = kept.get(&key).and_then(Weak::upgrade).filter(|old| is_same(old)) {
+        kept.retain(|_, all| {
+            all.retain(|one| one.strong_count() > 0);
+            !all.is_empty()
+        });
+        let old = kept.get(&key).and_then(|all| all.iter().filter_map(Weak::upgrade).find(|one| is_same(one)));
+        if let Some(old) = old {
             return Ok(old);
         }
         let new = Arc::new(make()?);
-        kept.insert(key, Arc::downgrade(&new));
+        kept.entry(key).or_default().push(Arc::downgrade(&new));
         Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::InstrumentKind;
+
+    use super::*;
+
+    fn counter(label: &str) -> InstrumentSpec {
+        let (name, labels) = ("counted".to_owned(), vec![label.to_owned()]);
+        InstrumentSpec { name, kind: InstrumentKind::Counter, labels, series_max: 3, buckets: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_declared_otherwise_and_refused_replaces_nothing() {
+        let shared = Shared::default();
+        let take = |label| shared.instrument("p", &counter(label)).expect("it is sound");
+        let running = take("kind");
+        let refused = take("sort");
+        assert!(!Arc::ptr_eq(&running, &refused));
+        assert!(Arc::ptr_eq(&running, &take("kind")), "while the other is there");
+        drop(refused);
+        assert!(Arc::ptr_eq(&running, &take("kind")), "the counts of what runs go on");
+        let gone = Arc::downgrade(&running);
+        drop(running);
+        drop(take("kind"));
+        assert!(gone.upgrade().is_none());
+        assert!(shared.instruments.0.lock().expect("nobody panicked").values().flatten().count() <= 1);
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct GuestState {
     pub(crate) log_bytes: usize,
     /// `None` in a trial, which is no call of a request.
     pub(crate) meter: Option<Arc<PluginMeter>>,
+    /// A trial's own stores, made when it first asks for one.
+    pub(crate) scratch: Option<Vec<GrantedStore>>,
     /// Made when a `wasi = "quiet"` guest first asks for it.
     pub(crate) wasi: Option<Box<QuietWasi>>,
 }
@@ -52,6 +54,7 @@ impl GuestState {
             host_calls: 0,
             log_bytes: 0,
             meter,
+            scratch: None,
             wasi: None,
         }
     }

@@ -1,7 +1,10 @@
 //! How the plugins of a set are: what `/admin/plugins` shows.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
+use crate::breaker::BreakerStatus;
 use crate::plugins::Plugins;
 use crate::report::LoadReport;
 
@@ -17,6 +20,8 @@ pub struct PluginStatus {
     pub faults: u64,
     /// The last of them.
     pub last_fault: Option<FaultStatus>,
+    /// Whether it is asked, or is given up for a while.
+    pub breaker: BreakerStatus,
 }
 
 /// A fault, for people.
@@ -38,7 +43,7 @@ impl Plugins {
     /// How each plugin of the set is, in the order of the configuration.
     #[must_use]
     pub fn status(&self) -> Vec<PluginStatus> {
-        let set = self.set();
+        let (set, now) = (self.set(), Instant::now());
         set.plugins
             .iter()
             .zip(&set.reports)
@@ -47,6 +52,7 @@ impl Plugins {
                 calls: plugin.tally.calls(),
                 faults: plugin.tally.faults(),
                 last_fault: plugin.tally.last_fault(),
+                breaker: plugin.breaker.status(now),
             })
             .collect()
     }

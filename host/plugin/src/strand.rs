@@ -5,56 +5,58 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::lane::Lane;
-use crate::workers::{QueueFull, Urgency, Workers};
+use crate::limits::STRAND_JOBS_MAX;
+use crate::workers::{Entrance, QueueFull, Urgency};
 
-/// What is done with a lane, or without it where the request has ended. Taking it away ends the request.
-pub(crate) type Job = Box<dyn FnOnce(&mut Option<Box<Lane>>) + Send>;
+/// Where a request's lane is, or is not.
+pub(crate) type Place = Option<Box<Lane>>;
+
+/// What is done with a lane, or without it where the request has ended. Taking it away ends the request. The error: no worker
+/// had room for it. A job that is dropped instead was lost to a panic of ours, or nobody wants it any more.
+pub(crate) type Job = Box<dyn FnOnce(Result<&mut Place, QueueFull>) + Send>;
 
 /// See the module.
-pub(crate) struct Strand(Mutex<Inner>);
+pub(crate) struct Strand {
+    inner: Mutex<Inner>,
+    workers: Entrance,
+}
 
 struct Inner {
     /// `None` while a worker has it, and after the end.
-    lane: Option<Box<Lane>>,
-    /// Two at most: one for the text and one for the tokens.
+    lane: Place,
+    /// A few at most: one for the text, one for the tokens and what is left to do after either.
     jobs: VecDeque<Job>,
     /// A worker does them, or has been asked to.
     is_working: bool,
 }
 
 impl Strand {
-    pub(crate) fn new(lane: Box<Lane>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Inner { lane: Some(lane), jobs: VecDeque::new(), is_working: false })))
+    pub(crate) fn new(lane: Box<Lane>, workers: Entrance) -> Arc<Self> {
+        let inner = Inner { lane: Some(lane), jobs: VecDeque::new(), is_working: false };
+        Arc::new(Self { inner: Mutex::new(inner), workers })
     }
 
     /// Has a job done, waiting for room among the workers when there is none, but not for long.
-    pub(crate) async fn submit(
-        self: &Arc<Self>,
-        workers: &Workers,
-        urgency: Urgency,
-        job: Job,
-    ) -> Result<(), QueueFull> {
+    pub(crate) async fn submit(self: &Arc<Self>, urgency: Urgency, job: Job) {
         if self.put(job) {
             // Whoever drops this future while it waits asks for nothing any more.
             let unasked = GiveUp(self);
-            workers.submit(urgency, self.work_later()).await?;
+            if self.workers.submit(urgency, self.work_later()).await.is_err() {
+                self.refuse();
+            }
             std::mem::forget(unasked);
         }
-        Ok(())
     }
 
     /// Has a job done if there is room now.
-    pub(crate) fn try_submit(self: &Arc<Self>, workers: &Workers, urgency: Urgency, job: Job) -> Result<(), QueueFull> {
-        if self.put(job) {
-            let unasked = GiveUp(self);
-            workers.try_submit(urgency, self.work_later())?;
-            std::mem::forget(unasked);
+    pub(crate) fn try_submit(self: &Arc<Self>, urgency: Urgency, job: Job) {
+        if self.put(job) && self.workers.try_submit(urgency, self.work_later()).is_err() {
+            self.refuse();
         }
-        Ok(())
     }
 
     /// The lane, if nobody works with it. Otherwise `last` is done with it, when everything else is.
-    pub(crate) fn leave(&self, last: Job) -> Option<Box<Lane>> {
+    pub(crate) fn leave(&self, last: Job) -> Place {
         let mut inner = self.lock();
         if inner.is_working {
             inner.jobs.push_back(last);
@@ -69,15 +71,22 @@ impl Strand {
         !std::mem::replace(&mut inner.is_working, true)
     }
 
+    /// Nobody comes to work: whoever waits for that is told.
+    fn refuse(&self) {
+        for job in self.give_up() {
+            job(Err(QueueFull));
+        }
+    }
+
     fn work_later(self: &Arc<Self>) -> Box<dyn FnOnce() + Send> {
         let this = Arc::clone(self);
         Box::new(move || this.work())
     }
 
-    fn work(&self) {
+    fn work(self: &Arc<Self>) {
         // A panic of ours loses the lane; who waits for the other jobs learns it.
         let lost = GiveUp(self);
-        loop {
+        for done in 1.. {
             let mut inner = self.lock();
             let Some(job) = inner.jobs.pop_front() else {
                 inner.is_working = false;
@@ -85,15 +94,29 @@ impl Strand {
             };
             let mut lane = inner.lane.take();
             drop(inner);
-            job(&mut lane);
-            self.lock().lane = lane;
+            job(Ok(&mut lane));
+            let mut inner = self.lock();
+            inner.lane = lane;
+            let has_more = !inner.jobs.is_empty();
+            drop(inner);
+            // Behind the others, where there are some: text and tokens that keep coming would hold the thread for as long.
+            let yields = has_more && done >= STRAND_JOBS_MAX && self.workers.is_busy();
+            if yields && self.workers.try_submit(Urgency::Stream, self.work_later()).is_ok() {
+                break;
+            }
         }
         std::mem::forget(lost);
     }
 
+    fn give_up(&self) -> VecDeque<Job> {
+        let mut inner = self.lock();
+        inner.is_working = false;
+        std::mem::take(&mut inner.jobs)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,10 +125,6 @@ struct GiveUp<'a>(&'a Strand);
 
 impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
-        inner.is_working = false;
-        let jobs = std::mem::take(&mut inner.jobs);
-        drop(inner);
-        drop(jobs);
+        drop(self.0.give_up());
     }
 }

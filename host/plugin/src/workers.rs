@@ -38,9 +38,15 @@ pub(crate) struct QueueFull;
 
 /// A fixed number of threads and a bounded queue before them.
 pub(crate) struct Workers {
+    entrance: Entrance,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The queue, for whoever may outlive the threads.
+#[derive(Clone)]
+pub(crate) struct Entrance {
     queue: Arc<Queue>,
     room: Arc<Semaphore>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 struct Queue {
@@ -58,10 +64,10 @@ struct Waiting {
 impl Workers {
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         let queue = Arc::new(Queue { waiting: Mutex::default(), arrived: Condvar::new() });
-        let mut workers =
-            Self { queue, room: Arc::new(Semaphore::new(QUEUE_JOBS_MAX)), threads: Vec::with_capacity(count) };
+        let entrance = Entrance { queue, room: Arc::new(Semaphore::new(QUEUE_JOBS_MAX)) };
+        let mut workers = Self { entrance, threads: Vec::with_capacity(count) };
         for index in 0..count {
-            let queue = Arc::clone(&workers.queue);
+            let queue = Arc::clone(&workers.entrance.queue);
             let thread = thread::Builder::new()
                 .name(format!("plugin-{index}"))
                 .stack_size(THREAD_STACK_BYTES)
@@ -71,6 +77,12 @@ impl Workers {
         Ok(workers)
     }
 
+    pub(crate) fn entrance(&self) -> &Entrance {
+        &self.entrance
+    }
+}
+
+impl Entrance {
     /// Queues a job, waiting for room when the queue is full, but not for long.
     pub(crate) async fn submit(&self, urgency: Urgency, job: Job) -> Result<(), QueueFull> {
         let permit = match Arc::clone(&self.room).try_acquire_owned() {
@@ -82,6 +94,12 @@ impl Workers {
         };
         self.queue.put(urgency, job, permit);
         Ok(())
+    }
+
+    /// Whether a job waits for a thread.
+    pub(crate) fn is_busy(&self) -> bool {
+        let waiting = self.queue.lock();
+        !(waiting.stream.is_empty() && waiting.request.is_empty())
     }
 
     /// Queues a job if there is room now; otherwise the job is dropped.
@@ -140,8 +158,8 @@ impl Waiting {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.queue.lock().is_closed = true;
-        self.queue.arrived.notify_all();
+        self.entrance.queue.lock().is_closed = true;
+        self.entrance.queue.arrived.notify_all();
         for thread in self.threads.drain(..) {
             // The last owner of the sandbox may be a job, and a thread cannot wait for itself.
             if thread.thread().id() != thread::current().id() {
@@ -162,7 +180,7 @@ mod tests {
         let workers = Workers::start(1).expect("a thread starts");
         let (sender, receiver) = mpsc::channel();
         let (gate, opened) = mpsc::channel::<()>();
-        let submit = |urgency, job: Job| workers.try_submit(urgency, job).expect("the queue is empty");
+        let submit = |urgency, job: Job| workers.entrance.try_submit(urgency, job).expect("the queue is empty");
         submit(
             Urgency::Request,
             Box::new(move || {
@@ -183,12 +201,14 @@ mod tests {
         let workers = Workers::start(1).expect("a thread starts");
         let (gate, opened) = mpsc::channel::<()>();
         workers
+            .entrance
             .try_submit(Urgency::Request, Box::new(move || opened.recv().unwrap_or_default()))
             .expect("the queue is empty");
         // The worker may or may not have taken the first job yet, so one more than fits is tried.
-        let refused = (0..=QUEUE_JOBS_MAX).any(|_| workers.try_submit(Urgency::Request, Box::new(|| {})).is_err());
+        let refused =
+            (0..=QUEUE_JOBS_MAX).any(|_| workers.entrance.try_submit(Urgency::Request, Box::new(|| {})).is_err());
         assert!(refused);
-        assert_eq!(workers.submit(Urgency::Request, Box::new(|| {})).await, Err(QueueFull));
+        assert_eq!(workers.entrance.submit(Urgency::Request, Box::new(|| {})).await, Err(QueueFull));
         drop(gate);
     }
 }

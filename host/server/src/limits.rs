@@ -122,6 +122,9 @@ pub const fn memory_bytes_max(connections_max: usize) -> usize {
 
 /// Silence after which a stream carries a comment: proxies cut idle responses after 30 to 60 s.
 pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// How long an answer that broke off waits for its plugins to be told so: where their threads are all busy, the client has its
+/// error all the same.
+pub const BREAK_OFF_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time that running requests get to finish once the process was told to stop: Kubernetes' default grace of 30 s,
 /// less the time to close and exit.
 pub const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(25);

@@ -1,68 +1,29 @@
-//! The exports: where the contract's calls reach the plain Rust of this crate.
-#![expect(unsafe_code, reason = "generated: the canonical ABI is made of raw pointers")]
-#![expect(clippy::same_length_and_capacity, reason = "generated: how the canonical ABI hands over lists")]
+//! The stages: where the contract's calls reach the plain Rust of this crate.
 
-use std::cell::{OnceCell, RefCell};
-
-wit_bindgen::generate!({
-    path: "../../wit",
-    inline: "
-        package outrigger:chat-template;
-        world plugin {
-            import outrigger:plugin/model@0.1.0;
-            import outrigger:plugin/log@0.1.0;
-            import outrigger:plugin/config@0.1.0;
-            import outrigger:plugin/clock@0.1.0;
-            export outrigger:plugin/lifecycle@0.1.0;
-            export outrigger:plugin/prompt@0.1.0;
-            export outrigger:plugin/parse@0.1.0;
-        }
-    ",
-    with: {
-        "outrigger:plugin/types@0.1.0": outrigger_plugin::types,
-        "outrigger:plugin/model@0.1.0": outrigger_plugin::model,
-        "outrigger:plugin/log@0.1.0": outrigger_plugin::log,
-        "outrigger:plugin/config@0.1.0": outrigger_plugin::config,
-        "outrigger:plugin/clock@0.1.0": outrigger_plugin::clock,
-    },
-});
-
-use exports::outrigger::plugin::{lifecycle, parse, prompt};
-use outrigger_plugin::types::{Call, Error, Grammar, Message, Tool};
-use outrigger_plugin::{clock, log, model};
+use outrigger_plugin::prelude::*;
+use outrigger_plugin::types::Tool;
+use outrigger_plugin::{Event as Said, Segment as Part, ToolChoice};
 
 use crate::{Choice, Config, Conversation, Event, ModelFacts, Parser, Reading, Segment, Template, Vocabulary, render};
 
-/// One instance serves one request.
-struct Plugin;
-
-thread_local! {
-    static CONFIG: OnceCell<Config> = const { OnceCell::new() };
+/// The plugin.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    config: Config,
     /// How the answer to the prompt that was rendered here is to be read.
-    static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
+    reading: Option<Reading>,
 }
 
-fn with_config<T>(work: impl FnOnce(&Config) -> Result<T, Error>) -> Result<T, Error> {
-    CONFIG.with(|config| match config.get() {
-        Some(config) => work(config),
-        None => Err(Error::Internal("a stage was called before `init`".to_owned())),
-    })
-}
-
-impl lifecycle::Guest for Plugin {
-    fn init() -> Result<lifecycle::Identity, Error> {
-        let config: Config = outrigger_plugin::start()?;
+impl Plugin for ChatTemplate {
+    fn new(cx: &Context) -> Result<Self> {
+        let config: Config = cx.config()?;
         config.check()?;
-        CONFIG.with(|cell| cell.set(config)).map_err(|_| Error::Internal("`init` was called twice".to_owned()))?;
-        Ok(lifecycle::Identity {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        })
+        Ok(Self { config, reading: None })
     }
 }
 
-impl prompt::Guest for Plugin {
-    fn render(messages: Vec<Message>, opts: prompt::Options, _call: Call) -> Result<prompt::Rendered, Error> {
+impl Prompt for ChatTemplate {
+    fn render(&mut self, messages: Vec<Message>, options: Options, _call: &Call) -> Result<Rendered> {
         let described = model::describe();
         let facts = ModelFacts {
             id: described.id,
@@ -72,29 +33,28 @@ impl prompt::Guest for Plugin {
         };
         let conversation = Conversation {
             messages,
-            tools: opts.tools,
-            tool_choice: match opts.tool_choice {
-                prompt::ToolChoice::Auto => Choice::Auto,
-                prompt::ToolChoice::Required => Choice::Required,
-                prompt::ToolChoice::Named(name) => Choice::Named(name),
+            tools: options.tools,
+            tool_choice: match options.tool_choice {
+                ToolChoice::Auto => Choice::Auto,
+                ToolChoice::Required => Choice::Required,
+                ToolChoice::Named(name) => Choice::Named(name),
             },
-            single_call: !opts.parallel_tool_calls,
-            add_generation_prompt: opts.add_generation_prompt,
-            arguments_json: opts.kwargs_json,
+            single_call: !options.parallel_tool_calls,
+            add_generation_prompt: options.add_generation_prompt,
+            arguments_json: options.kwargs_json,
             unix_seconds: clock::unix_seconds(),
         };
         let vocabulary = Vocabulary { control_tokens: &model::control_tokens, token: &control_token };
-        let rendered = with_config(|config| render(config, &facts, &conversation, &vocabulary))?;
-        READING.with(|reading| reading.replace(Some(rendered.reading)));
+        let rendered = render(&self.config, &facts, &conversation, &vocabulary)?;
+        self.reading = Some(rendered.reading);
         if rendered.template == Template::Fallback {
-            log::log(
-                log::Level::Warn,
+            log::warn(
                 "the model has no chat template: its prompts are written as ChatML, which it may not know; set \
                  `template` or `fallback` in the plugin's config",
-                &[("model".to_owned(), facts.id)],
+                &[("model", &facts.id)],
             );
         }
-        Ok(prompt::Rendered {
+        Ok(Rendered {
             segments: rendered.segments.into_iter().map(segment).collect(),
             stop: rendered.stop,
             grammar: rendered.grammar.map(Grammar::Lark),
@@ -104,15 +64,28 @@ impl prompt::Guest for Plugin {
     }
 }
 
-fn segment(segment: Segment) -> prompt::Segment {
-    match segment {
-        Segment::Template(text) => prompt::Segment::Template(text),
-        Segment::Content(text) => prompt::Segment::Content(text),
+impl Parse for ChatTemplate {
+    type Parser = Parser;
+
+    fn open(&mut self, _call: &Call, _choice: u32, tools: Vec<Tool>, prefix: String) -> Result<Parser> {
+        let reading = self.reading.get_or_insert_with(|| {
+            // Another plugin writes the prompts.
+            let template = self.config.template.clone().or_else(model::chat_template).unwrap_or_default();
+            Reading::new(&self.config, &template)
+        });
+        Ok(Parser::new(reading, &tools, &prefix))
+    }
+
+    fn parse(&mut self, parser: &mut Parser, text: String, last: bool) -> Result<Vec<Said>> {
+        Ok(parser.push(&text, last).into_iter().filter_map(said).collect())
     }
 }
 
-impl parse::Guest for Plugin {
-    type Parser = RefCell<Parser>;
+fn segment(segment: Segment) -> Part {
+    match segment {
+        Segment::Template(text) => Part::Template(text),
+        Segment::Content(text) => Part::Content(text),
+    }
 }
 
 /// The number of the control token that is spelled `text`.
@@ -126,35 +99,16 @@ fn control_token(text: &str) -> Option<u32> {
     }
 }
 
-impl parse::GuestParser for RefCell<Parser> {
-    fn open(_call: Call, _choice: u32, tools: Vec<Tool>, prefix: String) -> Result<parse::Parser, Error> {
-        let reading = match READING.with(RefCell::take) {
-            Some(reading) => reading,
-            // Another plugin writes the prompts.
-            None => with_config(|config| {
-                let template = config.template.clone().or_else(model::chat_template).unwrap_or_default();
-                Ok(Reading::new(config, &template))
-            })?,
-        };
-        Ok(parse::Parser::new(Self::new(Parser::new(&reading, &tools, &prefix))))
-    }
-
-    fn push(&self, text: String, last: bool) -> Result<Vec<parse::Event>, Error> {
-        let events = self.borrow_mut().push(&text, last);
-        Ok(events.into_iter().filter_map(event).collect())
-    }
-}
-
-fn event(event: Event) -> Option<parse::Event> {
+fn said(event: Event) -> Option<Said> {
     Some(match event {
-        Event::Content(text) => parse::Event::Content(text),
-        Event::Reasoning(text) => parse::Event::Reasoning(text),
+        Event::Content(text) => Said::Content(text),
+        Event::Reasoning(text) => Said::Reasoning(text),
         // The host knows which ids are in use.
-        Event::CallStart(name) => parse::Event::ToolCallStart((name, None)),
-        Event::Arguments(text) | Event::Written(text) => parse::Event::ToolArguments(text),
-        Event::CallEnd => parse::Event::ToolCallEnd,
+        Event::CallStart(name) => Said::ToolCallStart((name, None)),
+        Event::Arguments(text) | Event::Written(text) => Said::ToolArguments(text),
+        Event::CallEnd => Said::ToolCallEnd,
         Event::Syntax(_) => return None,
     })
 }
 
-export!(Plugin);
+outrigger_plugin::export!(ChatTemplate: Prompt, Parse);

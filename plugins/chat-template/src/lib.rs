@@ -7,7 +7,6 @@
 
 mod argument;
 mod calls;
-#[cfg(target_arch = "wasm32")]
 mod component;
 mod config;
 mod conversation;
@@ -27,6 +26,7 @@ mod render;
 mod scan;
 mod strftime;
 
+pub use component::ChatTemplate;
 pub use config::{Config, Fallback, ReasoningMarks, ToolFormat, ToolPrompt};
 pub use conversation::{Choice, Conversation};
 pub use event::Event;

@@ -5,6 +5,7 @@ use std::hint::black_box;
 
 use crate::bindings::outrigger::plugin::types::Error;
 use crate::bindings::outrigger::plugin::{clock, config, log, model};
+use crate::script;
 
 /// Where in the contract the guest is.
 #[derive(Clone, Copy)]
@@ -71,6 +72,7 @@ pub(crate) fn act(place: Where) -> Result<(), Error> {
     };
     match what {
         "loop" => spin(),
+        "script" => drop(script::run()),
         "clock-loop" => loop {
             black_box(clock::now());
         },
@@ -86,6 +88,8 @@ pub(crate) fn act(place: Where) -> Result<(), Error> {
             log::log(log::Level::Info, &format!("line {line} of a flood of lines that nobody wants to read"), &[]);
         }),
         "huge-log" => log::log(log::Level::Info, &"x".repeat(6 << 20), &[]),
+        "tokenize" => drop(black_box(model::tokenize("spin", false))),
+        "count-tokens" => drop(black_box(model::count_tokens("spin"))),
         "huge-argument" => drop(black_box(model::tokenize(&"x".repeat(6 << 20), false))),
         "invalid" => return Err(Error::Invalid(format!("told to find {} invalid", place.as_str()))),
         "long-invalid" => return Err(Error::Invalid("é".repeat(4_000))),

@@ -3,8 +3,6 @@
 use std::any::Any;
 use std::cell::RefCell;
 
-use serde::de::DeserializeOwned;
-
 use crate::types::Error;
 use crate::{Context, Plugin, Result, config, log};
 
@@ -21,12 +19,6 @@ pub trait Component: 'static {
 thread_local! {
     // One instance serves one request, on one thread. `Any`, as a static cannot be generic.
     static INSTANCE: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
-}
-
-/// Reports panics to the host's log from now on, and reads the configuration: the first line of `lifecycle.init` in a
-/// component that generates its exports itself. `export!` does this for all others.
-pub fn start<C: DeserializeOwned>() -> Result<C> {
-    begin().config()
 }
 
 fn begin() -> Context {

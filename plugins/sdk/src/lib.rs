@@ -20,7 +20,6 @@ pub use bindings::outrigger::plugin::types;
 pub use chunk::{Chunk, PerChannel};
 pub use context::Context;
 pub use error::Result;
-pub use export::start;
 pub use host::{clock, config, kv, log, metrics, model};
 pub use mask::TokenMask;
 pub use plugin::Plugin;

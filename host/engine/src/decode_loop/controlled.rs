@@ -42,7 +42,7 @@ impl<D: Decoder> DecodeLoop<D> {
                 })
             }
             Ok(Turn::Force(tokens)) => return self.force(slot, tokens, now),
-            Ok(Turn::End) => Ok(Next::End(sequence.end())),
+            Ok(Turn::End) => sequence.end().map(Next::End),
             Err(fault) => Err(fault),
         };
         if let Ok(Next::Token(token)) = &end {

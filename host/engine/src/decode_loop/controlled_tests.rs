@@ -1,30 +1,56 @@
 //! A controller costs its own sequence time, and nobody else.
 
-use inference::{EngineFault, FaultKind, PipelineError, Steer};
+use std::sync::atomic::AtomicUsize;
+
+use inference::{CONTROL_WAIT_MAX, EngineFault, FaultKind, PipelineError, Steer};
 
 use super::*;
 use crate::fake_control::{Script, letters};
-use crate::limits::CONTROL_WAIT_MAX;
+use crate::limits::FORCED_TOKENS_PER_STEP;
+
+fn letter(byte: u8) -> Token {
+    Token(u32::from(byte))
+}
 
 fn free() -> Vec<Steer> {
     vec![Steer::Free(1)]
 }
 
-/// A grammar that allows these letters, for ever.
-struct Letters(Arc<inference::TokenMask>);
+/// A grammar that allows these letters, for ever, and an end behind an `e`.
+#[derive(Clone)]
+struct Letters {
+    mask: Arc<inference::TokenMask>,
+    last: Option<Token>,
+    /// Masks that were asked for.
+    masks: Arc<AtomicUsize>,
+}
+
+impl Letters {
+    fn of(text: &str) -> Self {
+        Self { mask: letters(text), last: None, masks: Arc::default() }
+    }
+}
 
 impl inference::CompiledGrammar for Letters {
     fn begin(&self) -> Box<dyn inference::Constraint> {
-        Box::new(Self(Arc::clone(&self.0)))
+        Box::new(self.clone())
     }
 }
 
 impl inference::Constraint for Letters {
     fn allowed(&mut self) -> Result<&inference::TokenMask, String> {
-        Ok(&self.0)
+        self.masks.fetch_add(1, Relaxed);
+        Ok(&self.mask)
+    }
+    fn allows(&mut self, token: Token) -> Result<bool, String> {
+        Ok(self.mask.contains(token))
+    }
+    fn may_end(&mut self) -> Result<bool, String> {
+        Ok(self.last == Some(letter(b'e')))
     }
     fn accept(&mut self, token: Token) -> Result<(), String> {
-        assert!(self.0.contains(token), "{token:?} is not allowed");
+        assert!(self.mask.contains(token), "{token:?} is not allowed");
+        self.last = Some(token);
         Ok(())
     }
     fn is_complete(&self) -> bool {
@@ -34,7 +60,7 @@ impl inference::Constraint for Letters {
 
 impl Loop {
     fn submit_controlled(&mut self, prompt: &str, script: &Script, grammar: Option<&str>) -> Generation {
-        let grammar = grammar.map(|text| inference::Grammar::new(Letters(letters(text))));
+        let grammar = grammar.map(|text| inference::Grammar::new(Letters::of(text)));
         self.submit_as(prompt, |request| GenerationRequest {
             control: Some(script.control()),
             grammar,
@@ -136,6 +162,86 @@ fn nothing_in_common_is_a_dead_end_that_names_both() {
         assert_eq!(kind, FaultKind::Contract);
         assert_eq!(detail, "dead end: no token is allowed both by the plugin and by the grammar of the request");
     }
+}
+
+/// Everybody waits for the decode thread, so what it does for one sequence in a step has an end, and no mask of a whole
+/// vocabulary is computed to look at one bit of it.
+#[test]
+fn forcing_under_a_grammar_computes_no_masks_and_holds_up_nobody() {
+    let mut engine = Loop::new(2, 0);
+    let grammar = Letters::of("e");
+    let script = Script::of([Steer::Force(vec![letter(b'e'); 3 * FORCED_TOKENS_PER_STEP]), Steer::Stop]);
+    let masks = Arc::clone(&grammar.masks);
+    let mut forced = engine.submit_as("forced", |request| GenerationRequest {
+        control: Some(script.control()),
+        grammar: Some(inference::Grammar::new(grammar)),
+        max_tokens: 10_000,
+        ..request
+    });
+    let told = || script.told.lock().unwrap().len();
+    let mut most = 0;
+    while told() == 0 {
+        let before = engine.0.running[0].as_ref().map_or(0, Sequence::completion_tokens);
+        engine.step();
+        let after = engine.0.running[0].as_ref().map_or(0, Sequence::completion_tokens);
+        most = most.max(after - before);
+    }
+    assert_eq!(most as usize, FORCED_TOKENS_PER_STEP);
+    assert_eq!(told(), 3 * FORCED_TOKENS_PER_STEP, "asked again behind all of them");
+    engine.run();
+    assert_eq!(ended(&mut forced).map(|(text, _)| text.len()), Ok(3 * FORCED_TOKENS_PER_STEP));
+    assert_eq!(masks.load(Relaxed), 0);
+}
+
+#[test]
+fn a_controller_ends_no_answer_that_its_grammar_does_not() {
+    for (forced, is_whole) in [(b"fe", true), (b"ef", false)] {
+        let mut engine = Loop::new(1, 0);
+        let script = Script::of([Steer::Force(forced.map(letter).into()), Steer::Stop]);
+        let mut stopped = engine.submit_controlled("stop", &script, Some("ef"));
+        engine.run();
+        if is_whole {
+            assert_eq!(ended(&mut stopped), Ok(("fe".to_owned(), 2)));
+        } else {
+            let (kind, detail) = fault(&mut stopped);
+            assert_eq!(kind, FaultKind::Contract);
+            assert!(detail.contains("does not let end there"), "{detail}");
+        }
+    }
+}
+
+/// Where the client's own wishes leave nothing, no plugin is to blame that had no part in it.
+#[test]
+fn who_left_everything_is_not_blamed_for_nothing() {
+    let check = |answer: Steer, is_blamed: bool| {
+        let mut engine = Loop::new(1, 0);
+        // Nothing that the decoder could choose: it knows small letters and the end.
+        let mut dead = engine.submit_controlled("dead", &Script::of([answer]), Some("ABC"));
+        engine.run();
+        match ended(&mut dead) {
+            Err(EngineFault::Control(error)) => {
+                assert!(is_blamed, "{error:?}");
+                let PipelineError::Fault { kind, detail, .. } = error else { panic!("{error:?}") };
+                assert_eq!(kind, FaultKind::Contract);
+                assert!(detail.contains("logit_bias"), "{detail}");
+            }
+            other => assert_eq!((other, is_blamed), (Err(EngineFault::NoToken), false)),
+        }
+    };
+    check(Steer::Free(1), false);
+    check(Steer::Only(letters("A")), true);
+    check(Steer::Bias(vec![(letter(b'a'), -100.0)]), true);
+}
+
+#[test]
+fn a_bias_tilts_one_choice() {
+    let mut engine = Loop::new(1, 0);
+    let script = Script::of([Steer::Bias(vec![(letter(b'z'), 5.0), (letter(b'y'), 4.0)]), Steer::Free(1)]);
+    let mut tilted = engine.submit_controlled("tilted", &script, Some("abcyz"));
+    engine.run();
+    let (text, _) = ended(&mut tilted).expect("there are letters");
+    assert!(text.bytes().step_by(2).all(|byte| byte == b'z'), "{text}");
+    assert!(text.bytes().skip(1).step_by(2).any(|byte| byte != b'z'), "{text}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Loop {
             prefix_tokens_min: 4,
             ..Config::default()
         };
-        let shape = DecoderShape { slots, context_length: 100, rows_max: slots + 6, samples_max: slots + 6 };
+        let shape = DecoderShape { slots, context_length: 400, rows_max: slots + 6, samples_max: slots + 6 };
         let decoder = FakeDecoder::new(shape, || Fate::Compute);
         Self(DecodeLoop::new(decoder, Arc::new(FakeVocabulary), &config, Arc::default()))
     }

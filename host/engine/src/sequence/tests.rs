@@ -212,6 +212,14 @@ impl Constraint for Follow {
         }
     }
 
+    fn allows(&mut self, token: Token) -> Result<bool, String> {
+        Ok(self.allowed()?.contains(token))
+    }
+
+    fn may_end(&mut self) -> Result<bool, String> {
+        Ok(false)
+    }
+
     fn accept(&mut self, _: Token) -> Result<(), String> {
         self.left = self.left.saturating_sub(1);
         if matches!(self.then, Then::Refuse) && self.left == 0 { Err("refused".to_owned()) } else { Ok(()) }

@@ -66,6 +66,47 @@ fn control_tokens_are_never_allowed_and_the_end_only_where_it_is_one() {
     assert!(constraint.is_complete());
 }
 
+/// One token is judged as the mask of all of them judges it, at every place of what is written.
+#[test]
+fn one_token_is_allowed_where_the_mask_says_so() {
+    let object = json!({"type": "object", "properties": {"a": {"enum": ["x", "yz"]}, "b": {"type": "integer"}},
+        "required": ["a", "b"], "additionalProperties": false});
+    let formats = [
+        OutputFormat::JsonObject,
+        schema(&object),
+        OutputFormat::Regex("(ab?|é)+c*".to_owned()),
+        OutputFormat::Lark("start: /[0-9]+/ (\",\" start)?".to_owned()),
+    ];
+    let houses = [(House::new(), true), (House::of(Words::endless()), false)];
+    for ((house, has_end), format) in houses.iter().flat_map(|house| formats.iter().map(move |format| (house, format)))
+    {
+        let grammar = house.compile(format);
+        for seed in 0..20 {
+            let (mut random, mut constraint) = (Random(seed), grammar.begin());
+            for _ in 0..40 {
+                if !has_end && constraint.is_complete() {
+                    break;
+                }
+                let mask = constraint.allowed().expect("it goes on").clone();
+                let all = (0..house.vocabulary.size() + 40).map(Token);
+                for token in all {
+                    let allows = constraint.allows(token).expect("it goes on");
+                    assert_eq!(allows, mask.contains(token), "{token:?} in {format:?}, seed {seed}");
+                }
+                if *has_end {
+                    assert_eq!(constraint.may_end(), Ok(mask.contains(END)), "{format:?}, seed {seed}");
+                }
+                let allowed: Vec<Token> =
+                    (0..house.vocabulary.size()).map(Token).filter(|&it| it != END && mask.contains(it)).collect();
+                if constraint.is_complete() || allowed.is_empty() {
+                    break;
+                }
+                constraint.accept(allowed[random.below(allowed.len())]).expect("it is allowed");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_vocabulary_without_an_end_ends_where_nothing_can_follow() {
     let house = House::of(Words::endless());

@@ -2,6 +2,7 @@
 //! of it loads. Requests keep the set that they began with, which is freed with the last of them.
 
 mod admin;
+mod links;
 mod loader;
 mod watch;
 

@@ -1,10 +1,10 @@
 //! Reloads when a file that the plugins were read from is another one (`plugin_watch`).
 //!
-//! Folders are watched, not files: whoever replaces a file makes a new one, and Kubernetes swaps a link beside them. What happened
-//! there only says when to look; whether a file is another one is told by its stamp.
+//! Folders are watched, not files: whoever replaces a file makes a new one, or swaps a link on the way to it ([`super::links`]). What
+//! happened there only says when to look; whether a file is another one is told by its stamp.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use plugin::FileStamp;
 use tokio::sync::{Notify, watch as channel};
 use tokio::time::Instant;
 
+use super::links::folders_on_the_way;
 use super::{Reloader, Running, Trigger};
 
 /// Without a change for this long, whoever writes the files is taken to be done: copying a component takes milliseconds, and a
@@ -28,8 +29,8 @@ pub(crate) async fn watch(reloader: Arc<Reloader>) {
     let mut running = reloader.running.subscribe();
     loop {
         let files = running.borrow_and_update().as_ref().map(|running| running.files.clone()).unwrap_or_default();
-        let happened = Arc::new(Notify::new());
-        let watcher = match watch_folders(&files, &happened) {
+        let (folders, happened) = (folders_of(&files), Arc::new(Notify::new()));
+        let watcher = match watch_folders(&folders, &happened) {
             Ok(watcher) => watcher,
             Err(error) => {
                 tracing::warn!(
@@ -38,17 +39,18 @@ pub(crate) async fn watch(reloader: Arc<Reloader>) {
                 return;
             }
         };
-        if has_changed(&files, &happened, &mut running).await {
+        if has_changed(&files, &folders, &happened, &mut running).await {
             drop(watcher);
             reloader.reload(Trigger::FileChange).await;
         }
     }
 }
 
-/// Waits until one of the files is another one and nobody writes any more: `true`; or until other plugins run, which were read
-/// from other files perhaps: `false`.
+/// Waits until one of the files is another one and nobody writes any more: `true`; or until there are others to watch, since
+/// other plugins run, or the way to a file leads through other folders: `false`.
 async fn has_changed(
     files: &[FileStamp],
+    folders: &BTreeSet<PathBuf>,
     happened: &Notify,
     running: &mut channel::Receiver<Option<Arc<Running>>>,
 ) -> bool {
@@ -58,6 +60,9 @@ async fn has_changed(
             settle(happened).await;
             return !running.has_changed().unwrap_or(false);
         }
+        if folders_of(files) != *folders {
+            return false;
+        }
         tokio::select! {
             () = happened.notified() => {}
             _ = running.changed() => return false,
@@ -65,7 +70,7 @@ async fn has_changed(
     }
 }
 
-fn watch_folders(files: &[FileStamp], happened: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+fn watch_folders(folders: &BTreeSet<PathBuf>, happened: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let notified = Arc::clone(happened);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Errors too: what was lost may have been a change.
@@ -73,20 +78,16 @@ fn watch_folders(files: &[FileStamp], happened: &Arc<Notify>) -> notify::Result<
             notified.notify_one();
         }
     })?;
-    let folders: BTreeSet<PathBuf> = files.iter().map(|file| folder_of(&file.path)).collect();
     for folder in folders {
-        if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             tracing::warn!("changes in {} are not seen: {error}", folder.display());
         }
     }
     Ok(watcher)
 }
 
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+fn folders_of(files: &[FileStamp]) -> BTreeSet<PathBuf> {
+    files.iter().flat_map(|file| folders_on_the_way(&file.path)).collect()
 }
 
 /// Waits until nothing has happened for a while.

@@ -79,6 +79,14 @@ async fn a_loop_around_a_host_call_ends_at_one_limit_or_the_other() {
     assert_eq!(detail(&error), "called the host more than 100 times in one request");
 }
 
+/// No tick of the guest's meets it: what the host does for a guest would be for nothing.
+#[tokio::test]
+async fn work_of_the_host_is_on_the_guests_time() {
+    for behaviour in ["tokenize-in-policy", "count-tokens-in-policy"] {
+        check(behaviour, Step::Prepare, Stage::Policy, FaultKind::Timeout, "used more than 20 ms of CPU time").await;
+    }
+}
+
 #[tokio::test]
 async fn memory_is_bounded() {
     check("memory-in-policy", Step::Prepare, Stage::Policy, FaultKind::Memory, "it may have 33554432").await;

@@ -64,6 +64,22 @@ async fn a_store_is_shared_by_instances_and_generations_and_by_no_other_plugin()
     assert_eq!(asked(&house()).await, ["Ok(1)"], "nobody had it loaded any more");
 }
 
+/// What is only tried may be refused, and is no request: it leaves what the plugins keep as it is.
+#[tokio::test]
+async fn a_trial_writes_to_no_store() {
+    let counting = |behaviour: &str| {
+        let config = format!(r#"{{"script": "add store n 1", "behaviour": "{behaviour}"}}"#);
+        guest_for(&[Stage::Policy], "tried", &config)
+    };
+    let house = House::of(vec![counting("script-in-init"), renderer()]);
+    assert_eq!(asked(&house).await, ["Ok(2)"], "the request's own `init`, and its policy");
+    for _ in 0..3 {
+        load(counting("script-in-init")).expect("it loads");
+    }
+    let reader = House::of(vec![counting(""), renderer()]);
+    assert_eq!(asked(&reader).await, ["Ok(3)"]);
+}
+
 #[tokio::test]
 async fn adding_at_once_loses_nothing() {
     let house = House::of(vec![scripted("busy", "add-many store n 1000"), renderer()]);

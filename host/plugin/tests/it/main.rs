@@ -15,5 +15,6 @@ mod quiet;
 mod reloading;
 mod reuse;
 mod stages;
+mod steps;
 mod streaming;
 mod tokens;

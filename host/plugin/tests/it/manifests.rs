@@ -1,9 +1,10 @@
 //! What a manifest asks, what the operator grants, and what is said of the difference.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use inference::Stage;
-use plugin::{Grant, GrantState, LoadError, LoadReport, Manifest, Modify, PluginSpec};
+use plugin::{Grant, GrantState, Limits, LoadError, LoadReport, Manifest, Modify, PluginSpec};
 
 use crate::house::{guest, load, model, sandbox};
 
@@ -52,6 +53,20 @@ fn stages_and_their_places_are_the_authors_unless_the_operator_says() {
     assert_eq!(used(operator.clone()), [(Stage::Audit, 3)]);
     let unused = [Stage::Policy, Stage::Prompt, Stage::TokenControl, Stage::Parse, Stage::Postprocess];
     assert_eq!(report(operator).stages_unused, unused);
+}
+
+#[test]
+fn what_is_left_with_nothing_to_do_is_refused() {
+    let alone = asking("[stages]\ntoken-control = 0\n[asks]\ntoken-control = { required = false }\n");
+    let said = refusal(alone.clone());
+    assert!(said.contains("would do nothing; add `token-control = true`"), "{said}");
+    let granted = PluginSpec { token_control: true, ..alone };
+    assert_eq!(report(granted.clone()).notes, [""; 0]);
+    let limits = Limits { step_cpu_max: Duration::from_mins(1), ..Limits::default() };
+    assert_eq!(
+        report(PluginSpec { limits, ..granted }).notes,
+        ["its limit `step_ms` is 60000, and no answer waits longer than 10000 ms for a step"]
+    );
 }
 
 #[test]

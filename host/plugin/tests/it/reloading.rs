@@ -3,13 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
 
 use inference::{Finish, Pipeline, PipelineRun, Stage, Usage};
-use plugin::{CodeOrigin, Package, PluginSpec, Plugins, Room, Sandbox, SandboxConfig};
+use plugin::{
+    BreakerConfig, BreakerStatus, CodeOrigin, OnFailure, Package, PluginSpec, Plugins, Reuse, Room, Sandbox,
+    SandboxConfig,
+};
 use sha2::{Digest as _, Sha256};
 use telemetry::{Format, Metrics};
 
-use crate::house::{Answer, call, chat, guest, guest_for, load, model, renderer, sandbox};
+use crate::house::{Answer, House, call, chat, guest, guest_for, load, model, renderer, sandbox};
 
 /// Room for 120 requests with two plugins each.
 fn roomy() -> &'static Sandbox {
@@ -142,11 +146,57 @@ async fn a_sandbox_is_replaced_by_a_larger_one() {
     assert_eq!(push(&mut running, "on", true).await, "on");
 }
 
+/// What plugins keep is there in both sandboxes, while both have somebody who uses it and when only the larger has.
+#[tokio::test]
+async fn a_store_goes_along_into_a_larger_sandbox() {
+    let small = Sandbox::new(SandboxConfig { max_instances: Some(2), ..SandboxConfig::default() }).expect("a sandbox");
+    let counting = |sandbox: &Sandbox| {
+        let counts = guest_for(&[Stage::Policy], "counts", r#"{"script": "add store n 1; count counted 1 kind=a"}"#);
+        House::within(sandbox, vec![counts, renderer()])
+    };
+    let count = async |house: &House| house.answer(&["x"]).await.expect("it behaves").notes[0].1.clone();
+    let old = counting(&small);
+    assert_eq!(count(&old).await, "Ok(1)");
+    let large = small.resized(Room { instances: 8, idle_instances: 0, memory_bytes: 32 << 20 }).expect("a sandbox");
+    let new = counting(&large);
+    assert_eq!([count(&new).await, count(&old).await], ["Ok(2)", "Ok(3)"]);
+    drop((old, small));
+    assert_eq!(count(&new).await, "Ok(4)");
+    let counted = new.sample("outrigger_plugin_custom_counted_total{plugin=\"counts\",kind=\"a\"}");
+    assert_eq!(counted.as_deref(), Some("4.0"));
+}
+
+/// The gauge is of the set that new requests get, whatever the last requests of the one before meet.
+#[tokio::test]
+async fn a_replaced_set_shows_no_breaker() {
+    let metrics = Metrics::new(&[]);
+    let set = |behaviour: &str| {
+        let breaker = BreakerConfig { faults_max: 1, ..BreakerConfig::default() };
+        let config = format!(r#"{{"behaviour": "{behaviour}"}}"#);
+        let fragile = PluginSpec { breaker, ..guest_for(&[Stage::Policy], "fragile", &config) };
+        let loaded = [fragile, renderer()].map(|spec| load(spec).expect("it loads"));
+        Plugins::new(sandbox(), loaded.into(), metrics.plugins.clone()).expect("they work together")
+    };
+    let gauge = || sample(&metrics, "outrigger_plugin_breaker_state");
+    let old = set("panic-in-policy");
+    let running = old.begin(call());
+    let new = set("panic-in-policy");
+    for (plugins, mut run, shown) in [(&old, running, 0), (&new, new.begin(call()), 2)] {
+        assert_eq!(plugins.status()[0].breaker, BreakerStatus::Closed);
+        run.prepare(chat("Hello")).await.expect_err("told to");
+        assert!(matches!(plugins.status()[0].breaker, BreakerStatus::Open { .. }));
+        assert_eq!(gauge(), shown);
+    }
+    let _newest = set("");
+    assert_eq!(gauge(), 0, "nobody has failed in this one");
+}
+
 #[tokio::test]
 async fn the_status_tells_calls_and_the_last_fault() {
     let metrics = Metrics::new(&[]);
     let told =
         guest_for(&[Stage::Prompt, Stage::Postprocess], "guest", r#"{"behaviour": "panic-in-push", "key": "hunter2"}"#);
+    let told = PluginSpec { parse_failure: OnFailure::Open, reuse: Some(Reuse::default()), ..told };
     let loaded = vec![load(told).expect("it loads")];
     let plugins = Plugins::new(sandbox(), loaded, metrics.plugins.clone()).expect("it works alone");
     let mut run = plugins.begin(call());
@@ -162,6 +212,13 @@ async fn the_status_tells_calls_and_the_last_fault() {
     assert!(!fault.detail.contains('\n'), "{fault:?}");
     let json = serde_json::to_string(&status).expect("JSON");
     assert!(json.contains("\"config_keys\":[\"behaviour\",\"key\"]"), "{json}");
+    for fact in [
+        r#""policy_failure":"closed","parse_failure":"open","postprocess_failure":"closed""#,
+        r#""reuse":{"idle_max":4,"requests_max":1000,"growth_bytes_max":8388608,"idle_seconds_max":60.0}"#,
+        r#""breaker":{"state":"closed"}"#,
+    ] {
+        assert!(json.contains(fact), "{json} lacks {fact}");
+    }
     assert!(!json.contains("hunter2"), "a value of the configuration is shown: {json}");
 }
 
@@ -211,6 +268,17 @@ fn a_cache_of_another_version_or_without_leave_to_write_costs_only_time() {
     fs::write(&file, [&magic[..], &Sha256::digest(&code)[..], &code[..]].concat()).expect("written");
     assert_eq!(origin(), Some(CodeOrigin::Compiled), "another version's code");
     assert_eq!(origin(), Some(CodeOrigin::Cached), "written anew");
+
+    // What is being written is left alone, and what nobody can be writing any more is not.
+    let unfinished = |name: &str, age: Duration| {
+        let file = fs::File::create(cache.join(name)).expect("ours");
+        file.set_modified(SystemTime::now() - age).expect("ours");
+    };
+    unfinished("a-0.1-1.tmp", Duration::from_secs(5));
+    unfinished("b-0.1-2.tmp", Duration::from_hours(1));
+    assert_eq!(origin(), Some(CodeOrigin::Cached));
+    let names: Vec<_> = files().iter().filter_map(|file| Some(file.file_name()?.to_str()?.to_owned())).collect();
+    assert!(names.contains(&"a-0.1-1.tmp".to_owned()) && !names.contains(&"b-0.1-2.tmp".to_owned()), "{names:?}");
 
     for file in files() {
         fs::remove_file(file).expect("ours");

@@ -50,6 +50,17 @@ async fn one_that_waited_too_long_or_grew_too_much_is_dropped() {
     assert_eq!(seen(&growth).await, [1; 10]);
 }
 
+/// Nobody comes any more, so nobody looks by the way.
+#[tokio::test]
+async fn one_that_waits_too_long_ends_without_another_request() {
+    let house = house(Some(Reuse { idle_time_max: Duration::from_millis(800), ..Reuse::default() }), "");
+    assert_eq!(seen(&house).await, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(house.count("outrigger_plugin_instances{", &["guest"]), 1, "the one that waits");
+    house.wait_for("outrigger_plugin_instances{", &["guest"], 0).await;
+    assert_eq!(seen(&house).await[..2], [1, 2], "a new one");
+    house.wait_for("outrigger_plugin_instances{", &["guest"], 0).await;
+}
+
 #[tokio::test]
 async fn one_that_failed_is_dropped() {
     let house = house(Some(Reuse::default()), r#", "behaviour": "internal-in-finish""#);

@@ -13,6 +13,7 @@ use super::ChatError;
 use super::answer::{AnswerEvent, Finished};
 use super::pass::{Begun, Pass, TokensShownTo};
 use super::record::Tally;
+use crate::limits::BREAK_OFF_WAIT_MAX;
 
 /// An answer under way. It owns what the answer holds: the generation and the plugins' run.
 pub(super) struct Choice {
@@ -156,7 +157,8 @@ impl Choice {
     /// Tells the plugins that the answer broke off. What they reply changes nothing any more.
     async fn break_off(&mut self, error: impl Into<ChatError>) -> ChatError {
         self.phase = Phase::Over;
-        let _ignored = self.run.finish(Finish::Failed, self.usage).await;
+        let told = self.run.finish(Finish::Failed, self.usage);
+        let _ignored = tokio::time::timeout(BREAK_OFF_WAIT_MAX, told).await;
         error.into()
     }
 }

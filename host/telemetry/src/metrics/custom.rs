@@ -234,10 +234,9 @@ pub(super) struct Shown(Arc<Mutex<Vec<Weak<Instrument>>>>);
 impl Shown {
     pub(super) fn add(&self, instrument: &Arc<Instrument>) {
         let mut shown = self.lock();
-        shown.retain(|other| other.strong_count() > 0);
-        if !shown.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(instrument))) {
-            shown.push(Arc::downgrade(instrument));
-        }
+        // One that is shown anew is the newest again.
+        shown.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(instrument)));
+        shown.push(Arc::downgrade(instrument));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Instrument>>> {
@@ -359,6 +358,23 @@ mod tests {
         );
         drop(masked);
         assert_eq!(shown(Format::Text), [""; 0], "nobody owns it any more");
+    }
+
+    /// A reload and its way back, while requests of all three generations run.
+    #[test]
+    fn what_was_shown_last_is_shown() {
+        let metrics = Metrics::new(&[]);
+        let made = ["kind", "sort"].map(|label| {
+            let instrument = Arc::new(Instrument::new("a", counter("seen", &[label])).expect("it is sound"));
+            instrument.record(InstrumentKind::Counter, 1.0, &labels(&[(label, "x")])).expect("it is declared");
+            instrument
+        });
+        for (shown, label) in [(&made[0], "kind"), (&made[1], "sort"), (&made[0], "kind")] {
+            metrics.plugins.show(shown);
+            let text = metrics.encode(Format::Text);
+            let lines: Vec<_> = text.lines().filter(|line| line.contains("seen_total{")).collect();
+            assert_eq!(lines, [format!("outrigger_plugin_custom_seen_total{{plugin=\"a\",{label}=\"x\"}} 1.0")]);
+        }
     }
 
     #[test]

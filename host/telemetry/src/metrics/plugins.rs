@@ -1,7 +1,7 @@
 //! Calls into plugins: how many, how long, how they failed, what they held, and how many instances live.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -35,6 +35,8 @@ pub struct PluginMetrics {
     overloads: Family<OverloadLabel, Counter>,
     shown: Shown,
     sets: Gauge,
+    /// The number of the newest set.
+    newest: Arc<AtomicU64>,
     reloads: Family<ReloadLabel, Counter>,
 }
 
@@ -61,6 +63,7 @@ impl PluginMetrics {
             queue_seconds: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS_SECONDS)),
             overloads: Family::default(),
             sets: Gauge::default(),
+            newest: Arc::default(),
             reloads: Family::default(),
             shown: Shown::default(),
         };
@@ -107,9 +110,17 @@ impl PluginMetrics {
         self.shown.add(instrument);
     }
 
-    /// A set of plugins was put together.
-    pub fn set_made(&self) {
+    /// A set of plugins was put together, and is the newest from now on. Returns its number.
+    #[must_use = "says which set it is"]
+    pub fn set_made(&self) -> u64 {
         self.sets.inc();
+        self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether no set was put together after this one: what is not counted but is in some way, is as the newest says.
+    #[must_use]
+    pub fn is_newest(&self, set: u64) -> bool {
+        self.newest.load(Ordering::Relaxed) == set
     }
 
     /// The last that used a set of plugins let go of it.
