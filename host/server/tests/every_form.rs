@@ -106,7 +106,7 @@ struct Form {
     part: fn(&Value) -> Option<&str>,
 }
 
-fn forms() -> [Form; 2] {
+fn forms() -> [Form; 3] {
     [
         Form {
             path: "/v1/completions",
@@ -122,6 +122,15 @@ fn forms() -> [Form; 2] {
                 blocks.iter().filter_map(|block| block["text"].as_str()).collect()
             },
             part: |event| event["delta"]["text"].as_str(),
+        },
+        Form {
+            path: "/v1/responses",
+            body: json!({"model": "fake/model", "input": "Hi"}),
+            whole: |reply| {
+                let items = reply["output"].as_array().expect("items");
+                items.iter().filter_map(|item| item["content"][0]["text"].as_str()).collect()
+            },
+            part: |event| event["delta"].as_str(),
         },
     ]
 }

@@ -29,6 +29,7 @@ struct Form {
 const CHAT: Form = Form { endpoint: Endpoint::ChatCompletions, parse: wire::parse_chat, prompt: "messages" };
 const COMPLETION: Form = Form { endpoint: Endpoint::Completions, parse: wire::parse_completion, prompt: "prompt" };
 const MESSAGE: Form = Form { endpoint: Endpoint::Messages, parse: wire::parse_message, prompt: "messages" };
+const RESPONSE: Form = Form { endpoint: Endpoint::Responses, parse: wire::parse_response, prompt: "input" };
 
 pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     answer(&app, request, &CHAT).await
@@ -40,6 +41,10 @@ pub(super) async fn completion(State(app): State<Arc<App>>, request: Request) ->
 
 pub(super) async fn message(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     answer(&app, request, &MESSAGE).await
+}
+
+pub(super) async fn response(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    answer(&app, request, &RESPONSE).await
 }
 
 async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Failure> {

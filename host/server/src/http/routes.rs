@@ -54,10 +54,11 @@ struct Route {
     method: fn() -> MethodRouter<Arc<App>>,
 }
 
-const ROUTES: [Route; 18] = [
+const ROUTES: [Route; 19] = [
     route("/v1/chat/completions", "chat_completions", Reach::Answer, || post(generate::chat)),
     route("/v1/completions", "completions", Reach::Answer, || post(generate::completion)),
     route("/v1/messages", "messages", Reach::Answer, || post(generate::message)),
+    route("/v1/responses", "responses", Reach::Answer, || post(generate::response)),
     route("/v1/messages/count_tokens", "count_tokens", Reach::Prompt, || post(prompts::count_tokens)),
     route("/render", "render", Reach::Prompt, || post(prompts::render)),
     route("/tokenize", "tokenize", Reach::Facts, || post(prompts::tokenize)),

@@ -16,6 +16,7 @@ mod parts;
 mod request;
 mod rerank;
 mod response;
+mod responses;
 mod sampling;
 mod tokens;
 mod tools;
@@ -29,6 +30,7 @@ pub(crate) use models::{ModelList, ModelObject};
 pub use request::chat_request;
 pub(crate) use request::parse_chat;
 pub(crate) use rerank::{parse_rerank, write_rerank};
+pub(crate) use responses::parse_response;
 pub(crate) use tokens::{
     RenderedObject, TextObject, TokenCount, Tokenize, TokenizedObject, parse_detokenize, parse_render, parse_tokenize,
 };

@@ -189,7 +189,7 @@ fn parse_stop_text(stop: &Member<'_>) -> Result<String, Refusal> {
 
 /// Variables for the chat template: any JSON object. It goes to a plugin as text, so what serde would check on the way
 /// is checked here.
-fn parse_template_arguments(arguments: &Member<'_>) -> Result<String, Refusal> {
+pub(super) fn parse_template_arguments(arguments: &Member<'_>) -> Result<String, Refusal> {
     if arguments.kind() != Kind::Object {
         return Err(arguments.wrong("must be an object"));
     }

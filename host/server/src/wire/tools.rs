@@ -80,7 +80,7 @@ fn check_is_offered(name: &str, tools: &[Tool], choice: &Member<'_>) -> Result<(
 fn parse_tools(member: &Member<'_>) -> Result<Vec<Tool>, Refusal> {
     parse_each(member, |tool| {
         let function = function_of(tool, "an object with `name` and `parameters`")?;
-        let tool = parse_function(&function)?;
+        let tool = parse_function(&function, function.object()?)?;
         Ok((function, tool))
     })
 }
@@ -133,9 +133,10 @@ fn function_of<'a>(tool: &Member<'a>, expected: &str) -> Result<Member<'a>, Refu
     function.ok_or_else(|| missing(tool, "function", expected))
 }
 
-fn parse_function(function: &Member<'_>) -> Result<Tool, Refusal> {
+/// A function of these members, where `function` stands.
+pub(super) fn parse_function(function: &Member<'_>, members: Vec<(String, Member<'_>)>) -> Result<Tool, Refusal> {
     let (mut name, mut description, mut schema, mut strict) = (None, None, None, false);
-    for (member, value) in function.object()? {
+    for (member, value) in members {
         match member.as_str() {
             "name" => name = Some(parse_name(&value)?),
             "description" => description = Some(value.text(limits::TOOL_DESCRIPTION_BYTES_MAX)?),
@@ -183,7 +184,7 @@ pub(super) fn parse_schema(schema: &Member<'_>) -> Result<String, Refusal> {
     Ok(schema.json().to_owned())
 }
 
-fn parse_choice(choice: &Member<'_>) -> Result<Choice, Refusal> {
+pub(super) fn parse_choice(choice: &Member<'_>) -> Result<Choice, Refusal> {
     let expected = "must be \"none\", \"auto\", \"required\", a function or allowed tools";
     match choice.kind() {
         Kind::Text => match choice.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str() {
@@ -221,16 +222,21 @@ fn parse_named(choice: &Member<'_>) -> Result<String, Refusal> {
     found.ok_or_else(|| missing(&function, "name", "a string"))
 }
 
+/// Whether one of the allowed functions has to be called.
+pub(super) fn parse_mode(mode: &Member<'_>) -> Result<bool, Refusal> {
+    match mode.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str() {
+        "auto" => Ok(false),
+        "required" => Ok(true),
+        _ => Err(mode.wrong("must be \"auto\" or \"required\"")),
+    }
+}
+
 fn parse_allowed(allowed: &Member<'_>) -> Result<Choice, Refusal> {
     let (mut is_required, mut names) = (None, None);
     for (name, value) in allowed.object()? {
         match name.as_str() {
             "mode" => {
-                is_required = Some(match value.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str() {
-                    "auto" => false,
-                    "required" => true,
-                    _ => return Err(value.wrong("must be \"auto\" or \"required\"")),
-                });
+                is_required = Some(parse_mode(&value)?);
             }
             "tools" => {
                 let tools = value.array(limits::TOOLS_MAX)?;

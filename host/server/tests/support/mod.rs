@@ -223,6 +223,10 @@ impl Reply {
             ("\"chatcmpl-", "\"", "\"chatcmpl-ID\""),
             ("\"cmpl-", "\"", "\"cmpl-ID\""),
             ("\"msg_", "\"", "\"msg_ID\""),
+            ("\"resp_", "\"", "\"resp_ID\""),
+            ("\"rs_", "\"", "\"rs_ID\""),
+            ("\"fc_", "\"", "\"fc_ID\""),
+            ("\"created_at\":", ",", "\"created_at\":0,"),
             ("\"request_id\":\"", "\"", "\"request_id\":\"ID\""),
             ("\"created\":", ",", "\"created\":0,"),
             // Names the version of this crate too.
