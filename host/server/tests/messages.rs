@@ -172,6 +172,7 @@ async fn errors_have_this_form_wherever_they_come_from() {
     ] {
         let reply = server.send(&request).await;
         assert_eq!((reply.status, &reply.json()["error"]["type"]), (status, &json!(kind)), "{}", reply.body);
+        assert_eq!(reply.header("allow"), (status == 405).then_some("post"));
     }
     // Its neighbours keep theirs.
     let reply = server.post("/v1/messagesx", &json!({})).await;

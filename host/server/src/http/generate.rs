@@ -24,12 +24,18 @@ struct Form {
     parse: fn(&[u8], &Defaults) -> Result<Parsed, Refusal>,
     /// The member that the prompt is made of.
     prompt: &'static str,
+    /// Answers show parts of the request again.
+    shows_request: bool,
 }
 
-const CHAT: Form = Form { endpoint: Endpoint::ChatCompletions, parse: wire::parse_chat, prompt: "messages" };
-const COMPLETION: Form = Form { endpoint: Endpoint::Completions, parse: wire::parse_completion, prompt: "prompt" };
-const MESSAGE: Form = Form { endpoint: Endpoint::Messages, parse: wire::parse_message, prompt: "messages" };
-const RESPONSE: Form = Form { endpoint: Endpoint::Responses, parse: wire::parse_response, prompt: "input" };
+const CHAT: Form =
+    Form { endpoint: Endpoint::ChatCompletions, parse: wire::parse_chat, prompt: "messages", shows_request: false };
+const COMPLETION: Form =
+    Form { endpoint: Endpoint::Completions, parse: wire::parse_completion, prompt: "prompt", shows_request: true };
+const MESSAGE: Form =
+    Form { endpoint: Endpoint::Messages, parse: wire::parse_message, prompt: "messages", shows_request: false };
+const RESPONSE: Form =
+    Form { endpoint: Endpoint::Responses, parse: wire::parse_response, prompt: "input", shows_request: true };
 
 pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     answer(&app, request, &CHAT).await
@@ -57,8 +63,8 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
     let (is_streamed, answers) = (asked.request.streaming, asked.answers());
     let answer = app.service.generate(asked, call, form.endpoint).await;
     let answer = answer.map_err(|error| form.failure(&error))?;
-    // Only choices that have not begun still need the text.
-    let share = share.filter(|_| answers > 1);
+    // Choices that have not begun still need the text, and so does an answer that shows it.
+    let share = share.filter(|_| answers > 1 || form.shows_request);
     let writer = writer(Head::of(&answer));
     if is_streamed {
         let events = EventStream::new(answer, writer, app.config.ping_interval, share);
@@ -70,7 +76,9 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
         ];
         Ok((headers, Body::from_stream(events)).into_response())
     } else {
-        whole(answer, writer, form).await
+        let reply = whole(answer, writer, form).await;
+        drop(share);
+        reply
     }
 }
 

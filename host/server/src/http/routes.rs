@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use inference::RequestId;
 use serde::Serialize;
@@ -114,7 +114,10 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         Err(failure) => failure.into_response(),
     };
     if is_messages && let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        response = failure.response(&wire::message_error(failure.status.as_u16(), &failure.body, id.as_str()));
+        // Only the body: a header may say when to come again, or which method is right.
+        let error = wire::message_error(failure.status.as_u16(), &failure.body, id.as_str());
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = error.into();
     }
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         if is_messages {

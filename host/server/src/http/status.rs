@@ -124,23 +124,15 @@ impl From<&ReloadRefused> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = self.response(&self.body.json());
-        // For where errors have another form.
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
-impl Failure {
-    /// The answer with `body` as its JSON.
-    pub(super) fn response(&self, body: &str) -> Response {
         let json = HeaderValue::from_static("application/json");
-        let mut response = (self.status, [(CONTENT_TYPE, json)], body.to_owned()).into_response();
+        let mut response = (self.status, [(CONTENT_TYPE, json)], self.body.json()).into_response();
         if let Some(retry_after) = self.retry_after {
             // Whole seconds, and never none: `0` invites a client to spin.
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
+        // For where errors have another form.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -16,14 +16,14 @@ impl Raw {
     /// Reads a prompt. `member`: where the request has it.
     ///
     /// Tokens have to stand for a text: what is judged is then what the model reads. Control tokens stand for none, and only
-    /// templates write them; the one that prompts begin with may stand at the beginning.
+    /// templates write them; the one that is put in front of prompts anyway may stand there.
     pub(super) fn new(input: &Input, member: &str, vocabulary: &dyn Vocabulary) -> Result<Self, ChatError> {
         let tokens = match input {
             Input::Text(text) => return Ok(Self { text: text.clone(), tokens: None }),
             Input::Tokens(tokens) => tokens,
         };
         let member = || member.to_owned();
-        let starts = [vocabulary.prompt_start(), vocabulary.beginning_of_sequence()];
+        let start = vocabulary.prompt_start();
         let (mut bytes, vocabulary_size) = (Vec::new(), vocabulary.size());
         for (place, &token) in tokens.iter().enumerate() {
             if token.0 >= vocabulary_size {
@@ -31,7 +31,7 @@ impl Raw {
             }
             let before = bytes.len();
             vocabulary.append_piece(token, &mut bytes);
-            let is_start = place == 0 && starts.contains(&Some(token));
+            let is_start = place == 0 && start == Some(token);
             if bytes.len() == before && !is_start {
                 return Err(ChatError::TokenWithoutText { member: member(), token: token.0 });
             }

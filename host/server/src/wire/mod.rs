@@ -7,6 +7,8 @@ mod completion_writer;
 mod embeddings;
 mod error;
 mod format;
+#[cfg(test)]
+mod forms;
 mod logprobs;
 mod members;
 mod message;

@@ -49,14 +49,19 @@ pub(super) fn response(head: &Head, echo: &Echo, state: &State, output: &[Value]
         "parallel_tool_calls": echo.is_parallel,
         "previous_response_id": null,
         "store": false,
-        "temperature": echo.temperature,
+        "temperature": plain(echo.temperature),
         "text": {"format": or(&echo.format, json!({"type": "text"}))},
         "tool_choice": or(&echo.tool_choice, json!("auto")),
         "tools": or(&echo.tools, json!([])),
-        "top_p": echo.top_p,
+        "top_p": plain(echo.top_p),
         "truncation": "disabled",
         "usage": state.usage.map(usage),
     })
+}
+
+/// A number with the digits that it was written with, not with those of its nearest binary fraction.
+fn plain(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
 fn usage(usage: Usage) -> Value {
