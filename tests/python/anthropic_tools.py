@@ -24,7 +24,7 @@ used = client.messages.create(**ask, messages=[question], tool_choice={"type": "
 assert use.type == "tool_use" and use.id and use.name == "get_weather" and used.stop_reason == "tool_use", used
 assert use.input["city"] in ("Paris", "London"), use
 
-with client.messages.stream(**ask, messages=[question], tool_choice={"type": "any"}) as stream:
+with client.messages.stream(**ask, messages=[question], tool_choice={"type": "any", "disable_parallel_tool_use": True}) as stream:
     parts = [event.partial_json for event in stream if event.type == "input_json"]
     final = stream.get_final_message()
 assert final.content[0].input["city"] in ("Paris", "London") and final.stop_reason == "tool_use", final

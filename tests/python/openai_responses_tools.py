@@ -20,7 +20,7 @@ weather = {
     },
 }
 question = {"role": "user", "content": "What is the weather in Paris?"}
-ask = dict(model=model.id, tools=[weather], temperature=0, max_output_tokens=200)
+ask = dict(model=model.id, tools=[weather], parallel_tool_calls=False, temperature=0, max_output_tokens=200)
 
 called = client.responses.create(**ask, input=[question], tool_choice={"type": "function", "name": "get_weather"})
 (call,) = called.output
