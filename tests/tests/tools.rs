@@ -415,7 +415,9 @@ fn a_filter_sees_the_arguments_and_the_client_gets_what_it_makes_of_them() {
 }
 
 #[test]
-fn the_official_client_calls_tools() {
+fn the_official_clients_call_tools() {
     let (_folder, host) = serve_template("qwen25", "");
     run_python("openai_tools.py", &host);
+    run_python("openai_responses_tools.py", &host);
+    run_python("anthropic_tools.py", &host);
 }

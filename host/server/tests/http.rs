@@ -56,7 +56,7 @@ async fn metrics_in_two_formats() {
 // R34
 #[tokio::test]
 async fn paths_that_are_not_served() {
-    for path in ["/v1/completions", "/v1/embeddings/x", "/v1/responses", "/v1/audio/speech", "/v1/chat/completions/x"] {
+    for path in ["/v1/embeddings/x", "/v1/responses/resp_1", "/v1/audio/speech", "/v1/chat/completions/x"] {
         let request = chat(WHOLE).replace("/v1/chat/completions", path);
         let reply = check(&request, 501, "unsupported_endpoint").await;
         assert!(reply.error().1.starts_with(path));

@@ -12,6 +12,7 @@ mod loading;
 mod manifests;
 mod puppet;
 mod quiet;
+mod raw;
 mod reloading;
 mod reuse;
 mod stages;
