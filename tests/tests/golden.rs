@@ -162,6 +162,7 @@ fn request(hf: Conversation) -> ChatRequest {
         strict: false,
     });
     ChatRequest {
+        operation: inference::Operation::Chat,
         model: "golden".to_owned(),
         tools: tools.collect(),
         tool_choice: inference::ToolChoice::Auto,

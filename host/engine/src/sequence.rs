@@ -236,6 +236,7 @@ impl Sequence {
         let first_sampled = self.first_sampled.unwrap_or(now);
         end.send(GenerationEvent::Finished(Completion {
             finish,
+            stop_text: self.stop.found(),
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens: self.completion_tokens,

@@ -10,10 +10,13 @@ pub(crate) struct StopMatcher {
     patterns: Vec<Pattern>,
     /// The longest end of the text that a pattern begins with.
     held: String,
+    found: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Pattern {
+    /// Its place in the list that it came in.
+    number: usize,
     bytes: Box<[u8]>,
     /// For every length of a matched beginning, the next shorter beginning that is its end too.
     shorter: Box<[usize]>,
@@ -31,8 +34,14 @@ pub(crate) enum Found {
 impl StopMatcher {
     /// An empty stop text would end everything at once and is left out.
     pub(crate) fn new(stop: &[String]) -> Self {
-        let patterns = stop.iter().filter(|text| !text.is_empty()).map(|text| Pattern::new(text)).collect();
-        Self { patterns, held: String::new() }
+        let given = stop.iter().enumerate().filter(|(_, text)| !text.is_empty());
+        let patterns = given.map(|(number, text)| Pattern::new(number, text)).collect();
+        Self { patterns, held: String::new(), found: None }
+    }
+
+    /// The stop text that was found, by its place in the list that [`StopMatcher::new`] was given.
+    pub(crate) fn found(&self) -> Option<usize> {
+        self.found
     }
 
     /// Takes more text and appends to `released` what can no longer become a stop text. Nothing may be pushed after
@@ -48,9 +57,10 @@ impl StopMatcher {
             let longest_match = self
                 .patterns
                 .iter_mut()
-                .filter_map(|pattern| pattern.advance(byte).then_some(pattern.bytes.len()))
+                .filter_map(|pattern| pattern.advance(byte).then_some((pattern.bytes.len(), pattern.number)))
                 .max();
-            if let Some(length) = longest_match {
+            if let Some((length, number)) = longest_match {
+                self.found = Some(number);
                 let start = text_before + place + 1 - length;
                 released.push_str(&self.held[..start]);
                 self.held.clear();
@@ -70,7 +80,7 @@ impl StopMatcher {
 }
 
 impl Pattern {
-    fn new(text: &str) -> Self {
+    fn new(number: usize, text: &str) -> Self {
         let bytes: Box<[u8]> = text.bytes().collect();
         let mut shorter = vec![0; bytes.len() + 1];
         let mut length = 0;
@@ -81,7 +91,7 @@ impl Pattern {
             length += usize::from(bytes[place] == bytes[length]);
             shorter[place + 1] = length;
         }
-        Self { bytes, shorter: shorter.into(), matched: 0 }
+        Self { number, bytes, shorter: shorter.into(), matched: 0 }
     }
 
     /// Whether the text, with this byte, ends with the pattern.
@@ -144,6 +154,18 @@ mod tests {
     fn the_first_stop_text_to_be_complete_counts() {
         check(&["bcd", "c"], &["abcd"], "ab");
         check(&["bc", "c"], &["abcd"], "a");
+    }
+
+    #[test]
+    fn which_one_it_was_is_known() {
+        let found = |stop: &[&str], text: &str| {
+            let stop: Vec<String> = stop.iter().map(|&text| text.to_owned()).collect();
+            let mut matcher = StopMatcher::new(&stop);
+            matcher.push(text, &mut String::new());
+            matcher.found()
+        };
+        assert_eq!(found(&["", "x", "c", "bc"], "abcd"), Some(3), "the longer of two that end together");
+        assert_eq!(found(&["x", "c"], "ab"), None);
     }
 
     #[test]

@@ -141,6 +141,8 @@ pub struct TokenLogprob {
 pub struct Completion {
     /// Why it ended.
     pub finish: Finish,
+    /// The stop text that ended it, by its place in [`GenerationRequest::stop`].
+    pub stop_text: Option<usize>,
     /// Tokens in and out.
     pub usage: Usage,
     /// Where the time went.

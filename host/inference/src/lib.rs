@@ -43,4 +43,6 @@ pub use pipeline::{
     Step,
 };
 pub use prompt::{Prompt, Segment};
-pub use request::{ChatRequest, Dry, Message, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolChoice, ToolResult};
+pub use request::{
+    ChatRequest, Dry, Message, Operation, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolChoice, ToolResult,
+};

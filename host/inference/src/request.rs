@@ -37,6 +37,8 @@ impl fmt::Debug for RequestId {
 /// A conversation to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
+    /// Whether it is a conversation at all.
+    pub operation: Operation,
     /// The model's name as the client wrote it.
     pub model: String,
     /// The conversation, oldest message first; never empty.
@@ -72,6 +74,7 @@ impl ChatRequest {
     /// A conversation to continue, buffered, with defaults for everything else.
     pub fn new(model: impl Into<String>, messages: Vec<Message>) -> Self {
         Self {
+            operation: Operation::Chat,
             model: model.into(),
             messages,
             tools: Vec::new(),
@@ -87,6 +90,19 @@ impl ChatRequest {
             streaming: false,
             template_arguments: "{}".to_owned(),
         }
+    }
+
+    /// The text of a request's one message, where it is one that a user wrote and that is nothing but text: the only thing
+    /// that [`Operation::Completion`] can complete.
+    #[must_use]
+    pub fn raw_prompt(&self) -> Option<String> {
+        let [Message { role: Role::User, parts, .. }] = self.messages.as_slice() else { return None };
+        let mut prompt = String::new();
+        for part in parts {
+            let Part::Text(text) = part else { return None };
+            prompt.push_str(text);
+        }
+        Some(prompt)
     }
 
     /// The functions that the model is told of.
@@ -106,6 +122,16 @@ impl ChatRequest {
             ToolChoice::Auto | ToolChoice::None => None,
         }
     }
+}
+
+/// What is to be done with the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A template makes a prompt of them, and a parser reads the answer.
+    Chat,
+    /// The text of the only one is the prompt, as it stands, and what the model adds is the answer. It is a user's message,
+    /// so that whoever judges what users say judges it too.
+    Completion,
 }
 
 /// One message of a conversation.

@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(error.into()))?;
 
     let request = ChatRequest {
+        operation: inference::Operation::Chat,
         model: settings.model_id.clone(),
         messages: messages(system, read_prompt(prompt)?),
         tools: Vec::new(),

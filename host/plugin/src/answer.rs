@@ -19,7 +19,8 @@ use crate::window::Verdict;
 /// Where an answer stands.
 #[derive(Default)]
 pub(crate) struct Answer {
-    /// The parser failed, and the operator lets answers go on as raw text.
+    /// What the model writes is the answer: it was given a prompt as it stands, or the parser failed and the operator lets
+    /// answers go on as raw text.
     is_raw: bool,
     /// Text since the parser last said something, kept for the case that it fails and answers go on without it.
     unparsed: String,
@@ -34,6 +35,11 @@ impl Answer {
     pub(crate) fn open_filters(&self) -> Vec<(usize, usize)> {
         let open = self.filters.iter().filter(|filter| filter.state == FilterState::Open);
         open.map(|filter| (filter.plugin, filter.held_bytes_max)).collect()
+    }
+
+    /// No parser reads this answer.
+    pub(crate) fn goes_on_raw(&mut self) {
+        self.is_raw = true;
     }
 
     /// Whether any filter wants to see tokens.
@@ -71,7 +77,7 @@ impl Lane {
     /// Opens the parser and the filters.
     pub(crate) fn open(&mut self, tools: &[types::Tool], prefix: &str) -> Result<(), PipelineError> {
         let (set, choice) = (Arc::clone(&self.set), self.call.choice);
-        if let Some(index) = set.parse {
+        if let Some(index) = set.parse.filter(|_| !self.answer.is_raw) {
             let call = self.call_for(index);
             match self.run(index, Stage::Parse, |instance| instance.open_parser(&call, choice, tools, prefix)) {
                 Ok(()) => {}

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use inference::{
-    Call, ChatRequest, Finish, Message, OutputFormat, Part, Prompt, Role, Sampling, Segment, Token, Tool, ToolCall,
-    ToolChoice, ToolResult, Usage,
+    Call, ChatRequest, Finish, Message, Operation, OutputFormat, Part, PipelineError, Prompt, Role, Sampling, Segment,
+    Stage, Token, Tool, ToolCall, ToolChoice, ToolResult, Usage,
 };
 
 use crate::bindings::exports::outrigger::plugin::prompt;
@@ -28,7 +28,7 @@ pub(crate) fn call(call: &Call, granted: &[String]) -> types::Call {
 pub(crate) fn request(request: &ChatRequest) -> types::Request {
     let sampling = &request.sampling;
     types::Request {
-        operation: types::Operation::Chat,
+        operation: operation(request.operation),
         model: request.model.clone(),
         messages: messages(&request.messages),
         inputs: Vec::new(),
@@ -56,13 +56,14 @@ pub(crate) fn replacement(
     vocabulary_size: u32,
 ) -> Result<ChatRequest, Fault> {
     let refuse = |what: &str| Err(Fault::contract(format!("a replaced request {what}")));
-    if new.operation != types::Operation::Chat || !new.inputs.is_empty() || new.streaming != original.streaming {
+    if new.operation != operation(original.operation) || !new.inputs.is_empty() || new.streaming != original.streaming {
         return refuse("is of another kind than the one it replaces");
     }
     if new.model != original.model {
         return refuse("asks for another model");
     }
     let mut changed = ChatRequest {
+        operation: original.operation,
         model: new.model,
         messages: new.messages.into_iter().map(message_back).collect::<Result<_, _>>()?,
         tools: new.tools.into_iter().map(tool_back).collect(),
@@ -156,6 +157,33 @@ fn check_marks(marks: &[String]) -> Result<(), Fault> {
         )));
     }
     Ok(())
+}
+
+fn operation(operation: Operation) -> types::Operation {
+    match operation {
+        Operation::Chat => types::Operation::Chat,
+        Operation::Completion => types::Operation::Completion,
+    }
+}
+
+/// What the client is told where a policy made more of a prompt than its text.
+const NO_PLACE: &str = "it puts messages around the prompt, and a prompt that is completed as it stands has no place for them; \
+                        send the text as a message to /v1/chat/completions";
+
+/// Whether a policy left of a prompt what can be completed: one text.
+pub(crate) fn check_raw(request: &ChatRequest, plugin: &str) -> Result<(), PipelineError> {
+    if request.operation == Operation::Chat || request.raw_prompt().is_some() {
+        return Ok(());
+    }
+    // No fault: clients choose the endpoint, and could have the plugin refused to all others.
+    let (plugin, message) = (plugin.to_owned(), NO_PLACE.to_owned());
+    Err(PipelineError::Invalid { plugin, stage: Stage::Policy, message })
+}
+
+/// The prompt of a request that no template renders: its text as it stands.
+pub(crate) fn raw_prompt(request: &ChatRequest) -> Prompt {
+    let segments = request.raw_prompt().map(Segment::Content).into_iter().collect();
+    Prompt { segments, ..Prompt::default() }
 }
 
 pub(crate) fn messages(messages: &[Message]) -> Vec<types::Message> {

@@ -200,6 +200,7 @@ mod tests {
 
     fn usual() -> ChatRequest {
         ChatRequest {
+            operation: inference::Operation::Chat,
             model: "m".to_owned(),
             messages: Vec::new(),
             tools: Vec::new(),

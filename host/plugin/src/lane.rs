@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inference::{
-    Annotations, Call, ChatRequest, FaultKind, Finish, PipelineError, Prepared, Prompt, Stage, TokenMask, Usage,
+    Annotations, Call, ChatRequest, FaultKind, Finish, Operation, PipelineError, Prepared, Prompt, Stage, TokenMask,
+    Usage,
 };
 use telemetry::BreakerState;
 use tokio::sync::OwnedSemaphorePermit;
@@ -84,7 +85,13 @@ impl Lane {
         for &policy in &set.policies {
             self.inspect(policy, &mut request)?;
         }
-        let prompt = self.render(set.prompt, &request)?;
+        let prompt = match request.operation {
+            Operation::Chat => self.render(set.prompt, &request)?,
+            Operation::Completion => {
+                self.answer.goes_on_raw();
+                convert::raw_prompt(&request)
+            }
+        };
         // Now, as whether a filter wants tokens has to be known before the first is sampled; and a plugin that fails at this
         // costs no model time.
         self.open(&convert::tools(request.tools_offered()), &prompt.prefix)?;
@@ -118,7 +125,10 @@ impl Lane {
                 let plugin = &self.set.plugins[index];
                 let vocabulary_size = plugin.owner.model.vocabulary().size();
                 match convert::replacement(new, request, &plugin.modify, vocabulary_size) {
-                    Ok(new) => *request = new,
+                    Ok(new) => {
+                        convert::check_raw(&new, &self.name(index))?;
+                        *request = new;
+                    }
                     Err(fault) => {
                         let error = self.fail(index, Stage::Policy, fault.into());
                         if !is_open {

@@ -10,10 +10,10 @@ mod service;
 mod wire;
 
 pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
-pub use http::{Drained, HttpConfig, serve};
+pub use http::{Drained, HttpConfig, Reach, routes, serve};
 pub use service::{
-    Answer, AnswerEvent, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs, RankingRequest,
-    Readiness, Service, ServiceConfig, Serving,
+    Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs,
+    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Tokenized,
 };
 pub use wire::chat_request;
 

@@ -59,6 +59,9 @@ pub const FORMAT_TEXT_BYTES_MAX: usize = 128 * 1024;
 pub const CHOICES_MAX: usize = 1000;
 /// `n`: answers to one request. They share the prompt and cost an answer each; more than a machine has slots take turns.
 pub const N_MAX: u64 = 16;
+/// Answers to all prompts of one `POST /v1/completions`. They are collected until the last is whole, and take turns in the
+/// request's slots.
+pub const COMPLETIONS_MAX: u32 = 128;
 /// Pairs of `metadata`, as with OpenAI.
 pub const METADATA_PAIRS_MAX: usize = 16;
 /// Tokens in `stop_token_ids`, as many as texts in `stop`.

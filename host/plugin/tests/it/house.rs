@@ -244,6 +244,7 @@ pub(crate) fn call() -> Call {
 pub(crate) fn chat(text: &str) -> ChatRequest {
     let parts = vec![Part::Text(text.to_owned())];
     ChatRequest {
+        operation: inference::Operation::Chat,
         model: "bytes".to_owned(),
         messages: vec![Message { role: Role::User, name: None, parts }],
         tools: Vec::new(),

@@ -66,9 +66,6 @@ fn admin(app: &App, arrived_at: Option<Extension<ArrivedAt>>) -> Result<&dyn Plu
         let message = "the admin routes are turned off (`admin = false`)";
         return Err(Failure::client(StatusCode::NOT_FOUND, "not_found", message));
     };
-    if arrived_at.is_some_and(|Extension(ArrivedAt(address))| address.to_canonical().is_loopback()) {
-        return Ok(&**admin);
-    }
-    let message = "the admin routes answer only to connections over a loopback address, such as 127.0.0.1";
-    Err(Failure::client(StatusCode::FORBIDDEN, "not_local", message))
+    guard::check_is_local(arrived_at.map(|Extension(at)| at), "the admin routes answer")?;
+    Ok(&**admin)
 }

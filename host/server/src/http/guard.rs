@@ -11,6 +11,7 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
 
+use super::routes::ArrivedAt;
 use super::status::Failure;
 
 /// Refuses what a web page may have sent, and what two readers could take for different hosts.
@@ -60,6 +61,15 @@ pub(super) fn check_is_json(headers: &HeaderMap) -> Result<(), Failure> {
     }
     let message = "the body must be JSON; send the header `Content-Type: application/json`";
     Err(Failure::client(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+}
+
+/// What is for programs on this machine, whatever else is listened on. `what` completes "… only to connections over".
+pub(super) fn check_is_local(arrived_at: Option<ArrivedAt>, what: &str) -> Result<(), Failure> {
+    if arrived_at.is_some_and(|ArrivedAt(address)| address.to_canonical().is_loopback()) {
+        return Ok(());
+    }
+    let message = format!("{what} only to connections over a loopback address, such as 127.0.0.1");
+    Err(Failure::client(StatusCode::FORBIDDEN, "not_local", message))
 }
 
 /// `Authority` allows `user@`, which no Host header has.

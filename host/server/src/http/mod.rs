@@ -2,14 +2,17 @@
 
 mod admin;
 mod body;
-mod chat;
 mod connection;
 mod encode;
+mod generate;
 mod guard;
+mod prompts;
 mod routes;
 mod status;
 mod stream;
 mod watch;
+
+pub use routes::{Reach, routes};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use inference::RequestId;
@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::body::BodyReader;
 use super::status::Failure;
-use super::{HttpConfig, admin, chat, encode, guard};
+use super::{HttpConfig, admin, encode, generate, guard, prompts};
 use crate::service::{ChatError, Readiness, Service};
-use crate::wire::{ModelList, ModelObject};
+use crate::wire::{self, ModelList, ModelObject};
 
 /// What every handler may need.
 pub(super) struct App {
@@ -32,22 +32,64 @@ pub(super) struct App {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ArrivedAt(pub(super) IpAddr);
 
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The model answers: every plugin has a part in it.
+    Answer,
+    /// The prompt that the model would read: the plugins before the model have a part in it.
+    Prompt,
+    /// A model that encodes. Beside plugins none is served.
+    Encoding,
+    /// Tokens, facts and figures: nothing that a plugin is about.
+    Facts,
+}
+
+/// A path that is served.
+struct Route {
+    path: &'static str,
+    /// What metrics call it.
+    name: &'static str,
+    reach: Reach,
+    method: fn() -> MethodRouter<Arc<App>>,
+}
+
+const ROUTES: [Route; 18] = [
+    route("/v1/chat/completions", "chat_completions", Reach::Answer, || post(generate::chat)),
+    route("/v1/completions", "completions", Reach::Answer, || post(generate::completion)),
+    route("/v1/messages", "messages", Reach::Answer, || post(generate::message)),
+    route("/v1/messages/count_tokens", "count_tokens", Reach::Prompt, || post(prompts::count_tokens)),
+    route("/render", "render", Reach::Prompt, || post(prompts::render)),
+    route("/tokenize", "tokenize", Reach::Facts, || post(prompts::tokenize)),
+    route("/detokenize", "detokenize", Reach::Facts, || post(prompts::detokenize)),
+    route("/v1/embeddings", "embeddings", Reach::Encoding, || post(encode::embeddings)),
+    route("/v1/rerank", "rerank", Reach::Encoding, || post(encode::rerank)),
+    route("/v1/models", "models", Reach::Facts, || get(models)),
+    route("/v1/models/{*id}", "models", Reach::Facts, || get(model)),
+    route("/livez", "livez", Reach::Facts, || get(live)),
+    route("/readyz", "readyz", Reach::Facts, || get(ready)),
+    route("/health", "readyz", Reach::Facts, || get(ready)),
+    route("/v1/ready", "readyz", Reach::Facts, || get(ready)),
+    route("/metrics", "metrics", Reach::Facts, || get(metrics)),
+    route("/admin/plugins", "admin", Reach::Facts, || get(admin::plugins)),
+    route("/admin/plugins/reload", "admin", Reach::Facts, || post(admin::reload)),
+];
+
+const fn route(path: &'static str, name: &'static str, reach: Reach, method: fn() -> MethodRouter<Arc<App>>) -> Route {
+    Route { path, name, reach, method }
+}
+
+/// Every path that is served, as the router has it, and what it leads to.
+pub fn routes() -> impl Iterator<Item = (&'static str, Reach)> {
+    ROUTES.iter().map(|route| (route.path, route.reach))
+}
+
 pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
     let bodies = BodyReader::new(config.body_bytes_max, config.body_timeout);
     let app = Arc::new(App { service, config, bodies });
-    Router::new()
-        .route("/v1/chat/completions", post(chat::chat))
-        .route("/v1/embeddings", post(encode::embeddings))
-        .route("/v1/rerank", post(encode::rerank))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .route("/health", get(ready))
-        .route("/v1/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/admin/plugins", get(admin::plugins))
-        .route("/admin/plugins/reload", post(admin::reload))
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, route| router.route(route.path, (route.method)()))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around))
@@ -57,7 +99,10 @@ pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
 /// Around every request: its name, the check of its sender, and the count of its response.
 async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = new_request_id();
-    let route = route_name(request.uri().path());
+    let path = request.uri().path();
+    let route = route_name(path);
+    // Whoever speaks this form reads no other, whatever it is that went wrong.
+    let is_messages = path.strip_prefix(MESSAGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let arrived_at = request.extensions().get::<ArrivedAt>().map_or(IpAddr::from([127, 0, 0, 1]), |at| at.0);
     let checked = guard::check_sender(request.uri(), request.headers(), arrived_at, &app.config.hosts_allowed);
     let mut response = match checked {
@@ -67,7 +112,13 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         }
         Err(failure) => failure.into_response(),
     };
+    if is_messages && let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        response = failure.response(&wire::message_error(failure.status.as_u16(), &failure.body, id.as_str()));
+    }
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        if is_messages {
+            response.headers_mut().insert("request-id", id.clone());
+        }
         response.headers_mut().insert("x-request-id", id);
     }
     app.service.metrics().http_response(route, response.status().as_u16());
@@ -136,6 +187,9 @@ async fn not_found(uri: Uri) -> Failure {
     }
 }
 
+/// Where Anthropic's form is spoken.
+const MESSAGES: &str = "/v1/messages";
+
 /// R34: parts of OpenAI's API. Where they are not served, a client learns that, rather than that its URL is wrong.
 const OPENAI_AREAS: [&str; 22] = [
     "assistants",
@@ -164,16 +218,10 @@ const OPENAI_AREAS: [&str; 22] = [
 
 /// What metrics call a path: a few fixed words, whatever clients ask for.
 fn route_name(path: &str) -> &'static str {
-    match path {
-        "/v1/chat/completions" => "chat_completions",
-        "/v1/embeddings" => "embeddings",
-        "/v1/rerank" => "rerank",
-        "/livez" => "livez",
-        "/readyz" | "/health" | "/v1/ready" => "readyz",
-        "/metrics" => "metrics",
-        "/admin/plugins" | "/admin/plugins/reload" => "admin",
-        _ if path == "/v1/models" || path.starts_with("/v1/models/") => "models",
-        _ => "other",
+    match ROUTES.iter().find(|route| route.path == path) {
+        Some(route) => route.name,
+        None if path.starts_with("/v1/models/") => "models",
+        None => "other",
     }
 }
 

@@ -43,7 +43,8 @@ impl Failure {
     /// R34: a part of OpenAI's API that is not served here.
     pub(super) fn unserved(path: &str) -> Self {
         let message = format!(
-            "{path} is not served here; POST /v1/chat/completions, /v1/embeddings and /v1/rerank and GET /v1/models are"
+            "{path} is not served here; POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, \
+             /v1/embeddings and /v1/rerank and GET /v1/models are"
         );
         Self { status: StatusCode::NOT_IMPLEMENTED, ..Self::new(Blame::Client, "unsupported_endpoint", message) }
     }
@@ -75,7 +76,10 @@ impl From<&ChatError> for Failure {
             ChatError::InputTooLong { member, .. } => at(member, "context_length_exceeded"),
             ChatError::TooManyDimensions { .. } => at("dimensions", "invalid_value"),
             ChatError::Submit(SubmitError::InputTooLong { .. }) => base("context_length_exceeded"),
-            ChatError::UnknownToken { member, .. } | ChatError::InputEmpty { member } => at(member, "invalid_value"),
+            ChatError::UnknownToken { member, .. }
+            | ChatError::TokenWithoutText { member, .. }
+            | ChatError::TokensOfNoText { member }
+            | ChatError::InputEmpty { member } => at(member, "invalid_value"),
             ChatError::LogprobsWithheld { .. } => at("logprobs", "unsupported_parameter"),
             ChatError::QueueFull { .. } | ChatError::Submit(SubmitError::QueueFull { .. }) => {
                 later("queue_full", limits::RETRY_AFTER_BUSY)
@@ -120,8 +124,18 @@ impl From<&ReloadRefused> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        let mut response = self.response(&self.body.json());
+        // For where errors have another form.
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Failure {
+    /// The answer with `body` as its JSON.
+    pub(super) fn response(&self, body: &str) -> Response {
         let json = HeaderValue::from_static("application/json");
-        let mut response = (self.status, [(CONTENT_TYPE, json)], self.body.json()).into_response();
+        let mut response = (self.status, [(CONTENT_TYPE, json)], body.to_owned()).into_response();
         if let Some(retry_after) = self.retry_after {
             // Whole seconds, and never none: `0` invites a client to spin.
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);

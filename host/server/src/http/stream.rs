@@ -12,15 +12,15 @@ use tokio::time::{Instant, Sleep};
 
 use super::status::Failure;
 use crate::service::{Answer, AnswerEvent, ChatError};
-use crate::wire::{ChunkWriter, event as event_of};
+use crate::wire::Writer;
 
-/// The events of an answer: who speaks, its deltas, how it ended, `[DONE]`. In silence a comment now and then. After
-/// an error event the stream ends without `[DONE]`.
+/// The events of an answer, as its form has them. In silence a ping now and then. After an error event the stream ends without
+/// what ends a whole one.
 pub(super) struct EventStream {
     /// `None` when nothing follows any more.
     answer: Option<Answer>,
     has_begun: bool,
-    writer: ChunkWriter,
+    writer: Box<dyn Writer>,
     ping: Pin<Box<Sleep>>,
     ping_interval: Duration,
     /// The request's share of what bodies may take, while its text is kept for choices that have not begun.
@@ -30,7 +30,7 @@ pub(super) struct EventStream {
 impl EventStream {
     pub(super) fn new(
         answer: Answer,
-        writer: ChunkWriter,
+        writer: Box<dyn Writer>,
         ping_interval: Duration,
         share: Option<OwnedSemaphorePermit>,
     ) -> Self {
@@ -40,19 +40,18 @@ impl EventStream {
 
     fn text_of(&mut self, event: Result<AnswerEvent, ChatError>) -> String {
         match event {
-            Ok(AnswerEvent::Delta { choice, delta, logprobs }) => self.writer.delta(choice, &delta, logprobs),
+            Ok(AnswerEvent::Delta { choice, delta, logprobs }) => self.writer.delta(choice, delta, logprobs),
             Ok(AnswerEvent::Finished(finished)) => {
-                let mut text = self.writer.finish(&finished);
                 if finished.usage.is_some() {
                     // The answer's slots are free before the client has read the end.
                     self.answer = None;
-                    text += &event_of("[DONE]");
                 }
-                text
+                self.writer.finish(&finished)
             }
             Err(error) => {
                 self.answer = None;
-                event_of(&Failure::from(&error).body.json())
+                let failure = Failure::from(&error);
+                self.writer.failed(failure.status.as_u16(), &failure.body)
             }
         }
     }
@@ -73,12 +72,12 @@ impl Stream for EventStream {
                 }
                 Poll::Pending => {
                     std::task::ready!(this.ping.as_mut().poll(cx));
-                    ": ping\n\n".to_owned()
+                    this.writer.ping().to_owned()
                 }
             }
         } else {
             this.has_begun = true;
-            this.writer.roles()
+            this.writer.begin()
         };
         this.ping.as_mut().reset(Instant::now() + this.ping_interval);
         Poll::Ready(Some(Ok(Bytes::from(text))))
@@ -87,58 +86,37 @@ impl Stream for EventStream {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::sync::Arc;
 
     use futures::StreamExt as _;
-    use inference::{Call, ChatRequest, Message, Part, RequestId, Role, Sampling};
+    use inference::{Call, RequestId};
     use telemetry::{Endpoint, Metrics};
 
     use super::*;
     use crate::fakes::{Act, FakeEngine, FakePipeline, says};
     use crate::limits;
-    use crate::service::{Service, ServiceConfig, Serving};
+    use crate::service::{Defaults, Service, ServiceConfig, Serving};
+    use crate::wire::{self, Head};
+
+    const BODY: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
     async fn answer(script: Vec<Act>) -> Answer {
         let service = Service::new(ServiceConfig::default(), Metrics::new(&[]));
         service.ready(Serving { engine: FakeEngine::new(1, script), pipeline: Arc::new(FakePipeline::default()) });
-        let message = Message { role: Role::User, name: None, parts: vec![Part::Text("hi".to_owned())] };
-        let request = ChatRequest {
-            model: "fake/model".to_owned(),
-            messages: vec![message],
-            tools: Vec::new(),
-            tool_choice: inference::ToolChoice::Auto,
-            parallel_tool_calls: true,
-            sampling: Sampling::default(),
-            max_tokens: None,
-            stop: Vec::new(),
-            streaming: true,
-            stop_tokens: Vec::new(),
-            ignore_end: false,
-            logprobs: None,
-            format: None,
-            template_arguments: "{}".to_owned(),
-        };
+        let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let request_id = RequestId::new("r1");
         let call = Call { request_id, traceparent: None, model: String::new(), headers: Vec::new(), choice: 0 };
-        service.chat(request, call, Endpoint::ChatCompletions, NonZeroU32::MIN).await.expect("an answer")
+        service.generate(parsed.asked, call, Endpoint::ChatCompletions).await.expect("an answer")
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_carries_a_comment_every_15_seconds() {
         let script = [vec![Act::Wait(Duration::from_secs(40))], says(&["late"]), vec![]].concat();
-        let writer = ChunkWriter {
-            id: String::new(),
-            created: 0,
-            model: String::new(),
-            fingerprint: String::new(),
-            include_usage: false,
-            has_logprobs: false,
-            is_calls: false,
-            choices: 1,
-        };
         let started = Instant::now();
-        let mut events = EventStream::new(answer(script).await, writer, limits::PING_INTERVAL, None);
+        let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
+        let answer = answer(script).await;
+        let writer = (parsed.writer)(Head::of(&answer));
+        let mut events = EventStream::new(answer, writer, limits::PING_INTERVAL, None);
         let mut heard = Vec::new();
         while let Some(Ok(bytes)) = events.next().await {
             let is_ping = bytes.starts_with(b": ping");

@@ -62,6 +62,8 @@ pub struct Finished {
     pub choice: u32,
     /// Why.
     pub finish: Finish,
+    /// The stop text of the request that ended it.
+    pub stop_text: Option<String>,
     /// Where the engine's time went; `None` where a plugin ended the answer before the engine could say.
     pub timings: Option<Timings>,
     /// What the plugins noted.
@@ -121,6 +123,12 @@ impl Answer {
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// Tokens of the prompts that have been read so far; of the first one from the start.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> u32 {
+        self.record.tally().prompt_tokens()
     }
 
     /// The next event; `None` after the last.

@@ -27,6 +27,8 @@ pub(super) struct Choice {
     has_tool_calls: bool,
     cuts_call: bool,
     usage: Usage,
+    /// The stop texts of the client's.
+    stop: Vec<String>,
     tally: Arc<Tally>,
     cancelled: watch::Receiver<bool>,
 }
@@ -58,7 +60,8 @@ impl Choice {
             shown_to: begun.shown_to,
             has_tool_calls: false,
             cuts_call: false,
-            usage: Usage { prompt_tokens: tally.prompt_tokens(), ..Usage::default() },
+            usage: Usage { prompt_tokens: begun.prompt_tokens, ..Usage::default() },
+            stop: begun.stop,
             tally,
             cancelled,
         })
@@ -111,18 +114,22 @@ impl Choice {
                 if let Some(finish) = self.release(output) {
                     // The generation goes first: the slot's work ends now, whatever the plugins still note.
                     self.phase = Phase::Over;
-                    self.end(finish, None).await?;
+                    self.end(finish, None, None).await?;
                 }
                 Ok(())
             }
-            GenerationEvent::Finished(Completion { finish, usage, timings }) => {
+            GenerationEvent::Finished(Completion { finish, stop_text, usage, timings }) => {
                 self.phase = Phase::Over;
                 self.tally.finished(usage.completion_tokens - self.usage.completion_tokens, usage.cached_tokens);
                 self.usage = usage;
                 self.run.used(usage);
                 let output = self.run.push(String::new(), Vec::new(), true).await?;
-                let finish = self.release(output).unwrap_or(finish);
-                self.end(finish, Some(timings)).await
+                // A plugin that has the last word has it instead of a stop text.
+                let (finish, stop_text) = match self.release(output) {
+                    Some(finish) => (finish, None),
+                    None => (finish, stop_text.and_then(|place| self.stop.get(place).cloned())),
+                };
+                self.end(finish, stop_text, Some(timings)).await
             }
             // What a plugin did while the model computed is told as what it did at any other time.
             GenerationEvent::Failed(EngineFault::Control(error)) => Err(self.break_off(error).await),
@@ -144,12 +151,18 @@ impl Choice {
         output.stop
     }
 
-    async fn end(&mut self, finish: Finish, timings: Option<inference::Timings>) -> Result<(), ChatError> {
+    async fn end(
+        &mut self,
+        finish: Finish,
+        stop_text: Option<String>,
+        timings: Option<inference::Timings>,
+    ) -> Result<(), ChatError> {
         // The engine cannot know that what it completed were calls. A stop text inside one leaves no call that could be made.
         let is_call = self.has_tool_calls && !self.cuts_call;
         let finish = if finish == Finish::Stop && is_call { Finish::ToolCalls } else { finish };
         let annotations = self.run.finish(finish, self.usage).await?;
-        self.phase = Phase::Ended(Finished { choice: self.index, finish, timings, annotations, usage: None });
+        self.phase =
+            Phase::Ended(Finished { choice: self.index, finish, stop_text, timings, annotations, usage: None });
         Ok(())
     }
 

@@ -82,6 +82,25 @@ pub enum ChatError {
         /// Tokens of the model.
         vocabulary_size: u32,
     },
+    /// A prompt of tokens has one that no text has.
+    #[error(
+        "`{member}` has token {token}, which stands for no text: control tokens are for the model's template to write; leave it \
+         out, or send messages to /v1/chat/completions"
+    )]
+    TokenWithoutText {
+        /// Where the request has it.
+        member: String,
+        /// The token.
+        token: u32,
+    },
+    /// A prompt of tokens is no text.
+    #[error(
+        "the tokens of `{member}` do not make whole characters, so nobody can tell what they say; send whole characters"
+    )]
+    TokensOfNoText {
+        /// Where the request has them.
+        member: String,
+    },
     /// Log probabilities show the tokens as they were sampled, past what a plugin makes of them.
     #[error(
         "`logprobs` shows the model's own tokens, and the plugin `{plugin}` ({stage}) decides what of them is shown; leave \
@@ -189,6 +208,8 @@ impl ChatError {
             | Self::InputEmpty { .. }
             | Self::TooManyDimensions { .. }
             | Self::UnknownToken { .. }
+            | Self::TokenWithoutText { .. }
+            | Self::TokensOfNoText { .. }
             | Self::LogprobsWithheld { .. }
             | Self::TwoFormats { .. }
             | Self::CallsUnbound { .. }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inference::{EncodingEngine, EncodingTask, ModelCard};
+use inference::{EncodingEngine, EncodingTask, ModelCard, Prompt, Segment, Token, Vocabulary};
 
 use super::{ChatError, Serving};
 
@@ -32,6 +32,24 @@ impl Loaded {
         match self {
             Self::Chat(serving) => serving.engine.card(),
             Self::Encoder(engine) => engine.card(),
+        }
+    }
+
+    pub(super) fn vocabulary(&self) -> &dyn Vocabulary {
+        match self {
+            Self::Chat(serving) => &**serving.engine.vocabulary(),
+            Self::Encoder(engine) => &**engine.vocabulary(),
+        }
+    }
+
+    /// The tokens of a text, as the model reads it when it is asked with nothing else.
+    pub(super) fn framed(&self, text: &str) -> Vec<Token> {
+        match self {
+            Self::Chat(_) => {
+                let segments = vec![Segment::Content(text.to_owned())];
+                Prompt { segments, ..Prompt::default() }.tokenize(self.vocabulary())
+            }
+            Self::Encoder(engine) => engine.facts().frame.text(text, None, self.vocabulary()),
         }
     }
 

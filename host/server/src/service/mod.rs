@@ -6,31 +6,36 @@ mod answer;
 mod choice;
 mod encode;
 mod error;
+mod generate;
 mod grammar;
 mod loaded;
 mod pass;
+mod raw;
 mod record;
+mod render;
+mod tokens;
 mod warm;
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use inference::{Call, ChatRequest, DeviceFacts, EncodingEngine, Engine, ModelCard, Pipeline, Sampling};
-use telemetry::{Endpoint, Metrics};
+use inference::{DeviceFacts, EncodingEngine, Engine, ModelCard, Pipeline, Sampling};
+use telemetry::Metrics;
 use tokio::sync::{Notify, watch};
 
 pub use answer::{Answer, AnswerEvent, Finished};
 pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
+pub use generate::Asked;
 pub use loaded::Capability;
+pub use render::Rendered;
+pub use tokens::Tokenized;
 
-use admission::{Admission, Permit};
+use admission::Admission;
 use grammar::Grammars;
 use loaded::Loaded;
-use pass::{Begun, Pass};
-use record::Record;
 
 use crate::limits;
 
@@ -136,53 +141,6 @@ impl Service {
             is_draining: AtomicBool::new(false),
             cancelled: watch::Sender::new(false),
         }
-    }
-
-    /// Answers one chat with `choices` answers. The future may be dropped at any point; so may the answer.
-    ///
-    /// The choices run side by side in slots that nobody waits for, and one after the other where there are fewer. The
-    /// model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
-    pub async fn chat(
-        &self,
-        request: ChatRequest,
-        call: Call,
-        endpoint: Endpoint,
-        choices: NonZeroU32,
-    ) -> Result<Answer, ChatError> {
-        let (loaded, fingerprint) = self.loaded(&request.model).await?;
-        let serving = loaded.chat()?;
-        let model = serving.engine.card().id.clone();
-        let inference = self.metrics.inference.clone();
-        let mut record = Record::new(inference, call.request_id.clone(), &model, request.streaming, endpoint);
-        let id = call.request_id.clone();
-        let (grammars, max_tokens_default) = (Arc::clone(&self.grammars), self.defaults.max_tokens);
-        let pass = Arc::new(Pass { serving, grammars, max_tokens_default, request, call });
-        match self.begin(pass, choices.get(), &mut record).await {
-            Ok((first, permits, others)) => {
-                let cancelled = self.cancelled.subscribe();
-                Ok(Answer::new(answer::Parts { id, model, fingerprint, first, permits, others, cancelled, record }))
-            }
-            Err(error) => {
-                record.failed(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Begins the first choice, so that what is wrong with the request is known before anything is sent.
-    async fn begin(
-        &self,
-        pass: Arc<Pass>,
-        choices: u32,
-        record: &mut Record,
-    ) -> Result<(Begun, Vec<Permit>, Option<(u32, Arc<Pass>)>), ChatError> {
-        // The slot comes before the plugins: what waits in line costs neither guest memory nor CPU.
-        let (permit, waited) = self.admission.enter().await?;
-        record.admitted(waited);
-        let others = (choices > 1).then(|| (choices, Arc::clone(&pass)));
-        let first = Pass::begin(pass, 0, record.tally()).await?;
-        let more = self.admission.more(choices as usize - 1);
-        Ok((first, std::iter::once(permit).chain(more).collect(), others))
     }
 
     /// The model is to be loaded when it is [`wanted`](Self::wanted); requests wait for it as long as they may wait for a
@@ -335,6 +293,14 @@ impl Service {
             return Err(not_found(&loaded.card().id));
         }
         Ok((loaded, fingerprint))
+    }
+
+    async fn loaded_or_any(&self, model: Option<&str>) -> Result<Loaded, ChatError> {
+        let loaded = match model {
+            Some(model) => self.loaded(model).await?,
+            None => self.loaded_any().await?,
+        };
+        Ok(loaded.0)
     }
 
     /// The model. One that is loaded on use is asked for here, and waited for in the same bounded line and as long as a slot

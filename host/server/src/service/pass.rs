@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use inference::{
-    Call, ChatRequest, Generation, GenerationRequest, Mark, PipelineRun, Prepared, Prompt, Segment, SubmitError, Token,
-    Usage, Vocabulary,
+    Call, ChatRequest, Generation, GenerationRequest, Mark, Operation, PipelineRun, Prepared, Prompt, Segment,
+    SubmitError, Token, Usage, Vocabulary,
 };
 
 use super::grammar::Grammars;
+use super::raw::Raw;
 use super::record::Tally;
-use super::{ChatError, Serving};
+use super::{Asked, ChatError, Serving};
 use crate::limits;
 
 /// What is asked, and of whom. Every answer is a pass of its own, so that each sees the plugins as if it were alone.
@@ -18,14 +19,26 @@ pub(super) struct Pass {
     pub(super) serving: Serving,
     pub(super) grammars: Arc<Grammars>,
     pub(super) max_tokens_default: Option<u32>,
-    pub(super) request: ChatRequest,
+    pub(super) asked: Asked,
     pub(super) call: Call,
+}
+
+/// A request that the plugins let through, with its prompt.
+pub(super) struct Ready {
+    pub(super) run: Box<dyn PipelineRun>,
+    pub(super) request: ChatRequest,
+    pub(super) prompt: Prompt,
+    pub(super) tokens: Vec<Token>,
+    wants_tokens: bool,
 }
 
 /// An answer that has begun.
 pub(super) struct Begun {
     pub(super) generation: Generation,
     pub(super) run: Box<dyn PipelineRun>,
+    pub(super) prompt_tokens: u32,
+    /// The stop texts of the client's.
+    pub(super) stop: Vec<String>,
     /// Who gets to see the tokens and how likely they were.
     pub(super) shown_to: TokensShownTo,
 }
@@ -38,26 +51,18 @@ pub(super) struct TokensShownTo {
 }
 
 impl Pass {
+    /// The model that answers.
+    pub(super) fn model(&self) -> &str {
+        &self.serving.engine.card().id
+    }
+
     /// Begins the answer number `index`. Whoever begins the last one gives the request away.
     pub(super) async fn begin(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Begun, ChatError> {
-        let Self { serving, grammars, max_tokens_default, mut request, call } = Arc::unwrap_or_clone(this);
+        let (serving, grammars) = (this.serving.clone(), Arc::clone(&this.grammars));
+        let (id, max_tokens_default) = (this.call.request_id.clone(), this.max_tokens_default);
+        let Ready { mut run, mut request, prompt, tokens, wants_tokens } = Self::prepare(this, index, tally).await?;
         let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
-        // The same seed would give the same answer again.
-        request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(index.into()));
-        let id = call.request_id.clone();
-        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), choice: index, ..call });
-        let Prepared { mut request, prompt, wants_tokens } = run.prepare(request).await?;
-        // Here, where the policies have had their say: they may take such a wish away.
-        check_tokens(&request, vocabulary.size())?;
-        if request.logprobs.is_some()
-            && let Some((plugin, stage)) = serving.pipeline.changes_text()
-        {
-            return Err(ChatError::LogprobsWithheld { plugin: plugin.to_owned(), stage });
-        }
-
-        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary)).await?;
-        let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        tally.prompt(prompt_tokens);
+        let prompt_tokens = count(&tokens);
         let room = card.context_length.saturating_sub(prompt_tokens);
         if room == 0 {
             return Err(SubmitError::PromptTooLong { prompt_tokens, context_length: card.context_length }.into());
@@ -66,6 +71,7 @@ impl Pass {
         let shown_to = TokensShownTo { client: request.logprobs.is_some(), filters: wants_tokens };
         let grammar = grammars.compile(vocabulary, &mut request, prompt.format).await?;
         let control = run.control(&tokens).await?;
+        let stop = request.stop.clone();
         let generation = serving.engine.submit(GenerationRequest {
             id,
             prompt: tokens,
@@ -81,8 +87,49 @@ impl Pass {
             ignore_end: request.ignore_end,
         })?;
         run.used(Usage { prompt_tokens, ..Usage::default() });
-        Ok(Begun { generation, run, shown_to })
+        Ok(Begun { generation, run, prompt_tokens, stop, shown_to })
     }
+
+    /// Takes the answer number `index` through the plugins as far as the tokens of its prompt.
+    pub(super) async fn prepare(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Ready, ChatError> {
+        let Self { serving, asked, call, .. } = Arc::unwrap_or_clone(this);
+        let Asked { mut request, prompts, choices } = asked;
+        let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
+        let place = (index / choices) as usize;
+        let raw = prompts.get(place).map(|input| {
+            let member = if prompts.len() == 1 { "prompt".to_owned() } else { format!("prompt[{place}]") };
+            Raw::new(input, &member, &**vocabulary)
+        });
+        let raw = raw.transpose()?;
+        if let Some(raw) = &raw {
+            (request.operation, request.messages) = (Operation::Completion, raw.messages());
+        }
+        // The same seed would give the same answer again.
+        request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(index.into()));
+
+        let mut run = serving.pipeline.begin(Call { model: card.id.clone(), choice: index, ..call });
+        let Prepared { request, mut prompt, wants_tokens } = run.prepare(request).await?;
+        // Here, where the policies have had their say: they may take such a wish away.
+        check_tokens(&request, vocabulary.size())?;
+        if request.logprobs.is_some()
+            && let Some((plugin, stage)) = serving.pipeline.changes_text()
+        {
+            return Err(ChatError::LogprobsWithheld { plugin: plugin.to_owned(), stage });
+        }
+        if let Some(raw) = raw {
+            raw.settle(&mut prompt);
+        }
+        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary)).await?;
+        // All answers to a prompt share it.
+        if index % choices == 0 {
+            tally.prompt(count(&tokens));
+        }
+        Ok(Ready { run, request, prompt, tokens, wants_tokens })
+    }
+}
+
+fn count(tokens: &[Token]) -> u32 {
+    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
 }
 
 /// Tokens that a request names have to be tokens of this model.

@@ -43,9 +43,9 @@ impl Tally {
         }
     }
 
-    /// The prompt has so many tokens.
+    /// A prompt has so many tokens.
     pub(super) fn prompt(&self, tokens: u32) {
-        self.prompt_tokens.store(tokens, Relaxed);
+        self.prompt_tokens.fetch_add(tokens, Relaxed);
     }
 
     pub(super) fn prompt_tokens(&self) -> u32 {

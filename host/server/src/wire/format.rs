@@ -123,7 +123,7 @@ fn parse_structured_outputs(value: &Member<'_>) -> Result<OutputFormat, Refusal>
 }
 
 /// A JSON schema, as the client wrote it. What it says is judged where it is compiled.
-fn schema(value: &Member<'_>) -> Result<OutputFormat, Refusal> {
+pub(super) fn schema(value: &Member<'_>) -> Result<OutputFormat, Refusal> {
     if value.kind() != Kind::Object && !matches!(value.json(), "true" | "false") {
         return Err(value.wrong("must be a JSON schema: an object, true or false"));
     }

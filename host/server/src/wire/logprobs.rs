@@ -6,7 +6,7 @@ use inference::{TokenLogprob, TokenLogprobs};
 use serde::Serialize;
 
 /// What stands for "practically impossible", as with OpenAI: JSON has no infinity.
-const LOGPROB_MIN: f32 = -9999.0;
+pub(super) const LOGPROB_MIN: f32 = -9999.0;
 
 /// `choices[].logprobs`
 #[derive(Serialize)]
@@ -48,7 +48,7 @@ impl From<TokenLogprob> for Token {
 
 /// A token as text. It may be a part of a character: those bytes are written as `\xF0`, as with OpenAI, and clients
 /// that want the text put the `bytes` together.
-fn spell(bytes: &[u8]) -> String {
+pub(super) fn spell(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

@@ -5,34 +5,27 @@
 
 use std::num::NonZeroU32;
 
-use inference::{ChatRequest, Message};
+use inference::{ChatRequest, Message, Operation, ToolChoice};
 
 use super::Refusal;
 use super::format::FormatMembers;
 use super::members::{Kind, Member};
 use super::messages::parse_messages;
+use super::response::{ChatForm, ChunkWriter};
 use super::sampling::{SamplingMembers, parse_stop_tokens};
 use super::tools::ToolMembers;
+use super::writer::Parsed;
 use crate::limits;
-use crate::service::Defaults;
-
-/// How the client wants its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChatOptions {
-    /// `n`: how many answers.
-    pub(crate) choices: NonZeroU32,
-    /// `stream_options.include_usage`.
-    pub(crate) include_usage: bool,
-}
+use crate::service::{Asked, Defaults};
 
 /// What a body of `POST /v1/chat/completions` asks for, or what is wrong with it: for who has a request in a file.
 pub fn chat_request(body: &[u8]) -> Result<ChatRequest, String> {
     let parsed = parse_chat(body, &Defaults::default());
-    parsed.map(|(request, _)| request).map_err(|refusal| refusal.message)
+    parsed.map(|parsed| parsed.asked.request).map_err(|refusal| refusal.message)
 }
 
 /// Parses a body. Members that are absent or `null` take their values from `defaults`.
-pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatRequest, ChatOptions), Refusal> {
+pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<Parsed, Refusal> {
     let body = Member::body_of(body, limits::JSON_DEPTH_MAX)?;
 
     let mut model: Option<String> = None;
@@ -84,11 +77,7 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         }
     }
 
-    let include_usage = match stream_options {
-        Some((member, _)) if !is_streamed => return Err(member.wrong("is for streams; set `stream` to true")),
-        Some((_, include_usage)) => include_usage,
-        None => false,
-    };
+    let include_usage = include_usage(stream_options, is_streamed)?;
     let logprobs = match top_logprobs {
         Some((member, 1..)) if !has_logprobs => {
             return Err(member.wrong("is for log probabilities; set `logprobs` to true"));
@@ -98,7 +87,8 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
     };
     let (tools, tool_choice, parallel_tool_calls) = tools.finish()?;
     let request = ChatRequest {
-        model: model.ok_or_else(|| missing("model", "the name of a model; GET /v1/models lists what is served"))?,
+        operation: Operation::Chat,
+        model: model.ok_or_else(missing_model)?,
         messages: messages.ok_or_else(|| missing("messages", "an array of messages"))?,
         tools,
         tool_choice,
@@ -113,7 +103,21 @@ pub(crate) fn parse_chat(body: &[u8], defaults: &Defaults) -> Result<(ChatReques
         format: format.finish(),
         template_arguments,
     };
-    Ok((request, ChatOptions { choices, include_usage }))
+    let is_calls = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+    let form = ChatForm { include_usage, has_logprobs: request.logprobs.is_some(), is_calls, choices: choices.get() };
+    Ok(Parsed {
+        asked: Asked { choices, ..Asked::chat(request) },
+        writer: Box::new(move |head| Box::new(ChunkWriter::new(head, form))),
+    })
+}
+
+/// Whether a stream ends with the usage, which is asked for beside `stream` only.
+pub(super) fn include_usage(options: Option<(Member<'_>, bool)>, is_streamed: bool) -> Result<bool, Refusal> {
+    match options {
+        Some((member, _)) if !is_streamed => Err(member.wrong("is for streams; set `stream` to true")),
+        Some((_, include_usage)) => Ok(include_usage),
+        None => Ok(false),
+    }
 }
 
 /// Members that change nothing here: accepted where they ask for what happens anyway, refused where they do not.
@@ -148,7 +152,7 @@ fn remedy(name: &str) -> &'static str {
     }
 }
 
-fn parse_stream_options(options: &Member<'_>) -> Result<bool, Refusal> {
+pub(super) fn parse_stream_options(options: &Member<'_>) -> Result<bool, Refusal> {
     let mut include_usage = false;
     for (name, value) in options.object()? {
         match name.as_str() {
@@ -163,15 +167,23 @@ fn parse_stream_options(options: &Member<'_>) -> Result<bool, Refusal> {
 }
 
 /// A string, or an array of strings.
-fn parse_stop(stop: &Member<'_>) -> Result<Vec<String>, Refusal> {
-    let text = |member: &Member<'_>| match member.text(limits::STOP_TEXT_BYTES_MAX)? {
-        text if text.is_empty() => Err(member.wrong("must not be empty: it would end every answer at once")),
-        text => Ok(text),
-    };
+pub(super) fn parse_stop(stop: &Member<'_>) -> Result<Vec<String>, Refusal> {
     match stop.kind() {
-        Kind::Text => Ok(vec![text(stop)?]),
-        Kind::Array => stop.array(limits::STOP_TEXTS_MAX)?.iter().map(text).collect(),
+        Kind::Text => Ok(vec![parse_stop_text(stop)?]),
+        Kind::Array => parse_stops(stop),
         Kind::Object | Kind::Other => Err(stop.wrong("must be a string or an array of strings")),
+    }
+}
+
+/// An array of texts that end an answer.
+pub(super) fn parse_stops(stops: &Member<'_>) -> Result<Vec<String>, Refusal> {
+    stops.array(limits::STOP_TEXTS_MAX)?.iter().map(parse_stop_text).collect()
+}
+
+fn parse_stop_text(stop: &Member<'_>) -> Result<String, Refusal> {
+    match stop.text(limits::STOP_TEXT_BYTES_MAX)? {
+        text if text.is_empty() => Err(stop.wrong("must not be empty: it would end every answer at once")),
+        text => Ok(text),
     }
 }
 
@@ -189,12 +201,16 @@ fn parse_template_arguments(arguments: &Member<'_>) -> Result<String, Refusal> {
     Ok(arguments.json().to_owned())
 }
 
-fn parse_metadata(metadata: &Member<'_>) -> Result<(), Refusal> {
+pub(super) fn parse_metadata(metadata: &Member<'_>) -> Result<(), Refusal> {
     let pairs = metadata.object()?;
     if pairs.len() > limits::METADATA_PAIRS_MAX {
         return Err(metadata.wrong(&format!("must have at most {} pairs", limits::METADATA_PAIRS_MAX)));
     }
     pairs.iter().try_for_each(|(_, value)| value.text(limits::SHORT_TEXT_BYTES_MAX).map(drop))
+}
+
+pub(super) fn missing_model() -> Refusal {
+    missing("model", "the name of a model; GET /v1/models lists what is served")
 }
 
 pub(super) fn missing(name: &str, expected: &str) -> Refusal {

@@ -13,13 +13,13 @@ use crate::limits;
 /// `tools`, `tool_choice` and `parallel_tool_calls`.
 #[derive(Default)]
 pub(super) struct ToolMembers<'a> {
-    tools: Vec<Tool>,
-    choice: Option<(Member<'a>, Choice)>,
-    is_serial: bool,
+    pub(super) tools: Vec<Tool>,
+    pub(super) choice: Option<(Member<'a>, Choice)>,
+    pub(super) is_serial: bool,
 }
 
 /// `tool_choice`, before it is known which functions there are.
-enum Choice {
+pub(super) enum Choice {
     /// These words mean the same with and without functions.
     Auto,
     None,
@@ -78,12 +78,23 @@ fn check_is_offered(name: &str, tools: &[Tool], choice: &Member<'_>) -> Result<(
 }
 
 fn parse_tools(member: &Member<'_>) -> Result<Vec<Tool>, Refusal> {
+    parse_each(member, |tool| {
+        let function = function_of(tool, "an object with `name` and `parameters`")?;
+        let tool = parse_function(&function)?;
+        Ok((function, tool))
+    })
+}
+
+/// Functions in whatever form, each with where it stands; no two of one name, and not too much of all together.
+pub(super) fn parse_each<'a>(
+    member: &Member<'a>,
+    parse: impl Fn(&Member<'a>) -> Result<(Member<'a>, Tool), Refusal>,
+) -> Result<Vec<Tool>, Refusal> {
     let tools = member.array(limits::TOOLS_MAX)?;
     let (mut names, mut bytes) = (HashSet::new(), 0);
     let mut parsed = Vec::with_capacity(tools.len());
     for tool in &tools {
-        let function = function_of(tool, "an object with `name` and `parameters`")?;
-        let tool = parse_function(&function)?;
+        let (function, tool) = parse(tool)?;
         if !names.insert(tool.name.clone()) {
             return Err(function.wrong(&format!("is the second function with the name `{}`", tool.name)));
         }
@@ -136,11 +147,13 @@ fn parse_function(function: &Member<'_>) -> Result<Tool, Refusal> {
     Ok(Tool {
         name: name.ok_or_else(|| missing(function, "name", "a string"))?,
         description,
-        // As with OpenAI: a function that takes nothing.
-        schema_json: schema.unwrap_or_else(|| r#"{"type":"object","properties":{}}"#.to_owned()),
+        schema_json: schema.unwrap_or_else(|| NO_ARGUMENTS.to_owned()),
         strict,
     })
 }
+
+/// As with OpenAI: a function without `parameters` takes nothing.
+pub(super) const NO_ARGUMENTS: &str = r#"{"type":"object","properties":{}}"#;
 
 /// A function's name, also that of a call earlier in the conversation.
 pub(super) fn parse_name(name: &Member<'_>) -> Result<String, Refusal> {
@@ -153,7 +166,7 @@ pub(super) fn parse_name(name: &Member<'_>) -> Result<String, Refusal> {
 
 /// A JSON schema of an object. It goes to a plugin, so that what serde would check on the way is checked here; whether it can
 /// be enforced is found out where it has to be.
-fn parse_schema(schema: &Member<'_>) -> Result<String, Refusal> {
+pub(super) fn parse_schema(schema: &Member<'_>) -> Result<String, Refusal> {
     if schema.kind() != Kind::Object {
         return Err(schema.wrong("must be a JSON schema, an object"));
     }

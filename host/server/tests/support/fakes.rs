@@ -27,6 +27,8 @@ pub(crate) enum Act {
     /// The engine dies without a last word.
     Vanish,
     End(Finish),
+    /// The same, by the stop text at this place.
+    EndAt(Finish, Option<usize>),
 }
 
 /// The pieces of an answer that ends by itself.
@@ -126,21 +128,27 @@ async fn play(script: Vec<Act>, prompt_tokens: u32, events: &mpsc::Sender<Genera
             Act::Hang => return events.closed().await,
             Act::Vanish => return,
             Act::Fail(fault) => GenerationEvent::Failed(fault),
-            Act::End(finish) => GenerationEvent::Finished(Completion {
-                finish,
-                // The token that ended it was sampled too.
-                usage: Usage { prompt_tokens, completion_tokens: completion_tokens + 1, cached_tokens: 0 },
-                timings: Timings {
-                    queued: Duration::from_millis(1),
-                    prefill: Duration::from_millis(2),
-                    decode: Duration::from_millis(3),
-                },
-            }),
+            Act::End(finish) => end(finish, None, prompt_tokens, completion_tokens),
+            Act::EndAt(finish, stop_text) => end(finish, stop_text, prompt_tokens, completion_tokens),
         };
         if events.send(event).await.is_err() {
             return;
         }
     }
+}
+
+fn end(finish: Finish, stop_text: Option<usize>, prompt_tokens: u32, completion_tokens: u32) -> GenerationEvent {
+    GenerationEvent::Finished(Completion {
+        finish,
+        stop_text,
+        // The token that ended it was sampled too.
+        usage: Usage { prompt_tokens, completion_tokens: completion_tokens + 1, cached_tokens: 0 },
+        timings: Timings {
+            queued: Duration::from_millis(1),
+            prefill: Duration::from_millis(2),
+            decode: Duration::from_millis(3),
+        },
+    })
 }
 
 /// One token per byte.
@@ -173,6 +181,10 @@ impl Vocabulary for Bytes {
 /// What a scripted pipeline does to requests and answers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FakePipeline {
+    /// Every request that came to `prepare`, for tests to look at.
+    pub(crate) asked: Arc<Mutex<Vec<ChatRequest>>>,
+    /// The prompt, whatever is asked.
+    pub(crate) renders: Option<Vec<Segment>>,
     /// `prepare` fails like this.
     pub(crate) refuses: Option<PipelineError>,
     /// The push that completes this text fails like this.
@@ -234,6 +246,7 @@ impl PipelineRun for FakeRun {
             assert_eq!(self.stage, Stage::Begun, "prepare comes first, once");
             self.stage = Stage::Prepared;
             tokio::task::yield_now().await;
+            self.pipeline.asked.lock().expect("no test panicked").push(request.clone());
             if let Some(error) = self.pipeline.refuses.clone() {
                 self.stage = Stage::Finished;
                 return Err(error);
@@ -244,7 +257,7 @@ impl PipelineRun for FakeRun {
                 Part::ToolResult(result) => Segment::Content(result.content.clone()),
             });
             let prompt = Prompt {
-                segments: segments.collect(),
+                segments: self.pipeline.renders.clone().unwrap_or_else(|| segments.collect()),
                 stop: vec!["<template stop>".to_owned()],
                 prefix: String::new(),
                 format: self.pipeline.format.clone(),

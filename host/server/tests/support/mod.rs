@@ -104,6 +104,10 @@ impl Server {
         self.send(&chat(body)).await
     }
 
+    pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> Reply {
+        self.send(&post(path, &body.to_string())).await
+    }
+
     /// Begins a streamed chat and waits for its first bytes.
     pub(crate) async fn begin_stream(&self) -> TcpStream {
         let mut client = self.connect().await;
@@ -217,6 +221,9 @@ impl Reply {
         let mut text = self.body.clone();
         let varying = [
             ("\"chatcmpl-", "\"", "\"chatcmpl-ID\""),
+            ("\"cmpl-", "\"", "\"cmpl-ID\""),
+            ("\"msg_", "\"", "\"msg_ID\""),
+            ("\"request_id\":\"", "\"", "\"request_id\":\"ID\""),
             ("\"created\":", ",", "\"created\":0,"),
             // Names the version of this crate too.
             ("\"fp_", "\"", "\"fp_X\""),
@@ -225,6 +232,12 @@ impl Reply {
             text = replace_each(&text, start, end, shown);
         }
         text
+    }
+
+    /// The JSON of a stream's events, in order; `[DONE]` is none.
+    pub(crate) fn events(&self) -> Vec<serde_json::Value> {
+        let data = self.body.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+        data.map(|data| serde_json::from_str(data).expect("events carry JSON")).collect()
     }
 
     /// The texts of a stream's deltas, put together: content and reasoning.

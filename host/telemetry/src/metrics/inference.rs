@@ -17,6 +17,14 @@ use super::exposition::BareCounter;
 pub enum Endpoint {
     /// `POST /v1/chat/completions`.
     ChatCompletions,
+    /// `POST /v1/completions`.
+    Completions,
+    /// `POST /v1/messages`, and counting the tokens of one.
+    Messages,
+    /// `POST /v1/responses`.
+    Responses,
+    /// `POST /render`.
+    Render,
     /// `POST /v1/embeddings`.
     Embeddings,
     /// `POST /v1/rerank`.
@@ -31,6 +39,10 @@ impl Endpoint {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Messages => "messages",
+            Self::Responses => "responses",
+            Self::Render => "render",
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
             Self::Run => "run",

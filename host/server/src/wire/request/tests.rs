@@ -1,24 +1,41 @@
 //! Every member of the request, taken or refused.
 
-use inference::{Part, Role, Sampling};
+use inference::{Finish, Part, Role, Sampling, Usage};
 
 use super::*;
+use crate::service::Finished;
+use crate::wire::Head;
 
 /// A request with `members` beside its model and messages.
 fn with(members: &str) -> String {
     format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{members}}}"#)
 }
 
-fn parse(body: &str) -> Result<(ChatRequest, ChatOptions), Refusal> {
+fn parse(body: &str) -> Result<Parsed, Refusal> {
     parse_chat(body.as_bytes(), &Defaults::default())
 }
 
 fn accepted(body: &str) -> ChatRequest {
-    parse(body).unwrap_or_else(|refusal| panic!("{body} is refused: {refusal:?}")).0
+    parse(body).unwrap_or_else(|refusal| panic!("{body} is refused: {refusal:?}")).asked.request
 }
 
 fn refused(body: &str) -> Refusal {
     parse(body).err().unwrap_or_else(|| panic!("{body} is accepted"))
+}
+
+/// Whether a stream would tell what it cost.
+fn ends_with_usage(parsed: Parsed) -> bool {
+    let head =
+        Head { id: String::new(), created: 0, model: String::new(), fingerprint: String::new(), prompt_tokens: 0 };
+    let finished = Finished {
+        choice: 0,
+        finish: Finish::Stop,
+        stop_text: None,
+        timings: None,
+        annotations: Vec::new(),
+        usage: Some(Usage::default()),
+    };
+    (parsed.writer)(head).finish(&finished).contains("total_tokens")
 }
 
 fn check_refused(members: &str, code: &str, param: &str) {
@@ -35,6 +52,7 @@ fn a_full_request_is_taken_whole() {
            "stream":true,"chat_template_kwargs":{"enable_thinking":false, "n":[1,{}]}"#,
     ));
     let expected = ChatRequest {
+        operation: inference::Operation::Chat,
         model: "m".to_owned(),
         messages: vec![Message { role: Role::User, name: None, parts: vec![Part::Text("hi".to_owned())] }],
         tools: Vec::new(),
@@ -68,20 +86,21 @@ fn what_is_absent_or_null_takes_the_default() {
     let sampling = Sampling { temperature: 0.1, ..Sampling::default() };
     let defaults = Defaults { sampling: sampling.clone(), max_tokens: Some(5) };
     for members in [r#""n":1"#, r#""temperature":null,"max_tokens":null,"tools":null,"unheard_of":null"#] {
-        let (request, options) = parse_chat(with(members).as_bytes(), &defaults).expect("accepted");
+        let parsed = parse_chat(with(members).as_bytes(), &defaults).expect("accepted");
+        let request = &parsed.asked.request;
         assert_eq!(request.sampling, sampling, "{members}");
         // The service fills it in: a policy must be able to tell what the client said.
         assert_eq!((request.max_tokens, request.streaming), (None, false));
-        assert!(!options.include_usage);
         assert_eq!(request.template_arguments, "{}");
+        assert!(!ends_with_usage(parsed));
     }
 }
 
 #[test]
 fn as_many_answers_as_are_asked_for() {
     for (members, choices) in [(r#""seed":1"#, 1), (r#""n":1"#, 1), (r#""n":16"#, 16)] {
-        let (_, options) = parse_chat(with(members).as_bytes(), &Defaults::default()).expect("accepted");
-        assert_eq!(options.choices.get(), choices, "{members}");
+        let parsed = parse_chat(with(members).as_bytes(), &Defaults::default()).expect("accepted");
+        assert_eq!(parsed.asked.choices.get(), choices, "{members}");
     }
     assert_eq!(refused(&with(r#""n":17"#)).message, "`n` must be an integer from 1 to 16, it is 17");
 }
@@ -205,8 +224,8 @@ fn stop_texts_are_few_short_and_not_empty() {
 #[test]
 fn stream_options_are_for_streams() {
     check_refused(r#""stream_options":{"include_usage":true}"#, "invalid_value", "stream_options");
-    let (_, options) = parse(&with(r#""stream_options":{"include_usage":true},"stream":true"#)).expect("accepted");
-    assert!(options.include_usage);
+    let parsed = parse(&with(r#""stream_options":{"include_usage":true},"stream":true"#)).expect("accepted");
+    assert!(ends_with_usage(parsed));
 }
 
 fn check_messages(messages: &str, code: &str, param: &str, message: &str) {

@@ -10,7 +10,7 @@ fn parse(members: &str) -> Result<ChatRequest, Refusal> {
 
 fn parse_with(members: &str, defaults: &Defaults) -> Result<ChatRequest, Refusal> {
     let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{members}}}"#);
-    parse_chat(body.as_bytes(), defaults).map(|(request, _)| request)
+    parse_chat(body.as_bytes(), defaults).map(|parsed| parsed.asked.request)
 }
 
 fn accepted(members: &str) -> ChatRequest {

@@ -6,7 +6,7 @@ use crate::wire::parse_chat;
 
 fn parse(members: &str) -> Result<ChatRequest, Refusal> {
     let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{members}}}"#);
-    parse_chat(body.as_bytes(), &Defaults::default()).map(|(request, _)| request)
+    parse_chat(body.as_bytes(), &Defaults::default()).map(|parsed| parsed.asked.request)
 }
 
 fn accepted(members: &str) -> ChatRequest {
@@ -166,7 +166,7 @@ fn earlier_calls_keep_their_arguments_as_text() {
         );
         parse_chat(format!(r#"{{"model":"m","messages":{messages}}}"#).as_bytes(), &Defaults::default())
     };
-    let (request, _) = message("f").expect("accepted");
+    let request = message("f").expect("accepted").asked.request;
     let call = ToolCall { id: "c1".to_owned(), name: "f".to_owned(), arguments_json: "not JSON".to_owned() };
     assert_eq!(request.messages[0].parts, [Part::ToolCall(call)]);
     let refusal = message(r"f\n").expect_err("no name");

@@ -1,0 +1,128 @@
+//! The endpoints that have the model answer. Each reads a form of its own and writes it; between the two there is one path.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use inference::{Call, RequestId};
+use telemetry::Endpoint;
+
+use super::body::HeldBody;
+use super::guard;
+use super::routes::App;
+use super::status::Failure;
+use super::stream::EventStream;
+use crate::service::{Answer, AnswerEvent, ChatError, Defaults};
+use crate::wire::{self, Head, Parsed, Refusal, Writer};
+
+/// A form in which the model is asked.
+struct Form {
+    endpoint: Endpoint,
+    parse: fn(&[u8], &Defaults) -> Result<Parsed, Refusal>,
+    /// The member that the prompt is made of.
+    prompt: &'static str,
+}
+
+const CHAT: Form = Form { endpoint: Endpoint::ChatCompletions, parse: wire::parse_chat, prompt: "messages" };
+const COMPLETION: Form = Form { endpoint: Endpoint::Completions, parse: wire::parse_completion, prompt: "prompt" };
+const MESSAGE: Form = Form { endpoint: Endpoint::Messages, parse: wire::parse_message, prompt: "messages" };
+
+pub(super) async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    answer(&app, request, &CHAT).await
+}
+
+pub(super) async fn completion(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    answer(&app, request, &COMPLETION).await
+}
+
+pub(super) async fn message(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    answer(&app, request, &MESSAGE).await
+}
+
+async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Failure> {
+    let (call, body) = receive(app, request).await?;
+    let Parsed { asked, writer } = (form.parse)(&body.bytes, app.service.defaults())?;
+    // The text lives on in the parsed request, and so does its share of the budget while it waits for a slot.
+    let share = body.share;
+    drop(body.bytes);
+
+    let (is_streamed, answers) = (asked.request.streaming, asked.answers());
+    let answer = app.service.generate(asked, call, form.endpoint).await;
+    let answer = answer.map_err(|error| form.failure(&error))?;
+    // Only choices that have not begun still need the text.
+    let share = share.filter(|_| answers > 1);
+    let writer = writer(Head::of(&answer));
+    if is_streamed {
+        let events = EventStream::new(answer, writer, app.config.ping_interval, share);
+        let headers = [
+            (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+            (CACHE_CONTROL, "no-cache"),
+            // What keeps nginx from collecting the stream before passing it on.
+            (http::HeaderName::from_static("x-accel-buffering"), "no"),
+        ];
+        Ok((headers, Body::from_stream(events)).into_response())
+    } else {
+        whole(answer, writer, form).await
+    }
+}
+
+/// The same answer, collected.
+async fn whole(mut answer: Answer, mut writer: Box<dyn Writer>, form: &Form) -> Result<Response, Failure> {
+    let mut ends = Vec::new();
+    while let Some(event) = answer.next().await {
+        match event.map_err(|error| form.failure(&error))? {
+            AnswerEvent::Delta { choice, delta, logprobs } => writer.collect(choice, delta, logprobs),
+            AnswerEvent::Finished(finished) => {
+                let usage = finished.usage;
+                ends.push(finished);
+                if let Some(usage) = usage {
+                    ends.sort_by_key(|finished| finished.choice);
+                    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+                    return Ok((headers, writer.whole(&ends, usage)).into_response());
+                }
+            }
+        }
+    }
+    Err(Failure::from(&ChatError::Internal { attempted: "finish the answer" }))
+}
+
+impl Form {
+    /// The failure, which names the prompt as this form does.
+    fn failure(&self, error: &ChatError) -> Failure {
+        let mut failure = Failure::from(error);
+        if let Some(param) = failure.body.error.param.as_mut().filter(|param| *param == CHAT.prompt) {
+            self.prompt.clone_into(param);
+        }
+        failure
+    }
+}
+
+/// What a request says beside its body, and the body.
+pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, HeldBody), Failure> {
+    let (head, body) = request.into_parts();
+    guard::check_is_json(&head.headers)?;
+    let body = app.bodies.read(&head.headers, body).await?;
+    let call = Call {
+        request_id: head.extensions.get::<RequestId>().cloned().unwrap_or_else(super::routes::new_request_id),
+        traceparent: text(&head.headers, "traceparent"),
+        model: String::new(),
+        headers: readable(&head.headers),
+        choice: 0,
+    };
+    Ok((call, body))
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// Headers as plugins see them, those that an operator granted: text only, names in lower case as `http` keeps them.
+fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect()
+}

@@ -1,0 +1,106 @@
+//! Requests that the model answers: admission, the first pass, and what the answer then owns.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use inference::{Call, ChatRequest};
+use telemetry::Endpoint;
+
+use super::admission::Permit;
+use super::answer::{self, Answer};
+use super::encode::Input;
+use super::pass::{Begun, Pass};
+use super::record::Record;
+use super::{ChatError, Service};
+
+/// What is asked of the model, whatever form it was asked in.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The request. Where there are `prompts`, its one message is made of them.
+    pub request: ChatRequest,
+    /// Prompts to complete as they stand; none where the messages are a conversation.
+    pub prompts: Arc<[Input]>,
+    /// Answers to each prompt, or to the conversation.
+    pub choices: NonZeroU32,
+}
+
+impl Asked {
+    /// One answer to a conversation.
+    #[must_use]
+    pub fn chat(request: ChatRequest) -> Self {
+        Self { request, prompts: Arc::default(), choices: NonZeroU32::MIN }
+    }
+
+    /// How many answers there will be. Those to one prompt stand together, prompt by prompt.
+    #[must_use]
+    pub fn answers(&self) -> u32 {
+        let prompts = u32::try_from(self.prompts.len()).unwrap_or(u32::MAX).max(1);
+        self.choices.get().saturating_mul(prompts)
+    }
+}
+
+impl Service {
+    /// Answers a chat with `choices` answers; otherwise as [`Service::generate`].
+    pub async fn chat(
+        &self,
+        request: ChatRequest,
+        call: Call,
+        endpoint: Endpoint,
+        choices: NonZeroU32,
+    ) -> Result<Answer, ChatError> {
+        self.generate(Asked { choices, ..Asked::chat(request) }, call, endpoint).await
+    }
+
+    /// Answers what is asked. The future may be dropped at any point; so may the answer.
+    ///
+    /// The choices run side by side in slots that nobody waits for, and one after the other where there are fewer. The
+    /// model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
+    pub async fn generate(&self, asked: Asked, call: Call, endpoint: Endpoint) -> Result<Answer, ChatError> {
+        let id = call.request_id.clone();
+        let answers = asked.answers();
+        let (pass, fingerprint, mut record) = self.pass(asked, call, endpoint).await?;
+        let model = pass.model().to_owned();
+        match self.begin(pass, answers, &mut record).await {
+            Ok((first, permits, others)) => {
+                let cancelled = self.cancelled.subscribe();
+                Ok(Answer::new(answer::Parts { id, model, fingerprint, first, permits, others, cancelled, record }))
+            }
+            Err(error) => {
+                record.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// What each answer begins with, the fingerprint of what answers, and the account of the request.
+    pub(super) async fn pass(
+        &self,
+        asked: Asked,
+        call: Call,
+        endpoint: Endpoint,
+    ) -> Result<(Arc<Pass>, String, Record), ChatError> {
+        let (loaded, fingerprint) = self.loaded(&asked.request.model).await?;
+        let serving = loaded.chat()?;
+        let (inference, id) = (self.metrics.inference.clone(), call.request_id.clone());
+        let record = Record::new(inference, id, &serving.engine.card().id, asked.request.streaming, endpoint);
+        let (grammars, max_tokens_default) = (Arc::clone(&self.grammars), self.defaults.max_tokens);
+        let pass = Arc::new(Pass { serving, grammars, max_tokens_default, asked, call });
+        Ok((pass, fingerprint, record))
+    }
+
+    /// Begins the first choice, so that what is wrong with the request is known before anything is sent.
+    async fn begin(
+        &self,
+        pass: Arc<Pass>,
+        answers: u32,
+        record: &mut Record,
+    ) -> Result<(Begun, Vec<Permit>, Option<(u32, Arc<Pass>)>), ChatError> {
+        // The slot comes before the plugins: what waits in line costs neither guest memory nor CPU.
+        let (permit, waited) = self.admission.enter().await?;
+        record.admitted(waited);
+        let others = (answers > 1).then(|| (answers, Arc::clone(&pass)));
+        let first = Pass::begin(pass, 0, record.tally()).await?;
+        let more = self.admission.more(answers as usize - 1);
+        Ok((first, std::iter::once(permit).chain(more).collect(), others))
+    }
+}
