@@ -330,3 +330,9 @@ impl std::fmt::Debug for Admission {
         f.debug_struct("Admission").field("standing", &self.standing()).finish_non_exhaustive()
     }
 }
+
+impl std::fmt::Debug for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Position").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}

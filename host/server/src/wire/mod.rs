@@ -32,4 +32,4 @@ pub(crate) use rerank::{parse_rerank, write_rerank};
 pub(crate) use tokens::{
     RenderedObject, TextObject, TokenCount, Tokenize, TokenizedObject, parse_detokenize, parse_render, parse_tokenize,
 };
-pub(crate) use writer::{Head, Parsed, Writer};
+pub(crate) use writer::{Head, Parsed, Writer, WriterFor};
