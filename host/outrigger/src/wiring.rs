@@ -25,7 +25,10 @@ pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
         model_id: Some(settings.model_id.clone()),
         max_concurrency: settings.max_concurrency,
         queue_max: settings.queue_max,
+        queue_tokens_max: settings.queue_tokens_max,
         queue_wait_max: settings.queue_wait,
+        requests_per_minute_max: settings.requests_per_minute_max,
+        request_timeout: settings.request_timeout,
         ..ServiceConfig::default()
     }
 }

@@ -9,11 +9,13 @@ pub mod limits;
 mod service;
 mod wire;
 
+pub use ::admission::{Position, Priority, Reason, Refusal, Standing};
+pub use ::http::HeaderName;
 pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
 pub use http::{Drained, HttpConfig, Reach, routes, serve};
 pub use service::{
     Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs,
-    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Tokenized,
+    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Terms, Tokenized,
 };
 pub use wire::chat_request;
 

@@ -9,8 +9,15 @@ use std::time::Duration;
 pub const CONCURRENCY_DEFAULT: usize = 1;
 /// Requests that wait for a slot. A longer line than this only grows answers that nobody waits for any more.
 pub const QUEUE_MAX_DEFAULT: usize = 64;
+/// Tokens of the prompts of those that wait: two as long as the longest context that models commonly have. What a CPU reads of them
+/// in the time that requests wait is far less; a GPU may do all.
+pub const QUEUE_TOKENS_MAX_DEFAULT: u64 = 256 * 1024;
+/// Bytes of a body for one token of its prompt, as of English text. What waits has not been tokenized yet.
+pub const BYTES_PER_TOKEN: usize = 4;
 /// Time that a request waits for a slot: half of the 60 s after which impatient clients and proxies give up.
 pub const QUEUE_WAIT_MAX_DEFAULT: Duration = Duration::from_secs(30);
+/// From a request's arrival to its end: what clients made for OpenAI's API wait for by default.
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
 /// Bytes of prompt text up to which tokenizing stays on the async thread. At about 10 MB/s this is 3 ms, less than
 /// a decode step; more would hold up other connections' events.
 pub const TOKENIZE_INLINE_BYTES_MAX: usize = 32 * 1024;
@@ -19,6 +26,9 @@ pub const TOKENIZE_INLINE_BYTES_MAX: usize = 32 * 1024;
 pub const RETRY_AFTER_BUSY: Duration = Duration::from_secs(2);
 /// `Retry-After` while the model loads: mapping a warm file takes a second, a cold one tens.
 pub const RETRY_AFTER_LOADING: Duration = Duration::from_secs(5);
+
+/// The header that names who asks: what the Gateway API's inference extension tells requests apart by for fairness.
+pub const CALLER_HEADER_DEFAULT: &str = "x-gateway-inference-fairness-id";
 
 // ---- the body of a request ----
 

@@ -316,7 +316,7 @@ async fn a_model_that_is_loaded_on_use_is_waited_for_by_whoever_asks_first() {
     let load = async {
         server.service.wanted().await;
         server.service.loading("downloading (40 %)");
-        while server.metric("outrigger_requests_waiting", "") < 2 {
+        while server.metric("outrigger_requests_waiting", r#"priority="interactive""#) < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(server.get("/readyz").await.status, 503);
@@ -325,7 +325,7 @@ async fn a_model_that_is_loaded_on_use_is_waited_for_by_whoever_asks_first() {
     };
     let (first, second, ()) = tokio::join!(server.chat(WHOLE), server.chat(WHOLE), load);
     assert_eq!((first.status, second.status), (200, 200));
-    assert_eq!(server.metric("outrigger_requests_waiting", ""), 0);
+    assert_eq!(server.metric("outrigger_requests_waiting", r#"priority="interactive""#), 0);
 }
 
 // R29
@@ -356,7 +356,7 @@ async fn a_full_line_and_waiting_in_vain_are_503() {
     server.until_running(1).await;
     let (waiting, refused) = tokio::join!(server.chat(WHOLE), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(server.metric("outrigger_requests_waiting", ""), 1);
+        assert_eq!(server.metric("outrigger_requests_waiting", r#"priority="interactive""#), 1);
         server.chat(WHOLE).await
     });
     assert_eq!(

@@ -102,7 +102,7 @@ async fn many_clients_leave_at_any_point() {
     futures::future::join_all(visits).await;
     server.until_idle().await;
     assert_eq!(server.metric("outrigger_requests_running", ""), 0);
-    assert_eq!(server.metric("outrigger_requests_waiting", ""), 0);
+    assert_eq!(server.metric("outrigger_requests_waiting", r#"priority="interactive""#), 0);
 }
 
 #[tokio::test]

@@ -9,5 +9,5 @@ mod metrics;
 pub use metrics::{
     BreakerState, DeviceMetrics, DownloadMetrics, Dropped, Endpoint, Format, InferenceEnd, InferenceMetrics,
     Instrument, InstrumentKind, InstrumentSpec, MemoryKind, Metrics, OTHER, Outcome, Place, PluginMeter, PluginMetrics,
-    RequestLabels,
+    RequestLabels, Standing,
 };

@@ -140,9 +140,26 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_QUEUE_MAX", value_name = "COUNT", help_heading = "Capacity")]
     pub(crate) queue_max: Option<u32>,
 
+    /// Tokens of the prompts of all requests that wait, about; a request that waits alone may be longer [default: 262144]
+    #[arg(long, env = "OUTRIGGER_QUEUE_TOKENS_MAX", value_name = "TOKENS", help_heading = "Capacity")]
+    pub(crate) queue_tokens_max: Option<u64>,
+
     /// How long a request may wait for its place [default: 30]
     #[arg(long, env = "OUTRIGGER_QUEUE_WAIT_SECONDS", value_name = "SECONDS", help_heading = "Capacity")]
     pub(crate) queue_wait_seconds: Option<u64>,
+
+    /// Requests a minute; so many may come at once, one more is answered 429 [default: as many as come]
+    #[arg(long, env = "OUTRIGGER_REQUESTS_PER_MINUTE_LIMIT", value_name = "COUNT", help_heading = "Capacity")]
+    pub(crate) requests_per_minute_limit: Option<u32>,
+
+    /// How long a request may take, from its arrival to the end of its answer; a client may ask for less with the header
+    /// X-Request-Timeout [default: 600]
+    #[arg(long, env = "OUTRIGGER_REQUEST_TIMEOUT_SECONDS", value_name = "SECONDS", help_heading = "Capacity")]
+    pub(crate) request_timeout_seconds: Option<u64>,
+
+    /// The header that tells callers apart, who share places and queue fairly [default: X-Gateway-Inference-Fairness-Id]
+    #[arg(long, env = "OUTRIGGER_CALLER_HEADER", value_name = "NAME", help_heading = "Capacity")]
+    pub(crate) caller_header: Option<String>,
 
     /// Plugin to use: a bundled one by name (redact), or the path of a component; may be given several times
     ///
@@ -273,7 +290,11 @@ impl Said {
             draft_max: self.draft_max.or(file.draft_max),
             warm_prompts: file.warm_prompts,
             queue_max: self.queue_max.or(file.queue_max),
+            queue_tokens_max: self.queue_tokens_max.or(file.queue_tokens_max),
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
+            requests_per_minute_limit: self.requests_per_minute_limit.or(file.requests_per_minute_limit),
+            request_timeout_seconds: self.request_timeout_seconds.or(file.request_timeout_seconds),
+            caller_header: self.caller_header.or(file.caller_header),
             plugin_names: self.plugin_names,
             plugin_tables: file.plugin_tables,
             trusted_keys: file.trusted_keys,

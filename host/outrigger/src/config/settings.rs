@@ -56,7 +56,11 @@ pub(crate) struct Settings {
     pub(crate) draft_max: usize,
     pub(crate) warm_prompts: Vec<String>,
     pub(crate) queue_max: usize,
+    pub(crate) queue_tokens_max: u64,
     pub(crate) queue_wait: Duration,
+    pub(crate) requests_per_minute_max: Option<NonZeroU32>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) caller_header: HeaderName,
     pub(crate) plugins: Vec<PluginTable>,
     pub(crate) plugin_workers: Option<NonZeroUsize>,
     pub(crate) plugin_watch: bool,
@@ -104,7 +108,15 @@ impl Settings {
             draft_max: at_most("draft_max", said.draft_max, DRAFT_MAX_MAX)?.unwrap_or(DRAFT_MAX_DEFAULT),
             warm_prompts: warm_prompts(said.warm_prompts)?,
             queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
+            queue_tokens_max: said.queue_tokens_max.unwrap_or(server::limits::QUEUE_TOKENS_MAX_DEFAULT),
             queue_wait: seconds("queue_wait_seconds", said.queue_wait_seconds)?.unwrap_or(QUEUE_WAIT_DEFAULT),
+            requests_per_minute_max: at_least_one(
+                "requests_per_minute_limit",
+                said.requests_per_minute_limit,
+                u32::MAX,
+            )?,
+            request_timeout: request_timeout(said.request_timeout_seconds)?,
+            caller_header: caller_header(said.caller_header.as_deref())?,
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
             plugin_workers: at_least_one("plugin_workers", said.plugin_workers, PLUGIN_WORKERS_MAX)?.map(size),
             plugin_watch: said.plugin_watch.unwrap_or(false),
@@ -171,6 +183,18 @@ fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
         bail!("`{key}` is {value}; {SECONDS_MAX}, which is a week, is the most that is accepted");
     }
     Ok(value.map(Duration::from_secs))
+}
+
+fn request_timeout(given: Option<u64>) -> anyhow::Result<Duration> {
+    if given == Some(0) {
+        bail!("`request_timeout_seconds` is 0; nothing is answered in no time, so it must be at least 1");
+    }
+    Ok(seconds("request_timeout_seconds", given)?.unwrap_or(server::limits::REQUEST_TIMEOUT_DEFAULT))
+}
+
+fn caller_header(given: Option<&str>) -> anyhow::Result<HeaderName> {
+    let given = given.unwrap_or(server::limits::CALLER_HEADER_DEFAULT);
+    given.parse().with_context(|| format!("`caller_header` is `{given}`, which is no name of an HTTP header"))
 }
 
 fn size(count: NonZeroU32) -> NonZeroUsize {
@@ -265,6 +289,26 @@ mod tests {
         let why = format!("is {much}; 604800, which is a week, is the most that is accepted");
         check_refused(Said { drain_seconds: Some(much), ..said() }, &format!("`drain_seconds` {why}"));
         check_refused(Said { queue_wait_seconds: Some(much), ..said() }, &format!("`queue_wait_seconds` {why}"));
+        check_refused(
+            Said { request_timeout_seconds: Some(much), ..said() },
+            &format!("`request_timeout_seconds` {why}"),
+        );
+    }
+
+    #[test]
+    fn what_would_refuse_everything_is_refused() {
+        check_refused(
+            Said { request_timeout_seconds: Some(0), ..said() },
+            "`request_timeout_seconds` is 0; nothing is answered in no time, so it must be at least 1",
+        );
+        check_refused(
+            Said { requests_per_minute_limit: Some(0), ..said() },
+            "`requests_per_minute_limit` is 0; it must be at least 1",
+        );
+        check_refused(
+            Said { caller_header: Some("x y".to_owned()), ..said() },
+            "`caller_header` is `x y`, which is no name of an HTTP header",
+        );
     }
 
     #[test]

@@ -11,11 +11,11 @@ use inference::{Call, RequestId};
 use telemetry::Endpoint;
 
 use super::body::HeldBody;
-use super::guard;
 use super::routes::App;
 use super::status::Failure;
-use super::stream::EventStream;
-use crate::service::{Answer, AnswerEvent, ChatError, Defaults};
+use super::stream::{EventStream, Waiting};
+use super::{guard, terms};
+use crate::service::{Answer, AnswerEvent, ChatError, Defaults, Terms};
 use crate::wire::{self, Head, Parsed, Refusal, Writer};
 
 /// A form in which the model is asked.
@@ -54,20 +54,30 @@ pub(super) async fn response(State(app): State<Arc<App>>, request: Request) -> R
 }
 
 async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Failure> {
-    let (call, body) = receive(app, request).await?;
+    let (call, terms, body) = receive(app, request).await?;
     let Parsed { asked, writer } = (form.parse)(&body.bytes, app.service.defaults())?;
     // The text lives on in the parsed request, and so does its share of the budget while it waits for a slot.
     let share = body.share;
     drop(body.bytes);
 
     let (is_streamed, answers) = (asked.request.streaming, asked.answers());
-    let answer = app.service.generate(asked, call, form.endpoint).await;
-    let answer = answer.map_err(|error| form.failure(&error))?;
+    let (service, place, endpoint) = (Arc::clone(&app.service), Arc::clone(&terms.place), form.endpoint);
+    let nobody = Head::nobody(&call.request_id, &asked.request.model);
+    let mut answer = Box::pin(async move { service.generate(asked, call, &terms, endpoint).await });
+    // As long as nothing was sent an error has its own status. Who waits for long has to hear something, though.
+    let begun = if is_streamed {
+        tokio::time::timeout(app.config.ping_interval, &mut answer).await.ok()
+    } else {
+        Some((&mut answer).await)
+    };
+    let begun = begun.transpose().map_err(|error| form.failure(&error))?;
     // Choices that have not begun still need the text, and so does an answer that shows it.
-    let share = share.filter(|_| answers > 1 || form.shows_request);
-    let writer = writer(Head::of(&answer));
+    let still_needed = |share: Option<_>| share.filter(|_| answers > 1 || form.shows_request);
     if is_streamed {
-        let events = EventStream::new(answer, writer, app.config.ping_interval, share);
+        let events = match begun {
+            Some(answer) => EventStream::new(answer, writer, app.config.ping_interval, still_needed(share)),
+            None => EventStream::waiting(Waiting { answer, place, writer, nobody }, app.config.ping_interval, share),
+        };
         let headers = [
             (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
             (CACHE_CONTROL, "no-cache"),
@@ -76,6 +86,9 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
         ];
         Ok((headers, Body::from_stream(events)).into_response())
     } else {
+        let answer = begun.ok_or_else(|| Failure::from(&ChatError::Internal { attempted: "begin the answer" }))?;
+        let share = still_needed(share);
+        let writer = writer(Head::of(&answer));
         let reply = whole(answer, writer, form).await;
         drop(share);
         reply
@@ -114,7 +127,7 @@ impl Form {
 }
 
 /// What a request says beside its body, and the body.
-pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, HeldBody), Failure> {
+pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, Terms, HeldBody), Failure> {
     let (head, body) = request.into_parts();
     guard::check_is_json(&head.headers)?;
     let body = app.bodies.read(&head.headers, body).await?;
@@ -125,7 +138,8 @@ pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, HeldBo
         headers: readable(&head.headers),
         choice: 0,
     };
-    Ok((call, body))
+    let terms = terms::of(&head.headers, &app.config.caller_header, body.bytes.len())?;
+    Ok((call, terms, body))
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

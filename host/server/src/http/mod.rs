@@ -10,6 +10,7 @@ mod prompts;
 mod routes;
 mod status;
 mod stream;
+mod terms;
 mod watch;
 
 pub use routes::{Reach, routes};
@@ -147,6 +148,8 @@ pub struct HttpConfig {
     /// Names by which clients may call this server, beside `localhost`, the loopback addresses and the address that
     /// a connection arrived at. Without a port.
     pub hosts_allowed: Vec<String>,
+    /// The header that names who asks.
+    pub caller_header: ::http::HeaderName,
     /// Who answers the admin routes; `None`: nobody.
     pub admin: Option<Arc<dyn PluginAdmin>>,
     /// Connections at once.
@@ -171,6 +174,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             hosts_allowed: Vec::new(),
+            caller_header: ::http::HeaderName::from_static(limits::CALLER_HEADER_DEFAULT),
             admin: None,
             connections_max: limits::CONNECTIONS_MAX_DEFAULT,
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::body::BodyReader;
 use super::status::Failure;
 use super::{HttpConfig, admin, encode, generate, guard, prompts};
+use crate::Standing;
 use crate::service::{ChatError, Readiness, Service};
 use crate::wire::{self, ModelList, ModelObject};
 
@@ -153,10 +154,10 @@ async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Re
 /// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is
 /// about to finish.
 async fn live() -> Response {
-    json(&Status { status: "ok", reason: None })
+    json(&Probe { status: "ok", reason: None, requests: None })
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Response {
+async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let (code, status, reason) = match app.service.readiness() {
         Readiness::Ready => (StatusCode::OK, "ok", None),
         // Whoever waited for more than this before sending requests would wait for ever.
@@ -165,7 +166,36 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         Readiness::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "failed", Some(reason)),
         Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", None),
     };
-    (code, json(&Status { status, reason })).into_response()
+    // As Kubernetes' own probes have it: `?verbose`.
+    let is_verbose =
+        uri.query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
+    let requests = is_verbose.then(|| Line::of(&app.service.standing()));
+    (code, json(&Probe { status, reason, requests })).into_response()
+}
+
+/// How things stand with slots and line.
+#[derive(Serialize)]
+struct Line {
+    running: usize,
+    waiting: usize,
+    batch_waiting: usize,
+    prompt_tokens_waiting: u64,
+    callers: usize,
+    /// The mean time that a request holds its slot; `null` until enough were answered.
+    request_ms: Option<u128>,
+}
+
+impl Line {
+    fn of(standing: &Standing) -> Self {
+        Self {
+            running: standing.running,
+            waiting: standing.waiting(),
+            batch_waiting: standing.batch_waiting,
+            prompt_tokens_waiting: standing.waiting_tokens,
+            callers: standing.callers,
+            request_ms: standing.service.map(|service| service.as_millis()),
+        }
+    }
 }
 
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
@@ -230,10 +260,12 @@ fn route_name(path: &str) -> &'static str {
 }
 
 #[derive(Serialize)]
-struct Status {
+struct Probe {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<Line>,
 }
 
 pub(super) fn json(value: &impl Serialize) -> Response {

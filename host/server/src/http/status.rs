@@ -40,6 +40,13 @@ impl Failure {
         Self { retry_after: Some(limits::RETRY_AFTER_BUSY), ..Self::new(Blame::Capacity, "overloaded", message) }
     }
 
+    /// It is this caller who asks too much.
+    fn too_many(mut self) -> Self {
+        self.status = StatusCode::TOO_MANY_REQUESTS;
+        self.body.error.kind = "rate_limit_error";
+        self
+    }
+
     /// R34: a part of OpenAI's API that is not served here.
     pub(super) fn unserved(path: &str) -> Self {
         let message = format!(
@@ -81,8 +88,13 @@ impl From<&ChatError> for Failure {
             | ChatError::TokensOfNoText { member }
             | ChatError::InputEmpty { member } => at(member, "invalid_value"),
             ChatError::LogprobsWithheld { .. } => at("logprobs", "unsupported_parameter"),
-            ChatError::QueueFull { .. } | ChatError::Submit(SubmitError::QueueFull { .. }) => {
-                later("queue_full", limits::RETRY_AFTER_BUSY)
+            ChatError::NotAdmitted(refusal) => {
+                let failure = later(refusal.reason.as_str(), refusal.retry_after);
+                if refusal.reason.is_callers() { failure.too_many() } else { failure }
+            }
+            ChatError::Submit(SubmitError::QueueFull { .. }) => later("queue_full", limits::RETRY_AFTER_BUSY),
+            ChatError::DeadlinePassed { .. } => {
+                Self { status: StatusCode::GATEWAY_TIMEOUT, ..base("deadline_exceeded") }
             }
             ChatError::Format(GrammarError::Busy)
             | ChatError::PromptFormat(GrammarError::Busy)
@@ -90,7 +102,6 @@ impl From<&ChatError> for Failure {
             ChatError::CallsUnbound { member } => at(member, "unsupported_parameter"),
             ChatError::CallSchema { .. } => at("tools", "invalid_value"),
             ChatError::CallsOrFormat { .. } => at("tool_choice", "unsupported_parameter"),
-            ChatError::QueueTimeout { .. } => later("queue_timeout", limits::RETRY_AFTER_BUSY),
             ChatError::Pipeline(error) => pipeline(error),
             ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),

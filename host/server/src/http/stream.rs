@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,50 +12,113 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::status::Failure;
+use crate::Position;
 use crate::service::{Answer, AnswerEvent, ChatError};
-use crate::wire::Writer;
+use crate::wire::{Head, Writer, WriterFor};
 
-/// The events of an answer, as its form has them. In silence a ping now and then. After an error event the stream ends without
-/// what ends a whole one.
+/// The events of an answer, as its form has them. In silence a ping now and then, and in the line a comment that says how long it is.
+/// After an error event the stream ends without what ends a whole one.
 pub(super) struct EventStream {
-    /// `None` when nothing follows any more.
-    answer: Option<Answer>,
-    has_begun: bool,
-    writer: Box<dyn Writer>,
+    state: State,
     ping: Pin<Box<Sleep>>,
     ping_interval: Duration,
     /// The request's share of what bodies may take, while its text is kept for choices that have not begun.
-    _share: Option<OwnedSemaphorePermit>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+enum State {
+    Waiting(Waiting),
+    Beginning(Answer, Box<dyn Writer>),
+    Answering(Answer, Box<dyn Writer>),
+    /// Nothing follows any more.
+    Over,
+}
+
+/// An answer that has not begun after the first silence.
+pub(super) struct Waiting {
+    pub(super) answer: Pin<Box<dyn Future<Output = Result<Answer, ChatError>> + Send>>,
+    /// Where it stands in the line, if that is what it waits in.
+    pub(super) place: Arc<OnceLock<Position>>,
+    pub(super) writer: WriterFor,
+    /// Who speaks if it never begins.
+    pub(super) nobody: Head,
 }
 
 impl EventStream {
     pub(super) fn new(
         answer: Answer,
-        writer: Box<dyn Writer>,
+        writer: WriterFor,
         ping_interval: Duration,
         share: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let ping = Box::pin(tokio::time::sleep(ping_interval));
-        Self { answer: Some(answer), has_begun: false, writer, ping, ping_interval, _share: share }
+        let writer = writer(Head::of(&answer));
+        Self::with(State::Beginning(answer, writer), ping_interval, ping_interval, share)
     }
 
-    fn text_of(&mut self, event: Result<AnswerEvent, ChatError>) -> String {
-        match event {
-            Ok(AnswerEvent::Delta { choice, delta, logprobs }) => self.writer.delta(choice, delta, logprobs),
-            Ok(AnswerEvent::Finished(finished)) => {
-                if finished.usage.is_some() {
-                    // The answer's slots are free before the client has read the end.
-                    self.answer = None;
+    pub(super) fn waiting(waiting: Waiting, ping_interval: Duration, share: Option<OwnedSemaphorePermit>) -> Self {
+        // The first silence is over.
+        Self::with(State::Waiting(waiting), Duration::ZERO, ping_interval, share)
+    }
+
+    fn with(state: State, first: Duration, ping_interval: Duration, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { state, ping: Box::pin(tokio::time::sleep(first)), ping_interval, share }
+    }
+
+    /// The next text, and what follows it; `None` while there is none.
+    fn advance(&mut self, state: State, cx: &mut Context<'_>) -> (State, Option<String>) {
+        match state {
+            State::Over => (State::Over, None),
+            State::Waiting(mut waiting) => match waiting.answer.as_mut().poll(cx) {
+                Poll::Ready(Ok(answer)) => {
+                    let mut writer = (waiting.writer)(Head::of(&answer));
+                    let text = writer.begin();
+                    (State::Answering(answer, writer), Some(text))
                 }
-                self.writer.finish(&finished)
+                Poll::Ready(Err(error)) => (State::Over, Some(failed(&mut *(waiting.writer)(waiting.nobody), &error))),
+                Poll::Pending => {
+                    let text = self.ping.as_mut().poll(cx).is_ready().then(|| waiting.comment());
+                    (State::Waiting(waiting), text)
+                }
+            },
+            State::Beginning(answer, mut writer) => {
+                let text = writer.begin();
+                (State::Answering(answer, writer), Some(text))
             }
-            Err(error) => {
-                self.answer = None;
-                let failure = Failure::from(&error);
-                self.writer.failed(failure.status.as_u16(), &failure.body)
-            }
+            State::Answering(mut answer, mut writer) => match answer.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(AnswerEvent::Delta { choice, delta, logprobs }))) => {
+                    let text = writer.delta(choice, delta, logprobs);
+                    (State::Answering(answer, writer), Some(text))
+                }
+                Poll::Ready(Some(Ok(AnswerEvent::Finished(finished)))) => {
+                    let text = writer.finish(&finished);
+                    // The answer's slots are free before the client has read the end.
+                    let is_last = finished.usage.is_some();
+                    (if is_last { State::Over } else { State::Answering(answer, writer) }, Some(text))
+                }
+                Poll::Ready(Some(Err(error))) => (State::Over, Some(failed(&mut *writer, &error))),
+                Poll::Ready(None) => (State::Over, None),
+                Poll::Pending => {
+                    let text = self.ping.as_mut().poll(cx).is_ready().then(|| writer.ping().to_owned());
+                    (State::Answering(answer, writer), text)
+                }
+            },
         }
     }
+}
+
+impl Waiting {
+    /// Every reader of events passes over a comment; a person who looks at the stream learns what it waits for.
+    fn comment(&self) -> String {
+        match self.place.get().and_then(Position::ahead) {
+            Some(ahead) => format!(": waiting, about {ahead} before this one\n\n"),
+            None => ": waiting\n\n".to_owned(),
+        }
+    }
+}
+
+fn failed(writer: &mut dyn Writer, error: &ChatError) -> String {
+    let failure = Failure::from(error);
+    writer.failed(failure.status.as_u16(), &failure.body)
 }
 
 impl Stream for EventStream {
@@ -62,32 +126,26 @@ impl Stream for EventStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let Some(answer) = &mut this.answer else { return Poll::Ready(None) };
-        let text = if this.has_begun {
-            match answer.poll_next_unpin(cx) {
-                Poll::Ready(Some(event)) => this.text_of(event),
-                Poll::Ready(None) => {
-                    this.answer = None;
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => {
-                    std::task::ready!(this.ping.as_mut().poll(cx));
-                    this.writer.ping().to_owned()
-                }
+        let state = std::mem::replace(&mut this.state, State::Over);
+        let (state, text) = this.advance(state, cx);
+        let is_over = matches!(state, State::Over);
+        this.state = state;
+        if is_over {
+            this.share = None;
+        }
+        match text {
+            Some(text) => {
+                this.ping.as_mut().reset(Instant::now() + this.ping_interval);
+                Poll::Ready(Some(Ok(Bytes::from(text))))
             }
-        } else {
-            this.has_begun = true;
-            this.writer.begin()
-        };
-        this.ping.as_mut().reset(Instant::now() + this.ping_interval);
-        Poll::Ready(Some(Ok(Bytes::from(text))))
+            None if is_over => Poll::Ready(None),
+            None => Poll::Pending,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures::StreamExt as _;
     use inference::{Call, RequestId};
     use telemetry::{Endpoint, Metrics};
@@ -95,8 +153,8 @@ mod tests {
     use super::*;
     use crate::fakes::{Act, FakeEngine, FakePipeline, says};
     use crate::limits;
-    use crate::service::{Defaults, Service, ServiceConfig, Serving};
-    use crate::wire::{self, Head};
+    use crate::service::{Defaults, Service, ServiceConfig, Serving, Terms};
+    use crate::wire;
 
     const BODY: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
@@ -106,7 +164,7 @@ mod tests {
         let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let request_id = RequestId::new("r1");
         let call = Call { request_id, traceparent: None, model: String::new(), headers: Vec::new(), choice: 0 };
-        service.generate(parsed.asked, call, Endpoint::ChatCompletions).await.expect("an answer")
+        service.generate(parsed.asked, call, &Terms::default(), Endpoint::ChatCompletions).await.expect("an answer")
     }
 
     #[tokio::test(start_paused = true)]
@@ -115,8 +173,7 @@ mod tests {
         let started = Instant::now();
         let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let answer = answer(script).await;
-        let writer = (parsed.writer)(Head::of(&answer));
-        let mut events = EventStream::new(answer, writer, limits::PING_INTERVAL, None);
+        let mut events = EventStream::new(answer, parsed.writer, limits::PING_INTERVAL, None);
         let mut heard = Vec::new();
         while let Some(Ok(bytes)) = events.next().await {
             let is_ping = bytes.starts_with(b": ping");

@@ -1,185 +1,110 @@
-//! Whether a request gets a slot, now or after waiting in a bounded line.
+//! How requests come by their slots: what they say about it, and what is counted.
 
-use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use admission::{Admission, Arrival, Permit, Position, Priority, Reason, Refusal, Rules, Standing};
 use telemetry::InferenceMetrics;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::ChatError;
+use super::{ChatError, Service, ServiceConfig};
+use crate::limits;
 
-/// The slots and the line in front of them. First come, first served.
-pub(super) struct Admission {
-    slots: Arc<Semaphore>,
-    line: Arc<Line>,
-    queue_max: usize,
-    queue_wait_max: Duration,
+/// What a request says about how it is served, beside what it asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Who asks. Callers share the slots fairly; those who say nothing are one.
+    pub caller: Arc<str>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// How long it may take, waiting included; the operator's limit holds beside it.
+    pub timeout: Option<Duration>,
+    /// Bytes of its body, which tell about how many tokens it has.
+    pub bytes: usize,
+    /// Where it stands in the line, from when it does.
+    pub place: Arc<OnceLock<Position>>,
 }
 
-/// A slot. It goes back when this is dropped, so it lives as long as the answer, not as long as the call that asked.
-pub(super) struct Permit {
-    line: Arc<Line>,
-    _slot: OwnedSemaphorePermit,
+/// When a request has to be over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) after: Duration,
 }
 
-struct Line {
-    running: AtomicUsize,
-    waiting: AtomicUsize,
-    metrics: InferenceMetrics,
-}
-
-impl Admission {
-    pub(super) fn new(
-        max_concurrency: NonZeroUsize,
-        queue_max: usize,
-        queue_wait_max: Duration,
-        metrics: InferenceMetrics,
-    ) -> Self {
-        let line = Line { running: AtomicUsize::new(0), waiting: AtomicUsize::new(0), metrics };
-        let slots = max_concurrency.get().min(Semaphore::MAX_PERMITS);
-        Self { slots: Arc::new(Semaphore::new(slots)), line: Arc::new(line), queue_max, queue_wait_max }
+impl Deadline {
+    /// What `work` becomes, if it does in time.
+    pub(super) async fn bound<T>(self, work: impl Future<Output = Result<T, ChatError>>) -> Result<T, ChatError> {
+        match tokio::time::timeout_at(self.at, work).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(self.passed()),
+        }
     }
 
-    /// Takes a slot and says how long that took. Dropping the future leaves the line.
-    pub(super) async fn enter(&self) -> Result<(Permit, Duration), ChatError> {
-        // The semaphore is fair: a free slot that somebody waits for is not to be had this way.
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok((self.permit(slot), Duration::ZERO));
-        }
-        let place = self.line()?;
-        let arrived = Instant::now();
-        let slot = tokio::time::timeout(self.queue_wait_max, Arc::clone(&self.slots).acquire_owned()).await;
-        let admitted = match slot {
-            Ok(Ok(slot)) => Ok((self.permit(slot), arrived.elapsed())),
-            Ok(Err(_closed)) => Err(ChatError::Draining),
-            Err(_elapsed) => Err(ChatError::QueueTimeout { waited: self.queue_wait_max }),
+    pub(super) fn passed(self) -> ChatError {
+        ChatError::DeadlinePassed { after: self.after }
+    }
+}
+
+pub(super) fn new(config: &ServiceConfig, metrics: &InferenceMetrics) -> Admission {
+    let rules = Rules {
+        slots: config.max_concurrency,
+        waiting_max: config.queue_max,
+        waiting_tokens_max: config.queue_tokens_max,
+        per_minute_max: config.requests_per_minute_max,
+    };
+    let metrics = metrics.clone();
+    Admission::new(rules, move |standing| metrics.standing(gauges(standing)))
+}
+
+fn gauges(standing: &Standing) -> telemetry::Standing {
+    telemetry::Standing {
+        running: standing.running,
+        interactive_waiting: standing.interactive_waiting,
+        batch_waiting: standing.batch_waiting,
+        tokens_waiting: standing.waiting_tokens,
+        callers: standing.callers,
+    }
+}
+
+impl Service {
+    /// A slot, now or when it is this request's turn, and how long that took.
+    pub(super) async fn admit(&self, terms: &Terms) -> Result<(Permit, Duration), ChatError> {
+        let arrival = Arrival {
+            caller: Arc::clone(&terms.caller),
+            priority: terms.priority,
+            tokens: (terms.bytes / limits::BYTES_PER_TOKEN) as u64,
+            wait_max: terms.timeout.map_or(self.queue_wait_max, |timeout| timeout.min(self.queue_wait_max)),
         };
-        // Only now: a drain that counts meanwhile must see this request in the line or in a slot.
-        drop(place);
-        admitted
+        let is_waiting = |position| {
+            // One request waits once.
+            let _ = terms.place.set(position);
+        };
+        let entered = self.admission.enter(arrival, is_waiting).await;
+        self.metrics
+            .inference
+            .admission(entered.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "admitted"));
+        Ok(entered?)
     }
 
-    /// Takes up to `count` slots more that are free and that nobody waits for.
-    pub(super) fn more(&self, count: usize) -> impl Iterator<Item = Permit> {
-        let free = std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok());
-        free.take(count).map(|slot| self.permit(slot))
+    /// When a request that begins now has to be over.
+    pub(super) fn deadline(&self, terms: &Terms) -> Deadline {
+        let after = terms.timeout.map_or(self.request_timeout, |timeout| timeout.min(self.request_timeout));
+        Deadline { at: Instant::now() + after, after }
     }
 
-    /// A place in the line, for whoever waits for something else than a slot.
-    pub(super) fn line(&self) -> Result<Place, ChatError> {
-        Place::take(&self.line, self.queue_max)
-    }
-
-    /// How long anybody waits.
-    pub(super) fn wait_max(&self) -> Duration {
-        self.queue_wait_max
-    }
-
-    /// Requests that hold a slot or wait for one.
-    pub(super) fn active(&self) -> usize {
-        self.line.running.load(Ordering::Relaxed) + self.line.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Sends everybody in the line away and lets nobody in any more.
-    pub(super) fn close(&self) {
-        self.slots.close();
-    }
-
-    fn permit(&self, slot: OwnedSemaphorePermit) -> Permit {
-        self.line.running.fetch_add(1, Ordering::Relaxed);
-        self.line.metrics.running.inc();
-        Permit { line: Arc::clone(&self.line), _slot: slot }
+    /// How things stand with slots and line.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.admission.standing()
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.line.running.fetch_sub(1, Ordering::Relaxed);
-        self.line.metrics.running.dec();
-    }
-}
-
-/// A place in the line; dropped, it is free again.
-pub(super) struct Place(Arc<Line>);
-
-impl Place {
-    fn take(line: &Arc<Line>, queue_max: usize) -> Result<Self, ChatError> {
-        let waiting = line.waiting.fetch_add(1, Ordering::Relaxed);
-        line.metrics.waiting.inc();
-        // From here on the place gives itself back, also when it is one too many.
-        let place = Self(Arc::clone(line));
-        if waiting >= queue_max { Err(ChatError::QueueFull { waiting }) } else { Ok(place) }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.waiting.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use telemetry::Metrics;
-
-    use super::*;
-
-    fn admission(slots: usize, queue_max: usize) -> Admission {
-        let slots = NonZeroUsize::new(slots).expect("tests ask for at least one");
-        Admission::new(slots, queue_max, Duration::from_secs(30), Metrics::new(&[]).inference)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_line_is_first_come_first_served() {
-        let admission = Arc::new(admission(1, 8));
-        let (first, _) = admission.enter().await.expect("a free slot");
-        let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
-        for number in 0..3 {
-            let (admission, told) = (Arc::clone(&admission), told.clone());
-            tokio::spawn(async move {
-                let (_permit, waited) = admission.enter().await.expect("a slot in time");
-                told.send((number, waited)).expect("the test listens");
-            });
-            tokio::task::yield_now().await;
+impl From<Refusal> for ChatError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Closed => Self::Draining,
+            _ => Self::NotAdmitted(refusal),
         }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(admission.active(), 4);
-        drop(first);
-        for number in 0..3 {
-            assert_eq!(order.recv().await, Some((number, Duration::from_secs(2))));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_line_refuses_at_once() {
-        let admission = admission(1, 0);
-        let (_held, _) = admission.enter().await.expect("a free slot");
-        assert_eq!(admission.enter().await.err(), Some(ChatError::QueueFull { waiting: 0 }));
-        assert_eq!(admission.active(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waiting_has_an_end() {
-        let admission = admission(1, 1);
-        let (_held, _) = admission.enter().await.expect("a free slot");
-        let started = Instant::now();
-        assert_eq!(admission.enter().await.err(), Some(ChatError::QueueTimeout { waited: Duration::from_secs(30) }));
-        assert_eq!(started.elapsed(), Duration::from_secs(30));
-        assert_eq!(admission.active(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_leaves_the_line_frees_its_place() {
-        let admission = Arc::new(admission(1, 1));
-        let (held, _) = admission.enter().await.expect("a free slot");
-        let left = tokio::time::timeout(Duration::from_secs(1), admission.enter()).await;
-        assert!(left.is_err(), "there was no slot to get");
-        assert_eq!(admission.active(), 1);
-        drop(held);
-        assert!(admission.enter().await.is_ok());
     }
 }

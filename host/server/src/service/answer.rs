@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use admission::Permit;
 use futures::stream::{FuturesUnordered, Stream, StreamExt as _};
 use inference::{Annotations, Delta, Finish, RequestId, Timings, TokenLogprobs, Usage};
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 use super::ChatError;
-use super::admission::Permit;
+use super::admission::Deadline;
 use super::choice::{Choice, Step, Stepped};
 use super::pass::{Begun, Pass};
 use super::record::Record;
@@ -28,6 +30,8 @@ pub struct Answer {
     permits: Vec<Permit>,
     waiting: Option<Waiting>,
     cancelled: watch::Receiver<bool>,
+    deadline: Deadline,
+    late: Pin<Box<Sleep>>,
     record: Record,
     /// What the plugins noted on the choices that have ended.
     noted: Annotations,
@@ -81,12 +85,13 @@ pub(super) struct Parts {
     /// How many choices there will be, and what the others begin with.
     pub(super) others: Option<(u32, Arc<Pass>)>,
     pub(super) cancelled: watch::Receiver<bool>,
+    pub(super) deadline: Deadline,
     pub(super) record: Record,
 }
 
 impl Answer {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { id, model, fingerprint, first, permits, others, cancelled, record } = parts;
+        let Parts { id, model, fingerprint, first, permits, others, cancelled, deadline, record } = parts;
         let first = Choice::new(0, first, Arc::clone(record.tally()), cancelled.clone());
         let waiting = others.map(|(count, pass)| Waiting { indexes: 1..count, pass });
         let mut this = Self {
@@ -97,6 +102,8 @@ impl Answer {
             permits,
             waiting,
             cancelled,
+            deadline,
+            late: Box::pin(tokio::time::sleep_until(deadline.at)),
             record,
             noted: Vec::new(),
         };
@@ -176,15 +183,17 @@ impl Answer {
                 }
                 Ok(AnswerEvent::Finished(finished))
             }
-            Err(error) => {
-                // What the others have is not sent: after an error nothing is half right.
-                self.lanes.clear();
-                self.waiting = None;
-                self.permits.clear();
-                self.record.failed(&error);
-                Err(error)
-            }
+            Err(error) => Err(self.break_off(error)),
         }
+    }
+
+    fn break_off(&mut self, error: ChatError) -> ChatError {
+        // What the others have is not sent: after an error nothing is half right.
+        self.lanes.clear();
+        self.waiting = None;
+        self.permits.clear();
+        self.record.failed(&error);
+        error
     }
 }
 
@@ -192,6 +201,11 @@ impl Stream for Answer {
     type Item = Result<AnswerEvent, ChatError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // First: an answer that always has more to say is late all the same.
+        if !self.lanes.is_empty() && self.late.as_mut().poll(cx).is_ready() {
+            let error = self.deadline.passed();
+            return Poll::Ready(Some(Err(self.break_off(error))));
+        }
         let stepped = ready!(self.lanes.poll_next_unpin(cx));
         Poll::Ready(stepped.map(|stepped| self.account(stepped)))
     }

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use admission::Permit;
 use inference::{Annotations, EncodingEngine, EncodingRequest, EncodingTask, Finish, RequestId, Token, Vocabulary};
 use telemetry::Endpoint;
 
-use super::admission::Permit;
+use super::admission::Terms;
 use super::choice::told_to_stop;
 use super::record::Record;
 use super::{ChatError, Service};
@@ -62,12 +63,12 @@ pub struct Outputs {
 
 impl Service {
     /// Makes vectors of inputs. The future may be dropped at any point.
-    pub async fn embed(&self, request: EmbeddingRequest, id: RequestId) -> Result<Outputs, ChatError> {
+    pub async fn embed(&self, request: EmbeddingRequest, id: RequestId, terms: &Terms) -> Result<Outputs, ChatError> {
         let EmbeddingRequest { model, inputs, dimensions, truncate } = request;
         let engine = self.encoder(&model, Endpoint::Embeddings).await?;
         let bytes = inputs.iter().map(Input::bytes).sum();
         let tokens = move |engine: &dyn EncodingEngine| embedding_inputs(&inputs, dimensions, truncate, engine);
-        let mut outputs = self.encode(engine, id, Endpoint::Embeddings, bytes, tokens).await?;
+        let mut outputs = self.encode(engine, id, Endpoint::Embeddings, terms, bytes, tokens).await?;
         for vector in &mut outputs.outputs {
             vector.truncate(dimensions.map_or(usize::MAX, |most| most as usize));
             normalise(vector);
@@ -76,12 +77,12 @@ impl Service {
     }
 
     /// Scores documents. The future may be dropped at any point.
-    pub async fn rank(&self, request: RankingRequest, id: RequestId) -> Result<Outputs, ChatError> {
+    pub async fn rank(&self, request: RankingRequest, id: RequestId, terms: &Terms) -> Result<Outputs, ChatError> {
         let RankingRequest { model, query, documents, truncate } = request;
         let engine = self.encoder(&model, Endpoint::Rerank).await?;
         let bytes = documents.iter().map(|document| document.len() + query.len()).sum();
         let tokens = move |engine: &dyn EncodingEngine| ranking_inputs(&query, &documents, truncate, engine);
-        self.encode(engine, id, Endpoint::Rerank, bytes, tokens).await
+        self.encode(engine, id, Endpoint::Rerank, terms, bytes, tokens).await
     }
 
     /// The model of this name, if it does what `endpoint` is for.
@@ -98,13 +99,15 @@ impl Service {
         engine: Arc<dyn EncodingEngine>,
         id: RequestId,
         endpoint: Endpoint,
+        terms: &Terms,
         bytes: usize,
         tokens: impl FnOnce(&dyn EncodingEngine) -> Result<Vec<Vec<Token>>, ChatError> + Send + 'static,
     ) -> Result<Outputs, ChatError> {
         let mut record = Record::new(self.metrics.inference.clone(), id.clone(), &engine.card().id, false, endpoint);
+        let deadline = self.deadline(terms);
         let encoded = async {
             // The slot comes first, as for a chat: what waits in line costs no CPU.
-            let (permit, waited) = self.admission.enter().await?;
+            let (permit, waited) = self.admit(terms).await?;
             record.admitted(waited);
             let inputs = tokenize(Arc::clone(&engine), bytes, tokens).await?;
             let prompt_tokens = inputs.iter().map(|input| u32::try_from(input.len()).unwrap_or(u32::MAX));
@@ -118,7 +121,7 @@ impl Service {
             };
             Ok((encoded, permit))
         };
-        match encoded.await {
+        match deadline.bound(encoded).await {
             Ok((encoded, permit)) => {
                 record.finished(Finish::Stop, Some(encoded.timings), Annotations::default());
                 Ok(Outputs {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use admission::Refusal;
 use grammar::GrammarError;
 use inference::{Blame, EngineFault, PipelineError, Stage, SubmitError};
 
@@ -168,17 +169,16 @@ pub enum ChatError {
         /// What the request asks for.
         form: &'static str,
     },
-    /// As many requests wait as may.
-    #[error("all slots are taken and {waiting} requests wait already; try again later")]
-    QueueFull {
-        /// Requests that wait.
-        waiting: usize,
-    },
-    /// No slot became free in time.
-    #[error("no slot became free within {} s; try again later", waited.as_secs())]
-    QueueTimeout {
-        /// How long it waited.
-        waited: Duration,
+    /// It got no slot.
+    #[error(transparent)]
+    NotAdmitted(Refusal),
+    /// It was not over in time.
+    #[error(
+        "the answer was not complete after {} s and was broken off; ask for less, or for more time", after.as_secs_f64()
+    )]
+    DeadlinePassed {
+        /// The time that it had.
+        after: Duration,
     },
     /// The plugins did not let it go on.
     #[error(transparent)]
@@ -224,11 +224,11 @@ impl ChatError {
                     error.blame()
                 }
             }
-            Self::Loading { .. }
-            | Self::LoadFailed { .. }
-            | Self::Draining
-            | Self::QueueFull { .. }
-            | Self::QueueTimeout { .. } => Blame::Capacity,
+            Self::Loading { .. } | Self::LoadFailed { .. } | Self::Draining | Self::DeadlinePassed { .. } => {
+                Blame::Capacity
+            }
+            Self::NotAdmitted(refusal) if refusal.reason.is_callers() => Blame::Client,
+            Self::NotAdmitted(_) => Blame::Capacity,
             Self::Pipeline(error) | Self::Engine(EngineFault::Control(error)) => error.blame(),
             Self::Submit(error) => error.blame(),
             Self::Engine(_) | Self::Internal { .. } => Blame::Internal,

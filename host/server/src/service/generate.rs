@@ -3,10 +3,11 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use admission::Permit;
 use inference::{Call, ChatRequest};
 use telemetry::Endpoint;
 
-use super::admission::Permit;
+use super::admission::Terms;
 use super::answer::{self, Answer};
 use super::encode::Input;
 use super::pass::{Begun, Pass};
@@ -48,22 +49,39 @@ impl Service {
         endpoint: Endpoint,
         choices: NonZeroU32,
     ) -> Result<Answer, ChatError> {
-        self.generate(Asked { choices, ..Asked::chat(request) }, call, endpoint).await
+        self.generate(Asked { choices, ..Asked::chat(request) }, call, &Terms::default(), endpoint).await
     }
 
     /// Answers what is asked. The future may be dropped at any point; so may the answer.
     ///
     /// The choices run side by side in slots that nobody waits for, and one after the other where there are fewer. The
     /// model and the request's place in `call` are filled in here; the rest of it is the transport's to say.
-    pub async fn generate(&self, asked: Asked, call: Call, endpoint: Endpoint) -> Result<Answer, ChatError> {
+    pub async fn generate(
+        &self,
+        asked: Asked,
+        call: Call,
+        terms: &Terms,
+        endpoint: Endpoint,
+    ) -> Result<Answer, ChatError> {
+        let deadline = self.deadline(terms);
         let id = call.request_id.clone();
         let answers = asked.answers();
         let (pass, fingerprint, mut record) = self.pass(asked, call, endpoint).await?;
         let model = pass.model().to_owned();
-        match self.begin(pass, answers, &mut record).await {
+        match deadline.bound(self.begin(pass, answers, terms, &mut record)).await {
             Ok((first, permits, others)) => {
                 let cancelled = self.cancelled.subscribe();
-                Ok(Answer::new(answer::Parts { id, model, fingerprint, first, permits, others, cancelled, record }))
+                Ok(Answer::new(answer::Parts {
+                    id,
+                    model,
+                    fingerprint,
+                    first,
+                    permits,
+                    others,
+                    cancelled,
+                    deadline,
+                    record,
+                }))
             }
             Err(error) => {
                 record.failed(&error);
@@ -93,14 +111,16 @@ impl Service {
         &self,
         pass: Arc<Pass>,
         answers: u32,
+        terms: &Terms,
         record: &mut Record,
     ) -> Result<(Begun, Vec<Permit>, Option<(u32, Arc<Pass>)>), ChatError> {
         // The slot comes before the plugins: what waits in line costs neither guest memory nor CPU.
-        let (permit, waited) = self.admission.enter().await?;
+        let (permit, waited) = self.admit(terms).await?;
         record.admitted(waited);
         let others = (answers > 1).then(|| (answers, Arc::clone(&pass)));
         let first = Pass::begin(pass, 0, record.tally()).await?;
-        let more = self.admission.more(answers as usize - 1);
-        Ok((first, std::iter::once(permit).chain(more).collect(), others))
+        let mut permits = permit.more(answers as usize - 1);
+        permits.push(permit);
+        Ok((first, permits, others))
     }
 }

@@ -16,15 +16,17 @@ mod render;
 mod tokens;
 mod warm;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ::admission::Admission;
 use inference::{DeviceFacts, EncodingEngine, Engine, ModelCard, Pipeline, Sampling};
 use telemetry::Metrics;
 use tokio::sync::{Notify, watch};
 
+pub use admission::Terms;
 pub use answer::{Answer, AnswerEvent, Finished};
 pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
@@ -33,7 +35,6 @@ pub use loaded::Capability;
 pub use render::Rendered;
 pub use tokens::Tokenized;
 
-use admission::Admission;
 use grammar::Grammars;
 use loaded::Loaded;
 
@@ -48,8 +49,14 @@ pub struct ServiceConfig {
     pub max_concurrency: NonZeroUsize,
     /// Requests that wait for a slot.
     pub queue_max: usize,
+    /// Tokens of the prompts of those that wait, about.
+    pub queue_tokens_max: u64,
     /// How long they wait.
     pub queue_wait_max: Duration,
+    /// Requests a minute; `None`: as many as come.
+    pub requests_per_minute_max: Option<NonZeroU32>,
+    /// From a request's arrival to its end.
+    pub request_timeout: Duration,
     /// What a request gets that does not say.
     pub defaults: Defaults,
 }
@@ -69,7 +76,10 @@ impl Default for ServiceConfig {
             model_id: None,
             max_concurrency: NonZeroUsize::new(limits::CONCURRENCY_DEFAULT).unwrap_or(NonZeroUsize::MIN),
             queue_max: limits::QUEUE_MAX_DEFAULT,
+            queue_tokens_max: limits::QUEUE_TOKENS_MAX_DEFAULT,
             queue_wait_max: limits::QUEUE_WAIT_MAX_DEFAULT,
+            requests_per_minute_max: None,
+            request_timeout: limits::REQUEST_TIMEOUT_DEFAULT,
             defaults: Defaults::default(),
         }
     }
@@ -104,6 +114,8 @@ pub struct Service {
     defaults: Defaults,
     metrics: Metrics,
     admission: Admission,
+    queue_wait_max: Duration,
+    request_timeout: Duration,
     grammars: Arc<Grammars>,
     model_id: Option<String>,
     state: watch::Sender<State>,
@@ -127,13 +139,14 @@ impl Service {
     /// A service without a model yet.
     #[must_use]
     pub fn new(config: ServiceConfig, metrics: Metrics) -> Self {
-        let ServiceConfig { model_id, max_concurrency, queue_max, queue_wait_max, defaults } = config;
         Self {
-            defaults,
-            admission: Admission::new(max_concurrency, queue_max, queue_wait_max, metrics.inference.clone()),
+            admission: admission::new(&config, &metrics.inference),
+            queue_wait_max: config.queue_wait_max,
+            request_timeout: config.request_timeout,
+            defaults: config.defaults,
             grammars: Arc::default(),
             metrics,
-            model_id,
+            model_id: config.model_id,
             device: OnceLock::new(),
             state: watch::Sender::new(State::Loading("starting".to_owned())),
             is_loaded_on_use: AtomicBool::new(false),
@@ -262,7 +275,8 @@ impl Service {
     /// Requests that hold a slot or wait for one.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.admission.active()
+        let standing = self.admission.standing();
+        standing.running + standing.waiting()
     }
 
     /// Takes no new request; those that run or wait go on.
@@ -314,11 +328,11 @@ impl Service {
         if !self.is_loaded_on_use.load(Ordering::Relaxed) || matches!(now, Err(ChatError::LoadFailed { .. })) {
             return now;
         }
-        let _place = self.admission.line()?;
+        let _place = self.admission.set_aside()?;
         let (mut state, mut cancelled) = (self.state.subscribe(), self.cancelled.subscribe());
         let is_there = |state: &State| matches!(state, State::Ready { .. } | State::Failed(_));
         tokio::select! {
-            _ = tokio::time::timeout(self.admission.wait_max(), state.wait_for(is_there)) => {}
+            _ = tokio::time::timeout(self.queue_wait_max, state.wait_for(is_there)) => {}
             _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
         }
         self.loaded_now()

@@ -3,6 +3,7 @@
 use inference::{Annotations, Call, Finish, Prompt, Token};
 use telemetry::Endpoint;
 
+use super::admission::Terms;
 use super::pass::Pass;
 use super::{Asked, ChatError, Service};
 
@@ -24,18 +25,25 @@ pub struct Rendered {
 impl Service {
     /// Takes a request through the plugins as far as its prompt: admitted, judged and counted like any other. The future may
     /// be dropped at any point.
-    pub async fn render(&self, asked: Asked, call: Call, endpoint: Endpoint) -> Result<Rendered, ChatError> {
+    pub async fn render(
+        &self,
+        asked: Asked,
+        call: Call,
+        terms: &Terms,
+        endpoint: Endpoint,
+    ) -> Result<Rendered, ChatError> {
+        let deadline = self.deadline(terms);
         let (pass, _, mut record) = self.pass(asked, call, endpoint).await?;
         let (model, context_length) = (pass.model().to_owned(), pass.serving.engine.card().context_length);
         let rendered = async {
-            let (_permit, waited) = self.admission.enter().await?;
+            let (_permit, waited) = self.admit(terms).await?;
             record.admitted(waited);
             let mut ready = Pass::prepare(pass, 0, record.tally()).await?;
             // Nothing was generated, and nobody waits for more: that is how it ends for the plugins.
             let annotations = ready.run.finish(Finish::Cancelled, record.tally().usage()).await?;
             Ok(Rendered { model, context_length, prompt: ready.prompt, tokens: ready.tokens, annotations })
         };
-        match rendered.await {
+        match deadline.bound(rendered).await {
             Ok(rendered) => {
                 record.finished(Finish::Stop, None, rendered.annotations.clone());
                 Ok(rendered)

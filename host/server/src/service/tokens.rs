@@ -2,6 +2,7 @@
 
 use inference::{SpecialTokens, Token};
 
+use super::admission::Terms;
 use super::{ChatError, Service};
 use crate::limits;
 
@@ -25,10 +26,11 @@ impl Service {
         text: String,
         adds_special: bool,
         wants_pieces: bool,
+        terms: &Terms,
     ) -> Result<Tokenized, ChatError> {
         let loaded = self.loaded_or_any(model).await?;
         let bytes = text.len();
-        self.compute(bytes, move || {
+        self.compute(bytes, terms, move || {
             let vocabulary = loaded.vocabulary();
             let tokens =
                 if adds_special { loaded.framed(&text) } else { vocabulary.tokenize(&text, SpecialTokens::Literal) };
@@ -44,9 +46,14 @@ impl Service {
     }
 
     /// The text of `tokens`; what is no whole character is shown as U+FFFD. `model`: by name, or whichever is served.
-    pub async fn detokenize(&self, model: Option<&str>, tokens: Vec<Token>) -> Result<String, ChatError> {
+    pub async fn detokenize(
+        &self,
+        model: Option<&str>,
+        tokens: Vec<Token>,
+        terms: &Terms,
+    ) -> Result<String, ChatError> {
         let loaded = self.loaded_or_any(model).await?;
-        self.compute(tokens.len(), move || {
+        self.compute(tokens.len(), terms, move || {
             let (vocabulary, mut bytes) = (loaded.vocabulary(), Vec::new());
             let vocabulary_size = vocabulary.size();
             for (place, &token) in tokens.iter().enumerate() {
@@ -65,12 +72,13 @@ impl Service {
     async fn compute<T: Send + 'static>(
         &self,
         size: usize,
+        terms: &Terms,
         work: impl FnOnce() -> Result<T, ChatError> + Send + 'static,
     ) -> Result<T, ChatError> {
         if size <= limits::TOKENIZE_INLINE_BYTES_MAX {
             return work();
         }
-        let (_permit, _waited) = self.admission.enter().await?;
+        let (_permit, _waited) = self.admit(terms).await?;
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| ChatError::Internal { attempted: "tokenize the text" })?
     }

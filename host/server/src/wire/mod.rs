@@ -36,4 +36,4 @@ pub(crate) use responses::parse_response;
 pub(crate) use tokens::{
     RenderedObject, TextObject, TokenCount, Tokenize, TokenizedObject, parse_detokenize, parse_render, parse_tokenize,
 };
-pub(crate) use writer::{Head, Parsed, Writer};
+pub(crate) use writer::{Head, Parsed, Writer, WriterFor};

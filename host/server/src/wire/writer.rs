@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use inference::{Delta, TokenLogprobs, Usage};
+use inference::{Delta, RequestId, TokenLogprobs, Usage};
 
 use super::ErrorBody;
 use crate::service::{Answer, Asked, Finished};
@@ -39,15 +39,31 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// What can be said of an answer that never began.
+    pub(crate) fn nobody(id: &RequestId, model: &str) -> Self {
+        Self {
+            id: id.to_string(),
+            created: now(),
+            model: model.to_owned(),
+            fingerprint: String::new(),
+            prompt_tokens: 0,
+        }
+    }
+
     pub(crate) fn of(answer: &Answer) -> Self {
         Self {
             id: answer.id().to_string(),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created: now(),
             model: answer.model().to_owned(),
             fingerprint: answer.fingerprint().to_owned(),
             prompt_tokens: answer.prompt_tokens(),
         }
     }
+}
+
+/// Unix time in seconds.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Writes an answer in one form: either as events, by `begin`, `delta`, `finish` and `failed`, or in one piece, by `collect`

@@ -67,6 +67,21 @@ pub struct RequestLabels {
     pub endpoint: Endpoint,
 }
 
+/// How things stand with slots and line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Requests that hold a slot.
+    pub running: usize,
+    /// Requests that wait for one, and for which somebody waits.
+    pub interactive_waiting: usize,
+    /// Others that wait.
+    pub batch_waiting: usize,
+    /// Tokens of the prompts of all that wait, about.
+    pub tokens_waiting: u64,
+    /// Callers who have a request here.
+    pub callers: usize,
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InferenceEnd {
@@ -85,12 +100,13 @@ pub struct InferenceEnd {
 /// Requests, tokens and where their time goes. Clones share the same families.
 #[derive(Debug, Clone)]
 pub struct InferenceMetrics {
-    /// Requests that the engine works for now.
-    pub running: Gauge,
-    /// Requests that wait for a slot.
-    pub waiting: Gauge,
     /// 1 when the model answers, 0 while it loads or when it failed to.
     pub ready: Gauge,
+    running: Gauge,
+    waiting: Family<PriorityLabel, Gauge>,
+    tokens_waiting: Gauge,
+    callers: Gauge,
+    admissions: Family<OutcomeLabel, Counter>,
     requests: Family<Labels, BareCounter>,
     failures: Family<Labels, BareCounter>,
     errors: Family<ErrorLabels, Counter>,
@@ -105,7 +121,10 @@ impl InferenceMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             running: Gauge::default(),
-            waiting: Gauge::default(),
+            waiting: Family::default(),
+            tokens_waiting: Gauge::default(),
+            callers: Gauge::default(),
+            admissions: Family::default(),
             ready: Gauge::default(),
             requests: Family::default(),
             failures: Family::default(),
@@ -154,7 +173,26 @@ impl InferenceMetrics {
             metrics.queue_wait_seconds.clone(),
         );
         registry.register("outrigger_requests_running", "Requests that hold a slot", metrics.running.clone());
-        registry.register("outrigger_requests_waiting", "Requests that wait for a slot", metrics.waiting.clone());
+        registry.register(
+            "outrigger_requests_waiting",
+            "Requests that wait for a slot, by how urgent they are",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "outrigger_prompt_tokens_waiting",
+            "Tokens of the prompts of requests that wait for a slot, about",
+            metrics.tokens_waiting.clone(),
+        );
+        registry.register(
+            "outrigger_callers",
+            "Callers who have a request here, waiting or in a slot",
+            metrics.callers.clone(),
+        );
+        registry.register(
+            "outrigger_admissions",
+            "Requests that asked for a slot and were told, by what they were told",
+            metrics.admissions.clone(),
+        );
         registry.register(
             "outrigger_ready",
             "1 when the model answers, 0 while it loads or when it failed to",
@@ -193,6 +231,23 @@ impl InferenceMetrics {
     /// A request got its slot after waiting for this long.
     pub fn queue_wait(&self, model: &str, waited: Duration) {
         self.queue_wait_seconds.get_or_create(&ModelLabel { model: model.to_owned() }).observe(waited.as_secs_f64());
+    }
+
+    /// A request that asked for a slot was told this.
+    pub fn admission(&self, outcome: &'static str) {
+        self.admissions.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// How things stand with slots and line.
+    pub fn standing(&self, standing: Standing) {
+        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.running, standing.running as u64);
+        let waiting = [("interactive", standing.interactive_waiting), ("batch", standing.batch_waiting)];
+        for (priority, count) in waiting {
+            set(&self.waiting.get_or_create(&PriorityLabel { priority }), count as u64);
+        }
+        set(&self.tokens_waiting, standing.tokens_waiting);
+        set(&self.callers, standing.callers as u64);
     }
 
     /// A request ended.
@@ -244,6 +299,16 @@ struct ErrorLabels {
     model: String,
     endpoint: Endpoint,
     blame: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PriorityLabel {
+    priority: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -20,7 +20,7 @@ pub use custom::{Dropped, Instrument, InstrumentKind, InstrumentSpec, OTHER};
 pub use devices::{DeviceMetrics, MemoryKind, Place};
 pub use downloads::DownloadMetrics;
 pub use exposition::Format;
-pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, RequestLabels};
+pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, RequestLabels, Standing};
 pub use meter::{BreakerState, Outcome, PluginMeter};
 pub use plugins::PluginMetrics;
 

@@ -1,0 +1,217 @@
+//! Who gets a slot, who waits and who is sent away, over real sockets. R20.
+
+mod support;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use support::fakes::{Act, says};
+use support::{Reply, STREAMED, Server, Setup, WHOLE, chat};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+/// A chat with headers more.
+fn with(headers: &[(&str, &str)], body: &str) -> String {
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    chat(body).replacen("Content-Type", &format!("{more}Content-Type"), 1)
+}
+
+const CALLER: &str = "X-Gateway-Inference-Fairness-Id";
+
+/// Sends a request and reads nothing yet.
+async fn begin(server: &Server, request: &str) -> TcpStream {
+    let mut client = server.connect().await;
+    client.write_all(request.as_bytes()).await.expect("the server reads");
+    client
+}
+
+async fn until_waiting(server: &Server, interactive: usize, batch: usize) {
+    let started = std::time::Instant::now();
+    loop {
+        let standing = server.service.standing();
+        if (standing.interactive_waiting, standing.batch_waiting) == (interactive, batch) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{standing:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn hangs(queue_max: usize) -> Setup {
+    let mut setup = Setup::plays(vec![Act::Hang]);
+    setup.service.queue_max = queue_max;
+    setup
+}
+
+#[tokio::test]
+async fn who_has_more_of_a_full_line_than_others_is_429() {
+    let server = hangs(2).start().await;
+    let running = begin(&server, &with(&[(CALLER, "flood")], WHOLE)).await;
+    server.until_running(1).await;
+    let _first = begin(&server, &with(&[(CALLER, "flood")], WHOLE)).await;
+    until_waiting(&server, 1, 0).await;
+    let mut newest = begin(&server, &with(&[(CALLER, "flood")], WHOLE)).await;
+    until_waiting(&server, 2, 0).await;
+    // The line is full of one caller's requests: it makes room for another's.
+    let quiet = begin(&server, &with(&[(CALLER, "quiet")], WHOLE)).await;
+    let reply = Reply::read(&mut newest).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (429, "over_share"));
+    assert_eq!(reply.json()["error"]["type"], "rate_limit_error");
+    assert!(reply.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0)));
+    assert_eq!(server.metric("outrigger_admissions_total", r#"outcome="over_share""#), 1);
+    assert_eq!(server.metric("outrigger_callers", ""), 2);
+    drop((running, quiet));
+}
+
+#[tokio::test]
+async fn a_batch_request_waits_behind_and_leaves_for_others() {
+    let mut setup = hangs(1);
+    setup.script = vec![Act::Wait(Duration::from_millis(300)), Act::End(inference::Finish::Stop)];
+    let server = setup.start().await;
+    let mut running = begin(&server, &chat(WHOLE)).await;
+    server.until_running(1).await;
+    let mut batch = begin(&server, &with(&[("X-Request-Priority", "batch")], WHOLE)).await;
+    until_waiting(&server, 0, 1).await;
+    let mut urgent = begin(&server, &chat(WHOLE)).await;
+    let reply = Reply::read(&mut batch).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (503, "displaced"));
+    assert_eq!(Reply::read(&mut running).await.status, 200);
+    assert_eq!(Reply::read(&mut urgent).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_ends_at_its_deadline_and_frees_its_slot() {
+    let server = hangs(1).start().await;
+    let hurried = [("X-Request-Timeout", "0.2")];
+    let reply = server.send(&with(&hurried, WHOLE)).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (504, "deadline_exceeded"));
+    assert!(reply.error().1.contains("after 0.2 s"), "{}", reply.error().1);
+    let streamed = server.send(&with(&hurried, STREAMED)).await;
+    assert_eq!((streamed.status, streamed.is_whole), (200, true));
+    let last = streamed.events().pop().expect("an event");
+    assert_eq!(last["error"]["code"], "deadline_exceeded", "{last}");
+    assert!(!streamed.body.contains("[DONE]"));
+    server.until_idle().await;
+    assert_eq!(
+        server.metric(
+            "outrigger_request_errors_total",
+            r#"model="fake/model",endpoint="chat_completions",blame="capacity""#
+        ),
+        2
+    );
+}
+
+#[tokio::test]
+async fn the_operators_deadline_holds_for_who_says_nothing_or_more() {
+    let mut setup = hangs(1);
+    setup.service.request_timeout = Duration::from_millis(100);
+    let server = setup.start().await;
+    assert_eq!(server.chat(WHOLE).await.error().0, "deadline_exceeded");
+    assert_eq!(server.send(&with(&[("X-Request-Timeout", "3600")], WHOLE)).await.error().0, "deadline_exceeded");
+}
+
+#[tokio::test]
+async fn who_waits_in_line_for_a_stream_hears_how_long_the_line_is() {
+    let mut setup = Setup::plays([vec![Act::Wait(Duration::from_millis(400))], says(&["ok"])].concat());
+    setup.http.ping_interval = Duration::from_millis(50);
+    let server = setup.start().await;
+    let mut running = begin(&server, &chat(WHOLE)).await;
+    server.until_running(1).await;
+    let mut first = begin(&server, &chat(STREAMED)).await;
+    until_waiting(&server, 1, 0).await;
+    let mut second = begin(&server, &chat(STREAMED)).await;
+    until_waiting(&server, 2, 0).await;
+    let (running, first, second) =
+        tokio::join!(Reply::read(&mut running), Reply::read(&mut first), Reply::read(&mut second));
+    assert_eq!(running.status, 200);
+    for (reply, ahead) in [(&first, 0), (&second, 1)] {
+        let comment = format!(": waiting, about {ahead} before this one\n\n");
+        assert!(reply.status == 200 && reply.body.starts_with(&comment), "{}", reply.body);
+        assert_eq!(reply.streamed_texts().0, "ok");
+        assert!(reply.body.ends_with("data: [DONE]\n\n"), "{}", reply.body);
+    }
+    assert!(second.body.contains(": waiting, about 0 before"), "it moved up: {}", second.body);
+}
+
+#[tokio::test]
+async fn who_waited_in_vain_after_the_first_comment_gets_the_error_as_an_event() {
+    let mut setup = hangs(1);
+    setup.http.ping_interval = Duration::from_millis(20);
+    setup.service.queue_wait_max = Duration::from_millis(200);
+    let server = setup.start().await;
+    let running = begin(&server, &chat(WHOLE)).await;
+    server.until_running(1).await;
+    let reply = server.chat(STREAMED).await;
+    assert_eq!((reply.status, reply.is_whole), (200, true));
+    assert!(reply.body.starts_with(": waiting"), "{}", reply.body);
+    assert_eq!(reply.events().pop().expect("an event")["error"]["code"], "queue_timeout");
+    assert!(!reply.body.contains("[DONE]"));
+    drop(running);
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn who_leaves_the_line_after_the_first_comment_frees_the_place() {
+    let mut setup = hangs(1);
+    setup.http.ping_interval = Duration::from_millis(20);
+    let server = setup.start().await;
+    let running = begin(&server, &chat(WHOLE)).await;
+    server.until_running(1).await;
+    let waiting = begin(&server, &chat(STREAMED)).await;
+    waiting.readable().await.expect("a comment");
+    until_waiting(&server, 1, 0).await;
+    drop(waiting);
+    until_waiting(&server, 0, 0).await;
+    drop(running);
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn more_than_a_minute_may_have_is_429() {
+    let mut setup = Setup::default().slots(4);
+    setup.service.requests_per_minute_max = NonZeroU32::new(2);
+    let server = setup.start().await;
+    assert_eq!((server.chat(WHOLE).await.status, server.chat(WHOLE).await.status), (200, 200));
+    let reply = server.chat(WHOLE).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (429, "rate_limited"));
+    let seconds: u64 = reply.header("retry-after").expect("when").parse().expect("seconds");
+    assert!((25..=30).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn long_prompts_fill_the_line_by_their_length() {
+    let mut setup = hangs(8);
+    setup.service.queue_tokens_max = 1_000;
+    let server = setup.start().await;
+    let _running = begin(&server, &chat(WHOLE)).await;
+    server.until_running(1).await;
+    let long = WHOLE.replace("Hi", &"word ".repeat(1_000));
+    let _waiting = begin(&server, &chat(&long)).await;
+    until_waiting(&server, 1, 0).await;
+    assert!(server.metric("outrigger_prompt_tokens_waiting", "") > 1_200);
+    assert_eq!(server.chat(&long).await.error().0, "queue_full");
+    let _short = begin(&server, &with(&[(CALLER, "other")], WHOLE)).await;
+}
+
+#[tokio::test]
+async fn the_line_can_be_asked_about() {
+    let server = hangs(4).start().await;
+    let _running = begin(&server, &with(&[(CALLER, "a")], WHOLE)).await;
+    server.until_running(1).await;
+    let _waiting = begin(&server, &with(&[(CALLER, "b"), ("X-Request-Priority", "batch")], WHOLE)).await;
+    until_waiting(&server, 0, 1).await;
+    let requests = server.get("/readyz?verbose").await.json()["requests"].clone();
+    let shown = ["running", "waiting", "batch_waiting", "callers"].map(|name| requests[name].as_u64());
+    assert_eq!(shown, [Some(1), Some(1), Some(1), Some(2)], "{requests}");
+    assert_eq!(server.get("/readyz").await.body, r#"{"status":"ok"}"#);
+}
+
+#[tokio::test]
+async fn headers_that_make_no_sense_are_refused() {
+    let server = Setup::default().start().await;
+    for header in [("X-Request-Timeout", "soon"), ("X-Request-Priority", "now")] {
+        let reply = server.send(&with(&[header], WHOLE)).await;
+        assert_eq!((reply.status, reply.error().0.as_str()), (400, "invalid_header"));
+        assert!(reply.error().1.contains(&header.0.to_ascii_lowercase()), "{}", reply.error().1);
+    }
+}
