@@ -359,6 +359,25 @@ pub(crate) const CONFIG_SCHEMA_PLACES_MAX: u64 = 10_000;
 /// have a dozen.
 pub(crate) const CONFIG_SCHEMA_DEPTH_MAX: u32 = 100;
 
+/// Patterns of a JSON Schema: large ones have a dozen. Each is compiled, and kept as long as the plugin.
+pub(crate) const CONFIG_PATTERNS_MAX: usize = 64;
+
+/// Bytes of all of them as they are written.
+pub(crate) const CONFIG_PATTERNS_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of one of them, compiled. A repeated class of ASCII signs takes some hundred for each, a letter of any script 40 KiB.
+pub(crate) const CONFIG_PATTERN_COMPILED_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of what one of them remembers of the texts it has seen.
+pub(crate) const CONFIG_PATTERN_CACHE_BYTES: usize = 64 << 10;
+
+/// Places of a JSON Schema times values of a configuration: what judging may come to in steps of some 20 ns. Both large ones
+/// together, with a thousand each, are a hundredth.
+pub(crate) const CONFIG_STEPS_MAX: u64 = 100_000_000;
+
+/// The same where everything that is wrong is told, and not the first thing alone: each step may be an error of some 300 bytes.
+pub(crate) const CONFIG_STEPS_TOLD_MAX: u64 = 200_000;
+
 /// Objections to one configuration that are told at once.
 pub(crate) const CONFIG_ERRORS_MAX: usize = 8;
 
