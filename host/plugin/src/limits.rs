@@ -17,7 +17,9 @@ pub struct Limits {
     /// Bytes that the host copies out of the guest in one call, arguments of imports and results of exports alike.
     /// As large as a request body is allowed to be, so that `replace` can return one.
     pub call_bytes_max: usize,
-    /// Calls of the host in one request. A chat template makes a few per message.
+    /// Calls of the host in one request. A chat template makes a few per message. Of WASI (`wasi = "quiet"`) only the monotonic clock
+    /// counts: runtimes print and ask for random numbers as they start. The time of all calls is the guest's CPU time, and log
+    /// bytes, random bytes and open resources have limits of their own.
     pub host_calls_max: u32,
     /// Log text of one request; one line says that there would have been more.
     pub log_bytes_max: usize,

@@ -52,6 +52,5 @@ impl Place<'_> {
 /// stand right beside a number or an address that is no part of them: Thai to Burmese, Khmer, and all from U+2E80 on (Chinese,
 /// Japanese; in Korean, particles follow without a space).
 pub(crate) fn goes_on(character: char) -> bool {
-    character.is_alphanumeric()
-        && !matches!(character, '\u{E00}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' | '\u{2E80}'..)
+    character.is_alphanumeric() && !matches!(character, '\u{E00}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' | '\u{2E80}'..)
 }

@@ -88,7 +88,8 @@ impl Redactor {
             for (name, member) in std::mem::take(members) {
                 let masked = self.mask(&name).0.unwrap_or(name);
                 let taken = |name: &String| members.contains_key(name);
-                let free = std::iter::once(masked.clone()).chain((2_usize..).map(|number| format!("{masked} {number}")));
+                let free =
+                    std::iter::once(masked.clone()).chain((2_usize..).map(|number| format!("{masked} {number}")));
                 let free = free.into_iter().find(|name| !taken(name)).unwrap_or(masked);
                 members.insert(free, member);
             }

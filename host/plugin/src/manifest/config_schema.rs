@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use jsonschema::error::ValidationErrorKind;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
@@ -33,6 +34,10 @@ pub(crate) struct Objection {
 /// Bytes of one objection; a list of all allowed values may be long.
 const REASON_BYTES_MAX: usize = 500;
 
+/// What an author may not know of patterns.
+const PATTERN_HINT: &str = " that is taken here: those of the `regex` crate are, while they are small; use `maxLength` rather than a \
+                            repeated `\\pL`";
+
 impl ConfigSchema {
     pub(super) fn new(schema: &Value) -> Result<Self, String> {
         if !schema.is_object() {
@@ -44,7 +49,13 @@ impl ConfigSchema {
             .size_limit(CONFIG_PATTERN_COMPILED_BYTES_MAX)
             .dfa_size_limit(CONFIG_PATTERN_CACHE_BYTES);
         let options = jsonschema::options().with_pattern_options(patterns);
-        let validator = options.build(schema).map_err(|error| format!("is no JSON Schema: {error}"))?;
+        let validator = options.build(schema).map_err(|error| {
+            let hint = match error.kind() {
+                ValidationErrorKind::Format { format } if format == "regex" => PATTERN_HINT,
+                _ => "",
+            };
+            format!("is no JSON Schema: {}{hint}", cut(error.to_string(), REASON_BYTES_MAX))
+        })?;
         Ok(Self { validator: Arc::new(validator), places })
     }
 
@@ -173,7 +184,7 @@ mod tests {
             assert!(pattern(fits).is_ok(), "{fits}");
         }
         let refused = pattern("\\pL{60}").expect_err("2 MiB");
-        assert!(refused.starts_with("is no JSON Schema: "), "{refused}");
+        assert!(refused.starts_with("is no JSON Schema: ") && refused.contains("`maxLength`"), "{refused}");
     }
 
     /// A pattern that takes an engine with backtracking longer than the universe lasts.
