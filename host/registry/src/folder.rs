@@ -77,7 +77,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     one_after_the_other(one, other)
 }
 
-/// For a moment there is nothing; there is never half of anything, and what was there is there again if it fails.
+/// For a moment there is nothing; there is never half of the new one, and the old one is there again where that cannot have its name.
 fn one_after_the_other(one: &Path, other: &Path) -> io::Result<()> {
     let aside = one.with_extension("old");
     match fs::rename(other, &aside) {

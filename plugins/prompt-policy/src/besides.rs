@@ -22,7 +22,10 @@ pub(crate) fn texts(request: &Request, arguments: &Map<String, Value>) -> Vec<St
         if let Some(description) = &tool.description {
             add_line(description, &mut text);
         }
-        add_line(strings(&tool.schema_json).as_ref().unwrap_or(&tool.schema_json), &mut text);
+        let schema = strings(&tool.schema_json).unwrap_or_else(|| tool.schema_json.clone());
+        if !schema.is_empty() {
+            add_line(&schema, &mut text);
+        }
         text
     });
     let names = request.messages.iter().flat_map(|message| {

@@ -1,5 +1,7 @@
 //! What is looked for and what stands in its place.
 
+use std::collections::BTreeMap;
+
 use outrigger_plugin::types::{Part, Request};
 use serde_json::{Map, Value};
 
@@ -85,12 +87,15 @@ impl Redactor {
     fn mask_names(&self, members: &mut Map<String, Value>) -> usize {
         let places: usize = members.keys().map(|name| self.mask(name).1).sum();
         if places > 0 {
+            let mut counts = BTreeMap::<String, usize>::new();
             for (name, member) in std::mem::take(members) {
                 let masked = self.mask(&name).0.unwrap_or(name);
-                let taken = |name: &String| members.contains_key(name);
-                let free =
-                    std::iter::once(masked.clone()).chain((2_usize..).map(|number| format!("{masked} {number}")));
-                let free = free.into_iter().find(|name| !taken(name)).unwrap_or(masked);
+                let count = counts.entry(masked.clone()).or_insert(1);
+                let mut free = masked.clone();
+                while members.contains_key(&free) {
+                    *count += 1;
+                    free = format!("{masked} {count}");
+                }
                 members.insert(free, member);
             }
         }

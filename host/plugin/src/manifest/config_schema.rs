@@ -187,6 +187,26 @@ mod tests {
         assert!(refused.starts_with("is no JSON Schema: ") && refused.contains("`maxLength`"), "{refused}");
     }
 
+    /// As many as there may be, each as large as it may be. Fifty of `\\pL{60}` took 118 MiB.
+    #[test]
+    fn patterns_take_little_memory_together() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+            status.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("pages") * 4096
+        };
+        let schema = |count: usize, letters: usize| {
+            let patterns = (0..count).map(|number| json!({ "pattern": format!(r"(\pL{{{letters}}}){number}") }));
+            ConfigSchema::new(&json!({ "anyOf": patterns.collect::<Vec<_>>() }))
+        };
+        let largest = (1..60).rev().find(|&letters| schema(1, letters).is_ok()).expect("one fits");
+        let before = resident();
+        let schema = schema(crate::limits::CONFIG_PATTERNS_MAX, largest).expect("a schema");
+        schema.objections(&json!("é".repeat(10_000)));
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 64 << 20, "{grown} bytes for patterns of {largest} letters");
+        println!("{grown} bytes for patterns of {largest} letters");
+    }
+
     /// A pattern that takes an engine with backtracking longer than the universe lasts.
     #[test]
     fn a_pattern_takes_no_time() {
