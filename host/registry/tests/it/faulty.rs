@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 /// What was asked: `GET /v2/…`, and the `Authorization` that came with it.
 pub(crate) type Asked = (String, Option<String>);
 
+/// A request as in [`Asked`], and its body.
+type Sent = (String, Vec<u8>);
+
 pub(crate) struct Faulty {
     pub(crate) host: String,
     asked: Arc<Mutex<Vec<Asked>>>,
     /// What was sent, by request.
-    bodies: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    bodies: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Faulty {
