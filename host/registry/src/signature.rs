@@ -131,7 +131,7 @@ impl Signatures {
     /// Adds one, in place of an older one of the same key.
     pub fn sign(&mut self, digest: &Digest, key: &SecretKey) -> Result<(), RegistryError> {
         let signature = BASE64.encode(key.0.sign(message(digest).as_bytes()));
-        *self = std::mem::take(self).with(&Self([(annotation(&key.public()), signature)].into()), digest)?;
+        *self = self.clone().with(&Self([(annotation(&key.public()), signature)].into()), digest)?;
         Ok(())
     }
 
@@ -222,10 +222,10 @@ mod tests {
         let (digest, mut signatures) = (Digest::of(b"one"), Signatures::default());
         keys[..SIGNATURES_MAX].iter().for_each(|key| signatures.sign(&digest, key).expect("room"));
         let full = signatures.clone();
-        let refused = signatures.clone().sign(&digest, &keys[SIGNATURES_MAX]).expect_err("one too many").to_string();
+        let refused = signatures.sign(&digest, &keys[SIGNATURES_MAX]).expect_err("one too many").to_string();
         assert!(refused.contains("17 signatures") && refused.contains("16 are the most"), "{refused}");
         signatures.sign(&digest, &keys[0]).expect("in place of its own");
-        assert_eq!(signatures.len(), SIGNATURES_MAX);
+        assert_eq!(signatures, full, "and nothing was lost");
         // Whoever may write there cannot hide a signature behind others.
         let flood = (0..100).map(|number| (format!("{ANNOTATION}{number:032x}"), "x".to_owned())).collect();
         let flooded = Signatures(flood).with(&Signatures::default(), &digest).expect("nothing is added");

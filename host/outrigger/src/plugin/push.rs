@@ -10,7 +10,8 @@ use crate::{Failure, console};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Standard output is the reference by digest: what others should pull. Signatures that others put on the same plugin stay. A registry is asked over https, one on this machine over http.")]
+Standard output is the reference by digest: what others should pull. Signatures that others put on the same plugin stay. A registry
+is asked over https, one on this machine over http.")]
 pub(super) struct Push {
     /// What `outrigger plugin pack` wrote
     #[arg(value_name = "LAYOUT")]
