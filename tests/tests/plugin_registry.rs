@@ -164,9 +164,54 @@ fn a_packed_plugin_is_pulled_from_its_folder_on_the_word_of_its_key() {
         (&["pack", "mask", "--output", "mask"], 1, "it is no OCI image layout"),
         (&["keygen", "key.pem"], 1, "File exists"),
         (&["sign", "two.oci", "--key", "mask/README.md"], 1, "outrigger plugin keygen"),
+        // The author's own folder has the name of what is pulled.
+        (&["pull", "two.oci", "--into", "."], 1, "`plugin pull` did not make it; nothing was changed; say --replace"),
     ] {
         let (code, _, errors) = plugin(path, arguments);
         assert!(code == code_expected && errors.contains(said), "{arguments:?} {code}: {errors}");
     }
     assert!(path.join("mask/plugin.toml").exists(), "nothing that is no layout is replaced");
+}
+
+#[test]
+fn a_pulled_plugin_takes_the_place_of_its_own_and_of_nothing_else() {
+    let (folder, key) = authored();
+    let path = folder.path();
+    let other = printed(path, &["keygen", "other.pem"]);
+    for (output, signer) in [("mine.oci", "key.pem"), ("theirs.oci", "other.pem")] {
+        printed(path, &["pack", "mask", "--output", output]);
+        printed(path, &["sign", output, "--key", signer]);
+    }
+    let pull =
+        |from: &str, more: &[&str]| plugin(path, &[&["pull", from, "--key", &key, "--key", &other][..], more].concat());
+    for _ in 0..2 {
+        assert_eq!(pull("mine.oci", &[]).0, 0, "once, and once more in its own place");
+    }
+    // Whoever signs, and is trusted too, may not take over what the other's plugin is granted.
+    let (code, _, errors) = pull("theirs.oci", &[]);
+    assert!(code == 1 && errors.contains(&format!("none of its signers signed this one ({key})")), "{errors}");
+    assert_eq!(pull("theirs.oci", &["--replace"]).0, 0, "the user said so");
+
+    // A folder that has nothing to do with plugins, and the name that an author chose.
+    fs::create_dir(path.join("src")).expect("a folder");
+    fs::write(path.join("src/main.rs"), "").expect("a file");
+    let manifest = fs::read_to_string(path.join("mask/plugin.toml")).expect("a manifest");
+    let packed = |name: &str, manifest: String| {
+        fs::write(path.join("mask/plugin.toml"), manifest).expect("written");
+        plugin(path, &["pack", "mask", "--output", name])
+    };
+    assert_eq!(packed("src.oci", manifest.replace("\"mask\"", "\"src\"")).0, 0);
+    for told in [&["--into", "."][..], &["--into", ".", "--replace"]] {
+        let (code, _, errors) = plugin(path, &[&["pull", "src.oci"][..], told].concat());
+        assert!(code == 1 && errors.contains("nothing was changed") && path.join("src/main.rs").exists(), "{errors}");
+    }
+    // What could not be pulled is not packed.
+    for (change, said) in [
+        (manifest.replace("\"mask\"", "\"../../mask\""), "its name (`plugin.name`)"),
+        (manifest.replace("1.4.0", "../1.4.0"), "its version (`plugin.version`)"),
+        (manifest.replace("component =", "sha256 = \"00\"\ncomponent ="), "belongs to another component"),
+    ] {
+        let (code, _, errors) = packed("wrong.oci", change);
+        assert!(code == 1 && errors.contains(said) && !path.join("wrong.oci").exists(), "{errors}");
+    }
 }

@@ -193,10 +193,7 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
         None => bundle::package(name)?,
         Some(path) => {
             let path = Path::new(path);
-            files.push(FileStamp::of(Package::manifest_path(path)));
-            // A folder is another one with every file that is written to it.
-            files.extend(Some(FileStamp::of(path)).filter(|_| !path.is_dir()));
-            Package::read(path, limits.component_bytes_max).with_context(|| {
+            Package::read_watched(path, limits.component_bytes_max, files).with_context(|| {
                 if path.exists() {
                     return attempt();
                 }
@@ -207,7 +204,6 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
             })?
         }
     };
-    files.extend(package.files);
     let mut spec = PluginSpec::new(name, package.source, package.component);
     spec.manifest = package.manifest;
     spec.limits = limits;

@@ -10,6 +10,7 @@ use crate::grants;
 use crate::imports;
 use crate::limits::{INSTRUMENTS_MAX, NAME_BYTES_MAX, STORES_MAX};
 use crate::load_error::{LoadError, Objections};
+use crate::manifest::is_plugin_name;
 use crate::outline::{self, NoOutline, Outline};
 use crate::report::{LoadReport, StageUse};
 use crate::spec::{PluginSpec, Wasi, is_secret_header};
@@ -75,13 +76,7 @@ fn shown(text: &str) -> String {
 
 fn check_name(spec: &PluginSpec) -> Result<(), LoadError> {
     let name = &spec.name;
-    let is_letter = |byte: u8| byte.is_ascii_lowercase();
-    let is_allowed = |byte: u8| is_letter(byte) || byte.is_ascii_digit() || byte == b'-';
-    if name.len() <= NAME_BYTES_MAX && name.bytes().next().is_some_and(is_letter) && name.bytes().all(is_allowed) {
-        Ok(())
-    } else {
-        Err(LoadError::Name { name: name.clone() })
-    }
+    if is_plugin_name(name) { Ok(()) } else { Err(LoadError::Name { name: name.clone() }) }
 }
 
 fn check_headers(spec: &PluginSpec) -> Result<(), LoadError> {

@@ -68,6 +68,7 @@ pub use load::LoadedPlugin;
 pub use load_error::{LoadError, Objections};
 pub use manifest::{
     About, Asks, Build, KvAsk, LimitAsk, Manifest, ManifestError, MetricAsk, MetricKind, NamedAsk, Need, WasiAsk,
+    is_plugin_name,
 };
 pub use outline::Interfaces;
 pub use package::{FileStamp, Package, PackageError};

@@ -17,7 +17,9 @@ pub struct Limits {
     /// Bytes that the host copies out of the guest in one call, arguments of imports and results of exports alike.
     /// As large as a request body is allowed to be, so that `replace` can return one.
     pub call_bytes_max: usize,
-    /// Calls of the host in one request. A chat template makes a few per message.
+    /// Calls of the host in one request. A chat template makes a few per message. Of WASI (`wasi = "quiet"`) only the monotonic clock
+    /// counts: runtimes print and ask for random numbers as they start. The time of all calls is the guest's CPU time, and log
+    /// bytes, random bytes and open resources have limits of their own.
     pub host_calls_max: u32,
     /// Log text of one request; one line says that there would have been more.
     pub log_bytes_max: usize,
@@ -327,6 +329,25 @@ pub(crate) const CONFIG_SCHEMA_PLACES_MAX: u64 = 10_000;
 /// Levels of a JSON Schema with its references followed: each needs stack, when it is read and when it judges. Large ones
 /// have a dozen.
 pub(crate) const CONFIG_SCHEMA_DEPTH_MAX: u32 = 100;
+
+/// Patterns of a JSON Schema: large ones have a dozen. Each is compiled, and kept as long as the plugin.
+pub(crate) const CONFIG_PATTERNS_MAX: usize = 64;
+
+/// Bytes of all of them as they are written.
+pub(crate) const CONFIG_PATTERNS_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of one of them, compiled. A repeated class of ASCII signs takes some hundred for each, a letter of any script 40 KiB.
+pub(crate) const CONFIG_PATTERN_COMPILED_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of what one of them remembers of the texts it has seen.
+pub(crate) const CONFIG_PATTERN_CACHE_BYTES: usize = 64 << 10;
+
+/// Places of a JSON Schema times values of a configuration: what judging may come to in steps of some 20 ns. Both large ones
+/// together, with a thousand each, are a hundredth.
+pub(crate) const CONFIG_STEPS_MAX: u64 = 100_000_000;
+
+/// The same where everything that is wrong is told, and not the first thing alone: each step may be an error of some 300 bytes.
+pub(crate) const CONFIG_STEPS_TOLD_MAX: u64 = 200_000;
 
 /// Objections to one configuration that are told at once.
 pub(crate) const CONFIG_ERRORS_MAX: usize = 8;

@@ -94,34 +94,48 @@ impl Package {
     /// Reads the plugin at `path`, a component's file or a folder, of which at most a byte more than
     /// `component_bytes_max` is read: whoever judges the size sees that it is too large.
     pub fn read(path: &Path, component_bytes_max: usize) -> Result<Self, PackageError> {
+        Self::read_watched(path, component_bytes_max, &mut Vec::new())
+    }
+
+    /// Reads it too, and puts each file into `watched` before it is looked at: also where that fails, a change of any of them is a
+    /// reason to try again.
+    pub fn read_watched(
+        path: &Path,
+        component_bytes_max: usize,
+        watched: &mut Vec<FileStamp>,
+    ) -> Result<Self, PackageError> {
         let is_folder = path.is_dir();
         let manifest_path = Self::manifest_path(path);
-        let manifest_stamp = FileStamp::of(&manifest_path);
-        let manifest = read_manifest(&manifest_path)?;
-        let component_path = if is_folder {
+        // A folder is another one with every file that is written to it.
+        let own = (!is_folder).then(|| FileStamp::of(path));
+        watched.extend(own.iter().cloned());
+        let begun = watched.len();
+        let manifest = read_manifest(&manifest_path, watched)?;
+        let component = if let Some(own) = own {
+            own
+        } else {
             let manifest = manifest.as_ref().ok_or_else(|| PackageError::NoManifest { folder: path.to_owned() })?;
             let Some(name) = &manifest.about.component else {
                 return Err(PackageError::NoComponent { manifest: manifest_path });
             };
-            beside(&manifest_path, name).map_err(|reason| PackageError::Manifest {
+            let path = beside(&manifest_path, name).map_err(|reason| PackageError::Manifest {
                 origin: manifest.origin.clone(),
                 source: ManifestError::value("plugin.component", reason),
-            })?
-        } else {
-            path.to_owned()
+            })?;
+            FileStamp::of(path)
         };
-        let schema = manifest.as_ref().and_then(|manifest| manifest.schema_file.clone());
-        let schema = schema.map(|name| FileStamp::of(manifest_path.with_file_name(name)));
-        let files = [FileStamp::of(&component_path), manifest_stamp].into_iter().chain(schema).collect();
-        let source = component_path.display().to_string();
-        let component = read_file(&component_path, component_bytes_max.saturating_add(1))
-            .map_err(|source| PackageError::Read { path: component_path, source })?;
+        let path = component.path.clone();
+        let files = std::iter::once(component.clone()).chain(watched[begun..].iter().cloned()).collect();
+        watched.extend(Some(component).filter(|_| is_folder));
+        let source = path.display().to_string();
+        let component = read_file(&path, component_bytes_max.saturating_add(1))
+            .map_err(|source| PackageError::Read { path, source })?;
         Ok(Self { source, component: component.into(), manifest: manifest.map(Arc::new), files })
     }
 
     /// Reads a manifest alone, where there is one.
     pub fn manifest(path: &Path) -> Result<Option<Manifest>, PackageError> {
-        read_manifest(path)
+        read_manifest(path, &mut Vec::new())
     }
 
     /// Where the manifest of the plugin at `path` is, if it has one.
@@ -143,7 +157,8 @@ impl Package {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Option<Manifest>, PackageError> {
+fn read_manifest(path: &Path, watched: &mut Vec<FileStamp>) -> Result<Option<Manifest>, PackageError> {
+    watched.push(FileStamp::of(path));
     let text = match read_text(path, MANIFEST_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -151,7 +166,9 @@ fn read_manifest(path: &Path) -> Result<Option<Manifest>, PackageError> {
     };
     let origin = path.display().to_string();
     let read_schema = |name: &str| {
-        read_text(&beside(path, name)?, CONFIG_SCHEMA_BYTES_MAX)
+        let schema = beside(path, name)?;
+        watched.push(FileStamp::of(&schema));
+        read_text(&schema, CONFIG_SCHEMA_BYTES_MAX)
             .map_err(|error| format!("names `{name}`, which cannot be read: {error}"))
     };
     match Manifest::parse(&origin, &text, read_schema) {

@@ -233,8 +233,8 @@ pub(crate) fn parse(what: &str, manifest: &[u8]) -> Result<Manifest, RegistryErr
         let (size, limit) = (manifest.len() as u64, MANIFEST_BYTES_MAX as u64);
         return Err(RegistryError::TooLarge { what: format!("the manifest of {what}"), size, limit });
     }
-    let parsed: Manifest =
-        serde_json::from_slice(manifest).map_err(|error| refused(format!("its manifest is none ({error})")))?;
+    let parsed: Manifest = serde_json::from_slice(manifest)
+        .map_err(|error| refused(format!("its manifest is none ({})", shown(&error.to_string()))))?;
     if parsed.schema_version != 2 || !matches!(parsed.media_type.as_str(), "" | MANIFEST_TYPE) {
         let found = shown(&parsed.media_type);
         return Err(refused(format!(
@@ -356,6 +356,12 @@ mod tests {
         check(|it| it["layers"][1]["annotations"][TITLE] = "other.toml".into(), "no `plugin.toml`");
         let many: Vec<_> = (0..9).map(|number| serde_json::json!({"mediaType": "application/wasm", "size": 1, "digest": Digest::of(b"").to_string(), "annotations": {TITLE: format!("f{number}")}})).collect();
         check(|it| it["layers"] = many.clone().into(), "more than 8 files");
+        // What is wrong may be long, and somebody's who is not believed.
+        let long = format!("\u{1b}{}", "x".repeat(40_000));
+        check(|it| it["schemaVersion"] = long.as_str().into(), "its manifest is none");
+        let manifest = serde_json::json!({ "schemaVersion": long });
+        let error = Plan::read("x", manifest.to_string().as_bytes()).expect_err("a text").to_string();
+        assert!(error.len() < 1_000 && !error.contains('\u{1b}'), "{} bytes", error.len());
         let error = Plan::read("x", &vec![b' '; MANIFEST_BYTES_MAX + 1]).expect_err("too large").to_string();
         assert!(error.contains("65537 bytes or more"), "{error}");
     }

@@ -35,7 +35,7 @@ pub struct Pulled {
     /// Its files, the component first.
     pub files: Vec<File>,
     /// Who signed it, of those who are trusted.
-    pub signer: Option<PublicKey>,
+    pub signers: Vec<PublicKey>,
 }
 
 impl Trust {
@@ -46,14 +46,15 @@ impl Trust {
         is_pinned: bool,
         digest: &Digest,
         signatures: &Signatures,
-    ) -> Result<Option<PublicKey>, RegistryError> {
+    ) -> Result<Vec<PublicKey>, RegistryError> {
         let what = || what.to_owned();
-        if let Some(signer) = signatures.signer(digest, &self.keys) {
-            return Ok(Some(signer.clone()));
+        let signers = signatures.signers(digest, &self.keys);
+        if !signers.is_empty() {
+            return Ok(signers);
         }
         let digest = digest.clone();
         match (self.keys.is_empty(), signatures.len()) {
-            (true, _) if is_pinned || self.allow_unsigned => Ok(None),
+            (true, _) if is_pinned || self.allow_unsigned => Ok(Vec::new()),
             (true, _) => Err(RegistryError::Unpinned { what: what(), pinned: format!("{}@{digest}", what()) }),
             (false, 0) => Err(RegistryError::Unsigned { what: what(), digest }),
             (false, count) => Err(RegistryError::Untrusted { what: what(), digest, count }),
@@ -90,23 +91,28 @@ impl Registries {
             return Err(RegistryError::Digest { what: name, expected: expected.clone(), actual: digest });
         }
         let plan = Plan::read(&name, &manifest)?;
-        let signatures = repository.signatures(&name, &digest).await?;
-        let signer = trust.check(&name, reference.digest.is_some(), &digest, &signatures)?;
+        // Where nobody is trusted, nobody's word is asked for.
+        let signatures = match trust.keys.as_slice() {
+            [] => Signatures::default(),
+            _ => repository.signatures(&name, &digest).await?,
+        };
+        let signers = trust.check(&name, reference.digest.is_some(), &digest, &signatures)?;
         let mut files = Vec::new();
         for (path, layer) in plan.files {
             let bytes = repository.blob(&format!("{path} of {name}"), &layer).await?;
             files.push(File { path, bytes });
         }
-        Ok(Pulled { digest, files, signer })
+        Ok(Pulled { digest, files, signers })
     }
 
-    /// Sends a plugin, and what signatures it has: its content first, so that nobody ever finds half of it.
+    /// Sends a plugin, and what signatures it has: its content first, so that nobody ever finds half of it. Signatures that others
+    /// put there stay; how many there are then is the result.
     pub async fn push(
         &self,
         reference: &Reference,
         artifact: &Artifact,
         signatures: &Signatures,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<usize, RegistryError> {
         let name = reference.to_string();
         if let Some(expected) = reference.digest.as_ref().filter(|expected| **expected != artifact.digest) {
             let actual = artifact.digest.clone();
@@ -116,14 +122,19 @@ impl Registries {
         for (digest, bytes) in &artifact.blobs {
             repository.send_blob(&name, digest, bytes).await?;
         }
-        if !signatures.is_empty() {
+        let there = repository.signatures(&name, &artifact.digest).await?;
+        let all = there.clone().with(signatures, &artifact.digest)?;
+        if all != there {
             repository.send_blob(&name, &Digest::of(EMPTY), &Bytes::from_static(EMPTY)).await?;
             // By digest first: where it has a name, it has its signatures.
             repository.send_manifest(&name, &artifact.digest.to_string(), &artifact.manifest).await?;
-            let manifest = signatures.manifest(&artifact.manifest);
+            let manifest = all.manifest(&artifact.manifest);
             repository.send_manifest(&name, &Signatures::tag(&artifact.digest), &manifest).await?;
         }
-        repository.send_manifest(&name, &place(reference), &artifact.manifest).await
+        // A digest beside a tag says what is sent, and the tag what it is called.
+        let place = reference.tag.clone().unwrap_or_else(|| artifact.digest.to_string());
+        repository.send_manifest(&name, &place, &artifact.manifest).await?;
+        Ok(all.len())
     }
 
     fn repository<'a>(&'a self, reference: &'a Reference, scope: Scope) -> Repository<'a> {
@@ -222,20 +233,20 @@ mod tests {
         let [key, other] = ["a", "b"].map(|name| SecretKey::generate(&folder.path().join(name)).expect("a key"));
         let digest = Digest::of(b"plugin");
         let mut signed = Signatures::default();
-        signed.sign(&digest, &key);
+        signed.sign(&digest, &key).expect("room");
         let unsigned = Signatures::default();
         let check = |keys: &[&SecretKey], allow_unsigned, is_pinned, signatures: &Signatures| {
             let trust = Trust { keys: keys.iter().map(|key| key.public()).collect(), allow_unsigned };
             trust.check("x", is_pinned, &digest, signatures)
         };
-        assert_eq!(check(&[&other, &key], false, false, &signed).expect("taken"), Some(key.public()));
+        assert_eq!(check(&[&other, &key], false, false, &signed).expect("taken"), [key.public()]);
         for pinned in [false, true] {
             // Where there are keys, neither a digest nor the flag stands for them.
             assert!(matches!(check(&[&key], true, pinned, &unsigned), Err(RegistryError::Unsigned { .. })));
             assert!(matches!(check(&[&other], true, pinned, &signed), Err(RegistryError::Untrusted { count: 1, .. })));
         }
         assert!(matches!(check(&[], false, false, &signed), Err(RegistryError::Unpinned { .. })));
-        assert_eq!(check(&[], false, true, &unsigned).expect("taken"), None);
-        assert_eq!(check(&[], true, false, &unsigned).expect("taken"), None);
+        assert_eq!(check(&[], false, true, &unsigned).expect("taken"), []);
+        assert_eq!(check(&[], true, false, &unsigned).expect("taken"), []);
     }
 }

@@ -50,7 +50,6 @@ pub(crate) struct Conversation<'a> {
     scope: Scope,
     /// What the registry's own origin is told, and nobody else.
     authorization: Option<HeaderValue>,
-    has_authenticated: bool,
 }
 
 impl<'a> Conversation<'a> {
@@ -60,7 +59,7 @@ impl<'a> Conversation<'a> {
         reference: &'a Reference,
         scope: Scope,
     ) -> Self {
-        Self { outbound, login, token_server, reference, scope, authorization: None, has_authenticated: false }
+        Self { outbound, login, token_server, reference, scope, authorization: None }
     }
 
     /// An address of the repository. Its parts were checked when they were read, and stay as they are: not every registry
@@ -75,14 +74,16 @@ impl<'a> Conversation<'a> {
     pub(crate) async fn ask(&mut self, asked: &Asked<'_>) -> Result<Answer, RegistryError> {
         let mut url = asked.url.clone();
         let mut redirects = 0;
+        // Once for each request: tokens last some minutes, and a component over a slow line takes longer.
+        let mut has_authenticated = false;
         // Once elsewhere, the credentials stay at home, even if somebody out there points back.
         let mut has_left = !self.reference.registry.is_origin_of(&url);
         loop {
             let response = self.send(asked, &url, has_left).await?;
             let status = response.status();
             tracing::debug!(status = status.as_u16(), origin = origin(&url), path = url.path(), "answered");
-            if status == StatusCode::UNAUTHORIZED && !has_left && !self.has_authenticated {
-                self.has_authenticated = true;
+            if status == StatusCode::UNAUTHORIZED && !has_left && !has_authenticated {
+                has_authenticated = true;
                 self.authorization = self.authenticate(response.headers()).await?;
                 if self.authorization.is_some() {
                     continue;
@@ -186,6 +187,10 @@ impl<'a> Conversation<'a> {
             }
             None => None,
         };
+        if login.is_some() && home.is_open_to_eavesdroppers() {
+            // What the token opens, the login does.
+            return Err(RegistryError::PlainHttp { origin: home.to_string() });
+        }
         let actions = match self.scope {
             Scope::Pull => "pull",
             Scope::Push => "pull,push",
@@ -277,4 +282,25 @@ fn unreachable(error: reqwest::Error, what: &str, url: &Url) -> RegistryError {
 
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token is worth what it was given for.
+    #[tokio::test]
+    async fn a_token_for_the_login_does_not_travel_in_plain_text() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("login");
+        std::fs::write(&path, "me:secret").expect("written");
+        let login = Login::read(&path).expect("a login");
+        let outbound = Outbound::new([], CONNECT_TIMEOUT).expect("a client");
+        let reference = "http://10.0.0.1/mask:1".parse().expect("a reference");
+        // Encrypted, and so it may be told the login.
+        let server = Endpoint::parse("https://10.0.0.2").expect("an endpoint");
+        let conversation = Conversation::new(&outbound, (Some(&login), Some(&server)), &reference, Scope::Pull);
+        let refused = conversation.token(Some("https://10.0.0.2/token".to_owned()), None).await.expect_err("refused");
+        assert!(matches!(&refused, RegistryError::PlainHttp { origin } if origin == "http://10.0.0.1"), "{refused}");
+    }
 }

@@ -156,6 +156,28 @@ pub enum RegistryError {
         /// Signatures that it has.
         count: usize,
     },
+    /// Something else has the name of the plugin's folder.
+    #[error("{folder} is there, and {why}; nothing was changed; {remedy} into another folder (--into DIR)")]
+    Taken {
+        /// The folder.
+        folder: String,
+        /// Why it stays.
+        why: String,
+        /// What to do, as far as it goes before the last words.
+        remedy: &'static str,
+    },
+    /// One signature too many.
+    #[error(
+        "{digest} would have {count} signatures, and {max} are the most that are kept; nothing was changed; pack the plugin anew to begin \
+         without any",
+        max = crate::limits::SIGNATURES_MAX
+    )]
+    Signatures {
+        /// Of the plugin's manifest.
+        digest: Digest,
+        /// How many it would have.
+        count: usize,
+    },
     /// Nothing says which bytes are meant.
     #[error(
         "nothing says that {what} is what its author made; name a key (`trusted_keys` in the configuration, or --key), or the \

@@ -66,8 +66,8 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     use nix::errno::Errno;
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     match renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
-        // Some network file systems cannot.
-        Err(Errno::EINVAL | Errno::ENOSYS) => one_after_the_other(one, other),
+        // Some network file systems cannot, and overlayfs (the layers of a container's image) not with a folder of a lower layer.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EXDEV) => one_after_the_other(one, other),
         result => Ok(result?),
     }
 }
@@ -77,11 +77,37 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     one_after_the_other(one, other)
 }
 
-/// For a moment there is nothing; there is never half of anything.
+/// For a moment there is nothing; there is never half of the new one, and the old one is there again where that cannot have its name.
 fn one_after_the_other(one: &Path, other: &Path) -> io::Result<()> {
     let aside = one.with_extension("old");
-    fs::rename(other, &aside)?;
-    fs::rename(one, other)
+    match fs::rename(other, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy(other, &aside)?;
+            fs::remove_dir_all(other)?;
+        }
+        renamed => renamed?,
+    }
+    fs::rename(one, other).or_else(|error| {
+        fs::rename(&aside, other)?;
+        Err(error)
+    })
+}
+
+/// A folder that cannot be renamed, elsewhere. Links stay links.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to, kind) = (entry.path(), to.join(entry.file_name()), entry.file_type()?);
+        if kind.is_dir() {
+            copy(&from, &to)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -104,14 +130,26 @@ mod tests {
         let staged = Staged::new(&parent.path().join("deeper")).expect("a folder");
         drop(staged);
         assert_eq!(fs::read_dir(parent.path().join("deeper")).expect("a folder").count(), 1);
-        for (one, other) in [("1", "2"), ("2", "1")] {
-            let (one, other) = (parent.path().join(one), parent.path().join(other));
-            fs::create_dir_all(&one).expect("made");
-            fs::create_dir_all(&other).expect("made");
-            one_after_the_other(&one, &other).expect("renamed");
-            fs::remove_dir_all(parent.path().join("1.old"))
-                .or_else(|_| fs::remove_dir_all(parent.path().join("2.old")))
-                .expect("aside");
+    }
+
+    #[test]
+    fn where_names_cannot_be_exchanged_one_goes_after_the_other() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let [one, other, aside] = ["one", "other", "one.old"].map(|name| parent.path().join(name));
+        let read = |path: &Path| fs::read_to_string(path.join("a/b")).expect("there");
+        for (path, content) in [(&one, "1"), (&other, "2")] {
+            fs::create_dir_all(path.join("a")).expect("made");
+            fs::write(path.join("a/b"), content).expect("written");
         }
+        std::os::unix::fs::symlink("a/b", other.join("link")).expect("made");
+        let copied = parent.path().join("copied");
+        copy(&other, &copied).expect("copied");
+        assert_eq!((read(&copied).as_str(), fs::read_link(copied.join("link")).expect("a link")), ("2", "a/b".into()));
+        one_after_the_other(&one, &other).expect("renamed");
+        assert_eq!((read(&other).as_str(), read(&aside).as_str()), ("1", "2"));
+        // What was there is there again where its successor is not.
+        fs::remove_dir_all(&aside).expect("removed");
+        one_after_the_other(&one, &other).expect_err("there is no successor");
+        assert_eq!((read(&other).as_str(), aside.exists()), ("1", false));
     }
 }

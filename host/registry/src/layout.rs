@@ -100,11 +100,11 @@ impl Layout {
     pub fn pull(self, path: &Path, trust: &Trust) -> Result<Pulled, RegistryError> {
         let (what, digest) = (path.display().to_string(), self.artifact.digest);
         // Nobody but this machine's people put it here, as they could have put the plugin's own folder: without keys it is taken.
-        let signer = trust.check(&what, true, &digest, &self.signatures)?;
+        let signers = trust.check(&what, true, &digest, &self.signatures)?;
         let paths = Plan::read(&what, &self.artifact.manifest)?.files.into_iter().map(|(path, _)| path);
         // The first is the configuration.
         let files = paths.zip(self.artifact.blobs.into_iter().skip(1)).map(|(path, (_, bytes))| File { path, bytes });
-        Ok(Pulled { digest, files: files.collect(), signer })
+        Ok(Pulled { digest, files: files.collect(), signers })
     }
 }
 

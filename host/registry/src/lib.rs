@@ -17,6 +17,7 @@ mod error;
 mod folder;
 mod layout;
 mod login;
+mod receipt;
 mod reference;
 mod signature;
 
@@ -29,5 +30,6 @@ pub use error::RegistryError;
 pub use folder::Staged;
 pub use layout::Layout;
 pub use login::Login;
-pub use reference::Reference;
+pub use receipt::Receipt;
+pub use reference::{Reference, is_version};
 pub use signature::{PublicKey, SecretKey, Signatures};

@@ -14,8 +14,11 @@ pub const FILE_BYTES_MAX: u64 = 256 << 10;
 pub(crate) const FILES_MAX: usize = 8;
 /// Bytes of a file's path in the plugin's folder.
 pub(crate) const PATH_BYTES_MAX: usize = 200;
-/// Signatures on one plugin; each is an annotation of 200 bytes.
+/// Signatures that are put on one plugin; each is an annotation of 200 bytes. Those of others are read as they are: the manifest
+/// that holds them has a size.
 pub(crate) const SIGNATURES_MAX: usize = 16;
+/// Bytes of what a pull notes of itself: a reference, and as many keys as an operator trusts.
+pub(crate) const RECEIPT_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a reference as a person writes it.
 pub(crate) const REFERENCE_BYTES_MAX: usize = 1024;
 /// Bytes of a key's file, and of one with a login: a few lines.

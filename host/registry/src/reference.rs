@@ -14,8 +14,8 @@ use crate::limits::REFERENCE_BYTES_MAX;
 pub struct Reference {
     /// The registry. https, unless it is this machine or `http://` was written.
     pub registry: Endpoint,
-    /// Its host and port, as written.
-    host: String,
+    /// Its host and port, as written, and the scheme where it is not the usual one.
+    written: String,
     /// The path of the repository, such as `acme/mask`.
     pub repository: String,
     /// The tag, or none where a digest says it all.
@@ -29,6 +29,12 @@ impl Reference {
     #[must_use]
     pub fn pinned(&self, digest: &Digest) -> Self {
         Self { digest: Some(digest.clone()), ..self.clone() }
+    }
+
+    /// The registry and the repository: whose plugins these are, whatever their version.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.written, self.repository)
     }
 }
 
@@ -70,9 +76,14 @@ impl FromStr for Reference {
             return Err(wrong("what stands before the first `/` is no host".to_owned()));
         }
         let parsed = |scheme| Endpoint::parse(&format!("{scheme}://{host}"));
-        let registry = parsed(scheme.unwrap_or("https")).map_err(|_| wrong("its host is none".to_owned()))?;
-        let registry = if scheme.is_none() && registry.is_loopback() { parsed("http")? } else { registry };
-        Ok(Self { registry, host: host.to_owned(), repository: repository.to_owned(), tag, digest })
+        let by_default = parsed("https").map_err(|_| wrong("its host is none".to_owned()))?;
+        let usual = if by_default.is_loopback() { "http" } else { "https" };
+        let registry = parsed(scheme.unwrap_or(usual))?;
+        let written = match scheme {
+            Some(scheme) if scheme != usual => format!("{scheme}://{host}"),
+            _ => host.to_owned(),
+        };
+        Ok(Self { registry, written, repository: repository.to_owned(), tag, digest })
     }
 }
 
@@ -87,6 +98,12 @@ fn is_repository(path: &str) -> bool {
     })
 }
 
+/// Whether an artifact may have this version: as tags are, and `+` for what was built. It becomes a part of a file's name.
+#[must_use]
+pub fn is_version(version: &str) -> bool {
+    !version.starts_with('_') && is_tag(&version.replace('+', "-")) && !version.starts_with('+')
+}
+
 fn is_tag(tag: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (1..=128).contains(&tag.len())
@@ -96,8 +113,8 @@ fn is_tag(tag: &str) -> bool {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, repository, tag, digest, .. } = self;
-        write!(f, "{host}/{repository}")?;
+        let Self { tag, digest, .. } = self;
+        f.write_str(&self.place())?;
         tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
         digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
     }
@@ -124,8 +141,20 @@ mod tests {
         check("http://registry.corp:8080/mask:1", "http://registry.corp:8080", "mask", Some("1"));
         check("https://127.0.0.1/mask:1", "https://127.0.0.1", "mask", Some("1"));
         check(&format!("ghcr.io/acme/mask@{digest}"), "https://ghcr.io", "acme/mask", None);
-        let both = format!("ghcr.io/acme/mask:1@{digest}");
-        assert_eq!(both.parse::<Reference>().expect("a reference").to_string(), both);
+    }
+
+    #[test]
+    fn a_reference_is_shown_as_it_can_be_given_again() {
+        let shown = |given: &str| given.parse::<Reference>().expect("a reference").to_string();
+        for same in [
+            format!("ghcr.io/acme/mask:1@{}", Digest::of(b"x")),
+            "http://registry.corp:8080/mask:1".to_owned(),
+            "https://127.0.0.1:5000/mask:1".to_owned(),
+        ] {
+            assert_eq!(shown(&same), same);
+        }
+        assert_eq!(shown("https://ghcr.io/mask:1"), "ghcr.io/mask:1");
+        assert_eq!(shown("http://127.0.0.1:5000/mask:1"), "127.0.0.1:5000/mask:1");
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub struct PublicKey([u8; 32]);
 /// A key that signs. It is shown nowhere.
 pub struct SecretKey(Ed25519KeyPair);
 
+/// What a key's signature is called: nobody else's stands in its place.
+fn annotation(key: &PublicKey) -> String {
+    format!("{ANNOTATION}{}", &Digest::of(&key.0).hexadecimal()[..32])
+}
+
 /// What is signed: nothing that was made for another purpose passes for it.
 fn message(digest: &Digest) -> String {
     format!("outrigger plugin signature v1\n{digest}\n")
@@ -106,7 +111,7 @@ impl SecretKey {
 }
 
 /// The signatures of one plugin.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signatures(BTreeMap<String, String>);
 
 impl Signatures {
@@ -115,29 +120,41 @@ impl Signatures {
         format!("sha256-{}.outrigger", digest.hexadecimal())
     }
 
-    /// Reads what stands there.
+    /// Reads what stands there: all of it, which the size of a manifest bounds, so that nobody's signature is hidden by those of others.
     pub(crate) fn read(what: &str, manifest: &[u8]) -> Result<Self, RegistryError> {
         let what = format!("the signatures of {what}");
         let annotations = parse(&what, manifest)?.annotations;
         let signatures = annotations.into_iter().filter(|(name, _)| name.starts_with(ANNOTATION));
-        Ok(Self(signatures.take(SIGNATURES_MAX).collect()))
+        Ok(Self(signatures.collect()))
     }
 
     /// Adds one, in place of an older one of the same key.
-    pub fn sign(&mut self, digest: &Digest, key: &SecretKey) {
-        let name = format!("{ANNOTATION}{}", &Digest::of(&key.public().0).hexadecimal()[..32]);
-        self.0.insert(name, BASE64.encode(key.0.sign(message(digest).as_bytes())));
+    pub fn sign(&mut self, digest: &Digest, key: &SecretKey) -> Result<(), RegistryError> {
+        let signature = BASE64.encode(key.0.sign(message(digest).as_bytes()));
+        *self = self.clone().with(&Self([(annotation(&key.public()), signature)].into()), digest)?;
+        Ok(())
+    }
+
+    /// These and others, which replace older ones of the same keys. More than there may be are none at all.
+    pub(crate) fn with(mut self, others: &Self, digest: &Digest) -> Result<Self, RegistryError> {
+        let (before, digest) = (self.len(), digest.clone());
+        self.0.extend(others.0.clone());
+        match self.len() {
+            count if count > SIGNATURES_MAX && count > before => Err(RegistryError::Signatures { digest, count }),
+            _ => Ok(self),
+        }
     }
 
     /// Which of these keys signed the plugin.
     #[must_use]
-    pub fn signer<'a>(&self, digest: &Digest, trusted: &'a [PublicKey]) -> Option<&'a PublicKey> {
+    pub fn signers(&self, digest: &Digest, trusted: &[PublicKey]) -> Vec<PublicKey> {
         let message = message(digest);
-        let signatures: Vec<Vec<u8>> = self.0.values().filter_map(|it| BASE64.decode(it).ok()).collect();
-        trusted.iter().find(|key| {
-            let key = UnparsedPublicKey::new(&ED25519, key.0);
-            signatures.iter().any(|signature| key.verify(message.as_bytes(), signature).is_ok())
-        })
+        let is_signed = |key: &&PublicKey| {
+            let signature = self.0.get(&annotation(key)).and_then(|it| BASE64.decode(it).ok());
+            let public = UnparsedPublicKey::new(&ED25519, key.0);
+            signature.is_some_and(|signature| public.verify(message.as_bytes(), &signature).is_ok())
+        };
+        trusted.iter().filter(is_signed).cloned().collect()
     }
 
     /// How many there are.
@@ -179,22 +196,44 @@ mod tests {
         let other = SecretKey::generate(&folder.path().join("b.pem")).expect("a key");
         let (digest, wrong) = (Digest::of(b"one"), Digest::of(b"two"));
         let mut signatures = Signatures::default();
-        assert_eq!(signatures.signer(&digest, &[key.public()]), None);
-        signatures.sign(&digest, &key);
-        assert_eq!(signatures.signer(&digest, &[other.public(), key.public()]), Some(&key.public()));
-        assert_eq!(signatures.signer(&wrong, &[key.public()]), None);
-        assert_eq!(signatures.signer(&digest, &[other.public()]), None);
-        signatures.sign(&digest, &other);
-        signatures.sign(&digest, &other);
+        assert_eq!(signatures.signers(&digest, &[key.public()]), []);
+        signatures.sign(&digest, &key).expect("room");
+        assert_eq!(signatures.signers(&digest, &[other.public(), key.public()]), [key.public()]);
+        assert_eq!(signatures.signers(&wrong, &[key.public()]), []);
+        assert_eq!(signatures.signers(&digest, &[other.public()]), []);
+        signatures.sign(&digest, &other).expect("room");
+        signatures.sign(&digest, &other).expect("room");
         assert_eq!(signatures.len(), 2);
         let again = Signatures::read("x", &signatures.manifest(b"one")).expect("as written");
-        assert_eq!(again.signer(&digest, &[other.public()]), Some(&other.public()));
+        assert_eq!(again.signers(&digest, &[other.public(), key.public()]), [other.public(), key.public()]);
         // One that is broken, or is no signature at all, takes nothing from the others.
         let mut spoiled = again.clone();
         spoiled.0.insert(format!("{ANNOTATION}0"), "!".to_owned());
-        assert_eq!(spoiled.signer(&digest, &[key.public()]), Some(&key.public()));
+        assert_eq!(spoiled.signers(&digest, &[key.public()]), [key.public()]);
         spoiled.0.values_mut().for_each(|it| *it = BASE64.encode([7; 64]));
-        assert_eq!(spoiled.signer(&digest, &[key.public(), other.public()]), None);
+        assert_eq!(spoiled.signers(&digest, &[key.public(), other.public()]), []);
+    }
+
+    #[test]
+    fn no_signature_is_put_where_it_would_be_lost_or_push_out_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = |number: usize| SecretKey::generate(&folder.path().join(number.to_string())).expect("a key");
+        let keys: Vec<SecretKey> = (0..=SIGNATURES_MAX).map(key).collect();
+        let (digest, mut signatures) = (Digest::of(b"one"), Signatures::default());
+        keys[..SIGNATURES_MAX].iter().for_each(|key| signatures.sign(&digest, key).expect("room"));
+        let full = signatures.clone();
+        let refused = signatures.sign(&digest, &keys[SIGNATURES_MAX]).expect_err("one too many").to_string();
+        assert!(refused.contains("17 signatures") && refused.contains("16 are the most"), "{refused}");
+        signatures.sign(&digest, &keys[0]).expect("in place of its own");
+        assert_eq!(signatures, full, "and nothing was lost");
+        // Whoever may write there cannot hide a signature behind others.
+        let flood = (0..100).map(|number| (format!("{ANNOTATION}{number:032x}"), "x".to_owned())).collect();
+        let flooded = Signatures(flood).with(&Signatures::default(), &digest).expect("nothing is added");
+        let mut both = flooded.clone();
+        both.0.extend(full.0.clone());
+        let read = Signatures::read("x", &both.manifest(b"one")).expect("as written");
+        assert_eq!(read.signers(&digest, &[keys[3].public()]), [keys[3].public()]);
+        assert!(flooded.with(&full, &digest).is_err());
     }
 
     #[test]

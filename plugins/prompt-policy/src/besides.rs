@@ -15,26 +15,26 @@ pub(crate) fn not_allowed<'a>(arguments: &'a Map<String, Value>, allowed: Option
     arguments.keys().map(String::as_str).find(|name| !allowed.iter().any(|known| known == name))
 }
 
-/// The texts of tools, each with all that it has, of template arguments, and names that stand beside messages.
+/// The texts of tools, each with all that it has, of template arguments, and names and identifiers that stand beside messages.
 pub(crate) fn texts(request: &Request, arguments: &Map<String, Value>) -> Vec<String> {
     let described = request.tools.iter().map(|tool| {
         let mut text = tool.name.clone();
         if let Some(description) = &tool.description {
             add_line(description, &mut text);
         }
-        // As the strings that its JSON stands for: escapes hide nothing.
-        match serde_json::from_str(&tool.schema_json) {
-            Ok(schema) => add(&schema, &mut text),
-            Err(_) => add_line(&tool.schema_json, &mut text),
+        let schema = strings(&tool.schema_json).unwrap_or_else(|| tool.schema_json.clone());
+        if !schema.is_empty() {
+            add_line(&schema, &mut text);
         }
         text
     });
     let names = request.messages.iter().flat_map(|message| {
-        let called = message.parts.iter().filter_map(|part| match part {
-            Part::ToolCall(call) => Some(&call.name),
-            _ => None,
+        let beside = message.parts.iter().flat_map(|part| match part {
+            Part::ToolCall(call) => vec![&call.name, &call.id],
+            Part::ToolResult(result) => vec![&result.id],
+            _ => Vec::new(),
         });
-        message.name.iter().chain(called).cloned()
+        message.name.iter().chain(beside).filter(|name| !name.is_empty()).cloned()
     });
     let given = arguments.values().filter_map(|value| {
         let mut text = String::new();
@@ -42,6 +42,13 @@ pub(crate) fn texts(request: &Request, arguments: &Map<String, Value>) -> Vec<St
         (!text.is_empty()).then_some(text)
     });
     described.chain(given).chain(names).collect()
+}
+
+/// The strings that a JSON text stands for: escapes hide nothing. `None`: it is no JSON.
+pub(crate) fn strings(json: &str) -> Option<String> {
+    let mut text = String::new();
+    add(&serde_json::from_str(json).ok()?, &mut text);
+    Some(text)
 }
 
 /// Every string of a value, names of members included, as lines.

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::limits::{PATTERNS_MAX, TENANTS_MAX};
+use crate::limits::{PATTERNS_MAX, TENANT_WEIGHT_MAX, TENANTS_MAX};
 use crate::patterns::check;
 
 /// What may be asked; README.md explains each.
@@ -306,29 +306,32 @@ impl Config {
         {
             return Err("tenants are told apart by a header: say which with `tenant_header`".into());
         }
+        let (rules, _) = rules_of(table.clone(), "")?;
         let tenants = frame.tenants.into_iter().map(|(name, own)| {
-            let mut rules = table.clone();
-            rules.extend(own);
-            let rules = rules_of(rules, &format!("tenant `{name}`: "))?;
-            Ok((name, rules))
+            let (mut merged, whose) = (table.clone(), format!("tenant `{name}`: "));
+            merged.extend(own);
+            let (own, weights) = rules_of(merged, &whose)?;
+            check_weights(&own, weights, &rules, &whose)?;
+            Ok((name, own))
         });
         let tenants = tenants.collect::<Result<_>>()?;
-        let rules = rules_of(table, "")?;
         let Frame { tenant_header, unknown_tenant, store, .. } = frame;
         let tenant_header = tenant_header.map(|header| header.to_ascii_lowercase());
         Ok(Self { tenant_header, unknown_tenant, store, rules, tenants })
     }
 }
 
-fn rules_of(table: Map<String, Value>, whose: &str) -> Result<Rules> {
+/// The rules, and the weights of `deny` and `allow`.
+fn rules_of(table: Map<String, Value>, whose: &str) -> Result<(Rules, [usize; 2])> {
     let rules: Rules = parse(Value::Object(table), whose)?;
     let refuse = |what: &str| Err(format!("the plugin's configuration is wrong: {whose}{what}").into());
     if rules.deny.len() > PATTERNS_MAX || rules.allow.len() > PATTERNS_MAX {
         return refuse(&format!("`deny` and `allow` may have {PATTERNS_MAX} patterns each"));
     }
-    if let Err(problem) = check(&rules.deny).and_then(|()| check(&rules.allow)) {
-        return refuse(&problem);
-    }
+    let weights = match check(&rules.deny).and_then(|deny| Ok([deny, check(&rules.allow)?])) {
+        Err(problem) => return refuse(&problem),
+        Ok(weights) => weights,
+    };
     if rules.rate.is_some_and(|rate| rate.seconds == 0) || rules.quota.is_some_and(|quota| quota.seconds == 0) {
         return refuse("`seconds` must be at least 1");
     }
@@ -336,7 +339,23 @@ fn rules_of(table: Map<String, Value>, whose: &str) -> Result<Rules> {
     {
         return refuse("the `status` of a rejection must be from 400 to 499");
     }
-    Ok(rules)
+    Ok((rules, weights))
+}
+
+/// Lists of a tenant's own are compiled when its request is there, where nobody hears that they cannot be.
+fn check_weights(own: &Rules, [deny, allow]: [usize; 2], usual: &Rules, whose: &str) -> Result<()> {
+    let deny = if own.deny == usual.deny { 0 } else { deny };
+    let allow = if own.allow == usual.allow { 0 } else { allow };
+    let weight = deny.saturating_add(allow);
+    if weight <= TENANT_WEIGHT_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the plugin's configuration is wrong: {whose}its own patterns are too large together to be compiled for each of its requests: \
+         they weigh {weight}, and {TENANT_WEIGHT_MAX} is the most; have fewer of them, or `[0-9A-Za-z_]` for `\\w`, which has the letters \
+         of all scripts and weighs some hundred times as much"
+    )
+    .into())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value, whose: &str) -> Result<T> {

@@ -4,7 +4,7 @@ use outrigger_plugin::prelude::*;
 
 use crate::besides;
 use crate::config::{Cause, RoleName, Rules, Tools};
-use crate::patterns::Both;
+use crate::patterns::{Both, Patterns};
 
 /// Why a request is rejected, and what the client is told unless the operator says otherwise.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Refusal {
 }
 
 /// Everything that can be said from the request alone; the cheapest first.
-pub(crate) fn judge(rules: &Rules, patterns: &Both, request: &Request) -> Option<Refusal> {
+pub(crate) fn judge(rules: &Rules, patterns: &Both<&Patterns>, request: &Request) -> Option<Refusal> {
     let messages = &request.messages;
     if let Some(message) = messages.iter().find(|message| !rules.roles.iter().any(|role| role.role() == message.role)) {
         let role = RoleName::of(message.role);
@@ -63,9 +63,14 @@ pub(crate) fn judge(rules: &Rules, patterns: &Both, request: &Request) -> Option
     None
 }
 
-fn match_all(rules: &Rules, Both { deny, allow }: &Both, texts: &[Text], besides: &[String]) -> Option<Refusal> {
+fn match_all(
+    rules: &Rules,
+    Both { deny, allow }: &Both<&Patterns>,
+    texts: &[Text],
+    besides: &[String],
+) -> Option<Refusal> {
     for text in texts {
-        let denied = [Some(&text.lines), text.run.as_ref()].into_iter().flatten();
+        let denied = [Some(&text.lines), text.run.as_ref(), text.meant.as_ref()].into_iter().flatten();
         if let Some(which) = denied.into_iter().find_map(|said| deny.find(text.role, said)) {
             return Some(denial(rules, which));
         }
@@ -91,13 +96,25 @@ struct Text {
     /// Its parts without anything between them, where there are several: how other templates may write them, and how a model
     /// reads a word that was cut in two.
     run: Option<String>,
+    /// The strings in its JSON, where it has some: templates write arguments anew, without the escapes that a client wrote.
+    meant: Option<String>,
 }
 
 impl Text {
     fn of(message: &Message) -> Self {
         let parts: Vec<&str> = message.parts.iter().filter_map(said).collect();
         let run = (parts.len() > 1).then(|| parts.concat());
-        Self { role: message.role, lines: parts.join("\n"), run }
+        let meant: Vec<String> = message.parts.iter().filter_map(json).filter_map(besides::strings).collect();
+        let meant = (!meant.is_empty()).then(|| meant.join("\n"));
+        Self { role: message.role, lines: parts.join("\n"), run, meant }
+    }
+}
+
+fn json(part: &Part) -> Option<&str> {
+    match part {
+        Part::ToolCall(call) => Some(&call.arguments_json),
+        Part::Other((_, json)) => Some(json),
+        Part::Text(_) | Part::ToolResult(_) | Part::Media(_) => None,
     }
 }
 

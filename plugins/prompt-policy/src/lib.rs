@@ -77,10 +77,8 @@ impl Policy for PromptPolicy {
             let refusal = Refusal::new(Cause::Tenant, "Requests have to name a tenant that is known here.");
             return Ok(reject(&self.config.rules, refusal));
         };
-        let usual = &self.config.rules;
-        let has_own = rules.deny != usual.deny || rules.allow != usual.allow;
-        let own = if has_own { Some(Both::of(rules)?) } else { None };
-        if let Some(refusal) = judge::judge(rules, own.as_ref().unwrap_or(&self.patterns), &request) {
+        let own = Both::own(rules, &self.config.rules)?;
+        if let Some(refusal) = judge::judge(rules, &own.or(&self.patterns), &request) {
             return Ok(reject(rules, refusal));
         }
         // Last: only what is asked for rightly is counted.

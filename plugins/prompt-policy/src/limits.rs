@@ -9,6 +9,10 @@ pub(crate) const PATTERNS_MAX: usize = 256;
 /// Memory of a list's patterns, compiled, in bytes: of the 32 MiB that a plugin has unless configured.
 pub(crate) const PATTERNS_BYTES_MAX: usize = 4 << 20;
 
+/// Weight of a tenant's own patterns, which are compiled while its request waits: some 10 of the 20 ms that a policy has, and less
+/// memory than [`PATTERNS_BYTES_MAX`].
+pub(crate) const TENANT_WEIGHT_MAX: usize = 40_000;
+
 /// Memory for the states of a list's automaton that texts have led to, in bytes. Where it is too little they are forgotten
 /// and made again.
 pub(crate) const STATES_BYTES: usize = 2 << 20;

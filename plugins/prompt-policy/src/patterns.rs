@@ -10,15 +10,16 @@ use outrigger_plugin::prelude::*;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson;
 use regex_automata::{Input, MatchKind, PatternSet};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 use crate::config::{Pattern, Rules};
 use crate::limits::{PATTERNS_BYTES_MAX, STATES_BYTES};
 
 /// The patterns of some rules.
 #[derive(Debug)]
-pub(crate) struct Both {
-    pub(crate) deny: Patterns,
-    pub(crate) allow: Patterns,
+pub(crate) struct Both<T = Patterns> {
+    pub(crate) deny: T,
+    pub(crate) allow: T,
 }
 
 impl Both {
@@ -27,16 +28,51 @@ impl Both {
     }
 }
 
-/// Whether these can be compiled, as far as their spelling tells: much cheaper than to compile them.
-pub(crate) fn check(patterns: &[Pattern]) -> Result<(), String> {
-    patterns.iter().try_for_each(|Pattern { pattern, .. }| match regex_syntax::parse(pattern) {
+impl Both<Option<Patterns>> {
+    /// Those that differ from the usual.
+    pub(crate) fn own(rules: &Rules, usual: &Rules) -> Result<Self> {
+        let own = |own: &[Pattern], usual: &[Pattern]| (own != usual).then(|| Patterns::new(own)).transpose();
+        Ok(Self { deny: own(&rules.deny, &usual.deny)?, allow: own(&rules.allow, &usual.allow)? })
+    }
+
+    pub(crate) fn or<'a>(&'a self, usual: &'a Both) -> Both<&'a Patterns> {
+        Both { deny: self.deny.as_ref().unwrap_or(&usual.deny), allow: self.allow.as_ref().unwrap_or(&usual.allow) }
+    }
+}
+
+/// Whether these can be compiled, as far as their spelling tells, which is much cheaper than to compile them; and what they weigh.
+pub(crate) fn check(patterns: &[Pattern]) -> Result<usize, String> {
+    let weights = patterns.iter().map(|Pattern { pattern, .. }| match regex_syntax::parse(pattern) {
         Ok(parsed) if parsed.properties().look_set().contains_word_unicode() => Err(format!(
             "the pattern `{pattern}` cannot be used: write `(?-u:\\b)` for the boundaries of words of ASCII letters, or \
              `(?:^|\\W)` and `(?:\\W|$)` for those of all scripts"
         )),
-        Ok(_) => Ok(()),
+        Ok(parsed) => Ok(weight(&parsed)),
         Err(error) => Err(format!("a pattern cannot be used: {error}")),
-    })
+    });
+    weights.sum()
+}
+
+/// About as many states as it has, compiled; each takes at most some hundred bytes (tested with patterns of all kinds).
+fn weight(pattern: &Hir) -> usize {
+    match pattern.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(Class::Bytes(class)) => class.ranges().len(),
+        HirKind::Class(Class::Unicode(class)) => {
+            // Beyond ASCII a range is several, one for each length in bytes.
+            let beyond = class.ranges().iter().filter(|range| !range.end().is_ascii()).count();
+            class.ranges().len() + (beyond.min(1) * 8) + beyond
+        }
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(repetition.min).max(1);
+            weight(&repetition.sub).saturating_add(1).saturating_mul(times as usize)
+        }
+        HirKind::Capture(capture) => weight(&capture.sub).saturating_add(2),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().fold(parts.len(), |sum, part| sum.saturating_add(weight(part)))
+        }
+    }
 }
 
 /// A list of patterns, and whose messages each is for.
@@ -89,5 +125,62 @@ impl Patterns {
             .try_which_overlapping_matches(&mut cache.borrow_mut(), &Input::new(text), &mut found)
             .expect("nothing makes the automaton give up or quit");
         found.iter().map(|which| which.as_usize()).find(|&which| counts(which))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::TENANT_WEIGHT_MAX;
+
+    fn pattern(pattern: &str) -> Pattern {
+        Pattern { pattern: pattern.to_owned(), name: None, roles: Vec::new(), message: None }
+    }
+
+    /// Bytes of the automaton's states.
+    fn bytes(pattern: &str) -> usize {
+        thompson::Compiler::new().build(pattern).expect("it compiles").memory_usage()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        /// What weighs little enough when it is loaded can be compiled when a request comes.
+        #[test]
+        fn what_is_light_is_small(
+            parts in proptest::collection::vec(
+                (
+                    prop_oneof![
+                        Just(r"\w".to_owned()), Just(r"\pL".to_owned()), Just(".".to_owned()), Just(r"\PN".to_owned()),
+                        Just("(?i)k".to_owned()), Just(r"[\x{80}-\x{10FFFF}]".to_owned()), Just(r"[\x{7f}-\x{801}]".to_owned()),
+                        Just("(?-u:\\b)".to_owned()), Just("(a|bc|)".to_owned()), Just("[^a-z]".to_owned()),
+                        "[a-zé日]{1,8}",
+                    ],
+                    prop_oneof![
+                        Just(String::new()), Just("*".to_owned()), Just("+".to_owned()), Just("??".to_owned()),
+                        Just("{3,}".to_owned()), (1..40_u32).prop_map(|times| format!("{{{times}}}")),
+                        (1..40_u32).prop_map(|times| format!("{{0,{times}}}")),
+                    ],
+                ),
+                1..8,
+            ),
+        ) {
+            let text = parts.iter().map(|(part, times)| format!("(?:{part}){times}")).collect::<Vec<_>>().concat();
+            let weight = check(&[pattern(&text)]).expect("it is checked");
+            let most = PATTERNS_BYTES_MAX / TENANT_WEIGHT_MAX;
+            prop_assert!(bytes(&text) <= weight.max(8) * most, "{text}: {} bytes weigh {weight}", bytes(&text));
+        }
+    }
+
+    #[test]
+    fn the_heaviest_that_a_tenant_may_have_compiles() {
+        for part in [r"\w", r"[\x{80}-\x{10FFFF}]", "[0-9A-Za-z_]", "é", "(?i)sk"] {
+            let one = check(&[pattern(part)]).expect("it is checked") + 1;
+            let text = format!("(?:{part}){{{}}}", TENANT_WEIGHT_MAX / one);
+            assert!(check(&[pattern(&text)]).is_ok_and(|weight| weight <= TENANT_WEIGHT_MAX), "{text}");
+            Patterns::new(&[pattern(&text)]).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        }
     }
 }

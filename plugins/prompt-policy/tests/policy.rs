@@ -153,6 +153,58 @@ fn tools_and_template_arguments_are_text_too() {
     }
 }
 
+fn with_call(id: &str, arguments: &str) -> Request {
+    let call = ToolCall { id: id.to_owned(), name: "find".to_owned(), arguments_json: arguments.to_owned() };
+    request(vec![Message { role: Role::Assistant, name: None, parts: vec![Part::ToolCall(call)] }])
+}
+
+/// A template writes arguments anew, as what they stand for.
+#[test]
+fn escapes_in_the_arguments_of_calls_hide_nothing() {
+    let deny = r#"{"deny": [{"pattern": "(?i)secret plan", "roles": ["assistant"]}]}"#;
+    let denied = Some((403, "content_denied"));
+    check(deny, with_call("", r#"{"a": ["\u0073ecret\u0020plan"]}"#), denied);
+    check(deny, with_call("", r#"{"\u0073ecret plan": 1}"#), denied);
+    check(deny, with_call("", r#"{"a": "secret plan"}"#), denied);
+    check(deny, with_call("", r#"{"a": "secret plan"#), denied);
+    check(deny, with_call("", r#"{"a": "no plan"}"#), None);
+    let other = Part::Other(("x".to_owned(), r#"{"a": "\u0073ecret plan"}"#.to_owned()));
+    check(deny, request(vec![Message { role: Role::Assistant, name: None, parts: vec![other] }]), denied);
+    // What is written is what is counted.
+    check(r#"{"max_message_bytes": 13}"#, with_call("", r#"{"\u0061": 1}"#), None);
+    check(r#"{"max_message_bytes": 12}"#, with_call("", r#"{"\u0061": 1}"#), Some((400, "request_too_large")));
+}
+
+#[test]
+fn identifiers_of_calls_and_results_are_text_too() {
+    let deny = r#"{"deny": ["secret"]}"#;
+    check(deny, with_call("secret", "{}"), Some((403, "content_denied")));
+    let result = ToolResult { id: "secret".to_owned(), content: "4".to_owned(), failed: false };
+    let answered = request(vec![Message { role: Role::Tool, name: None, parts: vec![Part::ToolResult(result)] }]);
+    check(deny, answered.clone(), Some((403, "content_denied")));
+    check(r#"{"max_bytes": 7}"#, answered.clone(), None);
+    check(r#"{"max_bytes": 6}"#, answered, Some((400, "request_too_large")));
+}
+
+#[test]
+fn a_tenant_s_patterns_are_measured_when_the_plugin_is_loaded() {
+    let config = |everybody: &str, tenant: &str| {
+        format!(r#"{{"tenant_header": "x-tenant", {everybody} "tenants": {{"acme": {{{tenant}}}}}}}"#)
+    };
+    let heavy = r#""deny": ["\\w{40}"]"#;
+    let error = format!("{:?}", testing::plugin::<PromptPolicy>(&config("", heavy)).unwrap_err());
+    assert!(error.contains("tenant `acme`: its own patterns are too large together"), "{error}");
+    // Everybody's are compiled as the plugin is loaded, and a tenant that has the same has none of its own.
+    for tenant in ["", heavy, r#""allow": ["^a"]"#] {
+        testing::plugin::<PromptPolicy>(&config(&format!("{heavy},"), tenant)).unwrap();
+    }
+    // What is loaded answers.
+    let fits = config("", r#""deny": ["\\w{20}", "(?i)secret"], "allow": ["^[a-z ]+$"]"#);
+    let as_tenant = |text| inspect_as(&fits, chat(text), &call_with(&[("x-tenant", "acme")])).unwrap().verdict;
+    assert_eq!(outcome(as_tenant("a Secret")), Some((403, "content_denied".to_owned())));
+    assert_eq!(outcome(as_tenant("a word")), None);
+}
+
 #[test]
 fn tools_and_template_arguments_can_be_refused() {
     check(r#"{"tools": "reject"}"#, with_tool("", "{}"), Some((400, "tools_not_allowed")));

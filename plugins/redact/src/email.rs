@@ -1,7 +1,7 @@
 //! E-mail addresses.
 
 use crate::limits::{EMAIL_DOMAIN_CHARACTERS_MAX, EMAIL_LOCAL_CHARACTERS_MAX};
-use crate::place::{Place, Verdict};
+use crate::place::{Place, Verdict, goes_on};
 
 /// What an answer holds for besides the place itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,17 +62,11 @@ fn domain_length(run: &str) -> Option<usize> {
 }
 
 fn is_local(character: char) -> bool {
-    is_letter_or_digit(character) || matches!(character, '.' | '_' | '%' | '+' | '-')
+    goes_on(character) || matches!(character, '.' | '_' | '%' | '+' | '-')
 }
 
 fn is_domain(character: char) -> bool {
-    is_letter_or_digit(character) || matches!(character, '.' | '-')
-}
-
-/// Letters of scripts that put spaces between words. The others (from U+2E80 on: Chinese, Japanese, …) would join an
-/// address with the sentence around it.
-fn is_letter_or_digit(character: char) -> bool {
-    character.is_alphanumeric() && character < '\u{2E80}'
+    goes_on(character) || matches!(character, '.' | '-')
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! International bank account numbers (ISO 13616).
 
-use crate::place::{Place, Verdict};
+use crate::place::{Place, Verdict, goes_on};
 
 /// Country and length, from the SWIFT registry.
 const COUNTRIES: &[(&str, usize)] = &[
@@ -107,7 +107,7 @@ pub(crate) fn find(place: &Place<'_>) -> Verdict {
     for (at, character) in place.rest.char_indices() {
         if wanted == Some(signs.count) {
             // Complete, unless it goes on.
-            let is_whole = !character.is_alphanumeric() && mod_97(signs.all()) == 1;
+            let is_whole = !goes_on(character) && mod_97(signs.all()) == 1;
             return if is_whole { Verdict::whole(at) } else { Verdict::No };
         }
         let is_separator = matches!(character, ' ' | '-' | '\u{A0}');

@@ -1,7 +1,7 @@
 //! Payment cards and telephone numbers: digits in groups.
 
 use crate::limits::{CARD_DIGITS_MAX, PHONE_DIGITS_MAX};
-use crate::place::{Place, Verdict};
+use crate::place::{Place, Verdict, goes_on};
 
 /// Digits in a row, and how they are parted from the group before.
 struct Group<'a> {
@@ -150,7 +150,7 @@ fn luhn(digits: impl DoubleEndedIterator<Item = u8>) -> bool {
 
 fn is_phone(groups: &[Group<'_>], is_international: bool, run: &Run<'_>) -> bool {
     // A number that runs into letters is part of a name.
-    if groups.len() == run.groups.len() && run.next.is_some_and(char::is_alphanumeric) {
+    if groups.len() == run.groups.len() && run.next.is_some_and(goes_on) {
         return false;
     }
     let count: usize = groups.iter().map(|group| group.digits.len()).sum();

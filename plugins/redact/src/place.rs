@@ -44,6 +44,13 @@ impl Place<'_> {
 
     /// Whether a word or number cannot have begun earlier.
     pub(crate) fn begins_word(&self) -> bool {
-        !self.before.is_some_and(char::is_alphanumeric)
+        !self.before.is_some_and(goes_on)
     }
+}
+
+/// Whether a word goes on with this character: a digit, or a letter of a script that puts spaces between words. Those of the others
+/// stand right beside a number or an address that is no part of them: Thai to Burmese, Khmer, and all from U+2E80 on (Chinese,
+/// Japanese; in Korean, particles follow without a space).
+pub(crate) fn goes_on(character: char) -> bool {
+    character.is_alphanumeric() && !matches!(character, '\u{E00}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' | '\u{2E80}'..)
 }

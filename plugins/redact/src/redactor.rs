@@ -1,11 +1,13 @@
 //! What is looked for and what stands in its place.
 
+use std::collections::BTreeMap;
+
 use outrigger_plugin::types::{Part, Request};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::{Config, Kind};
 use crate::limits::SHAPES_MAX;
-use crate::place::{Place, Verdict};
+use crate::place::{Place, Verdict, goes_on};
 use crate::shape::Shape;
 use crate::stream::Stream;
 use crate::{email, iban, keys, numbers};
@@ -61,7 +63,7 @@ impl Redactor {
         }
     }
 
-    /// Masks the strings and numbers of a value, which stays JSON: a number that is masked becomes a string.
+    /// Masks the strings, member names and numbers of a value, which stays JSON: a number that is masked becomes a string.
     fn mask_json(&self, value: &mut Value) -> usize {
         match value {
             Value::String(text) => self.mask_in(text),
@@ -73,19 +75,42 @@ impl Redactor {
                 _ => 0,
             },
             Value::Array(items) => items.iter_mut().map(|item| self.mask_json(item)).sum(),
-            Value::Object(members) => members.values_mut().map(|member| self.mask_json(member)).sum(),
+            Value::Object(members) => {
+                let places: usize = members.values_mut().map(|member| self.mask_json(member)).sum();
+                places + self.mask_names(members)
+            }
             Value::Null | Value::Bool(_) => 0,
         }
     }
 
-    /// The request with its texts, tool results and arguments of earlier calls masked, and how many places that were; `None` when nothing was, or
-    /// when requests are left alone.
+    /// Names that become the same are numbered, so that no member is lost.
+    fn mask_names(&self, members: &mut Map<String, Value>) -> usize {
+        let places: usize = members.keys().map(|name| self.mask(name).1).sum();
+        if places > 0 {
+            let mut counts = BTreeMap::<String, usize>::new();
+            for (name, member) in std::mem::take(members) {
+                let masked = self.mask(&name).0.unwrap_or(name);
+                let count = counts.entry(masked.clone()).or_insert(1);
+                let mut free = masked.clone();
+                while members.contains_key(&free) {
+                    *count += 1;
+                    free = format!("{masked} {count}");
+                }
+                members.insert(free, member);
+            }
+        }
+        places
+    }
+
+    /// The request with its texts, tool results, arguments of earlier calls and names of speakers masked, and how many places that
+    /// were; `None` when nothing was, or when requests are left alone.
     #[must_use]
     pub fn request(&self, mut request: Request) -> Option<(Request, usize)> {
         if !self.config.request {
             return None;
         }
-        let mut count = 0;
+        let names = request.messages.iter_mut().filter_map(|message| message.name.as_mut());
+        let mut count = names.map(|name| self.mask_in(name)).sum::<usize>();
         for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
             match part {
                 Part::Text(text) => count += self.mask_in(text),
@@ -162,5 +187,5 @@ impl Redactor {
 
 /// Whether anything but an own shape can begin with this character.
 fn may_begin(character: char) -> bool {
-    character.is_alphanumeric() || matches!(character, '.' | '_' | '%' | '+' | '-' | '(')
+    goes_on(character) || matches!(character, '.' | '_' | '%' | '+' | '-' | '(')
 }

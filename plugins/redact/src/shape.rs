@@ -2,7 +2,7 @@
 
 use crate::config::ShapeConfig;
 use crate::limits::SHAPE_CHARACTERS_MAX;
-use crate::place::{Place, Verdict};
+use crate::place::{Place, Verdict, goes_on};
 
 /// A shape, ready to be looked for.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Shape {
         }
         let ends_word = self.signs.last().is_some_and(|sign| sign.is_of_words());
         match characters.next() {
-            Some((_, next)) if ends_word && next.is_alphanumeric() => Verdict::No,
+            Some((_, next)) if ends_word && goes_on(next) => Verdict::No,
             Some((length, _)) => Verdict::whole(length),
             None if ends_word && !place.last => Verdict::More,
             None => Verdict::whole(place.rest.len()),
@@ -83,7 +83,7 @@ impl Sign {
     fn is_of_words(self) -> bool {
         match self {
             Self::Digit | Self::Letter | Self::Either => true,
-            Self::Itself(own) => own.is_alphanumeric(),
+            Self::Itself(own) => goes_on(own),
         }
     }
 }

@@ -59,6 +59,32 @@ fn every_kind_is_masked() {
     );
 }
 
+/// Scripts that put no space between words, and so none before or behind what is masked.
+#[test]
+fn what_stands_beside_letters_without_spaces_is_masked() {
+    for (before, after) in [("密码是", "请保密"), ("鍵は", "です。"), ("키는", "입니다"), ("คือ", "ครับ"), ("គឺ", "។")]
+    {
+        for (secret, mask) in [
+            ("joe@example.org", "[email]"),
+            ("+49 30 1234567", "[phone]"),
+            ("415-555-2671", "[phone]"),
+            ("030/1234567", "[phone]"),
+            ("4111 1111 1111 1111", "[card]"),
+            ("DE89370400440532013000", "[iban]"),
+            ("GB82 WEST 1234 5698 7654 32", "[iban]"),
+            ("sk-proj-Ab3dEfGhIjKlMnOpQrStUvWxYz", "[key]"),
+            ("AKIAIOSFODNN7EXAMPLE", "[key]"),
+            ("EMP-4711", "[staff]"),
+        ] {
+            check(&format!("{before}{secret}{after}"), &format!("{before}{mask}{after}"));
+        }
+    }
+    // Letters of scripts with spaces still make one word of it.
+    for text in ["éAKIAIOSFODNN7EXAMPLE", "ёEMP-4711", "DE89370400440532013000é"] {
+        check(text, text);
+    }
+}
+
 #[test]
 fn ordinary_text_passes_unchanged() {
     for text in [
@@ -127,6 +153,21 @@ fn arguments_of_earlier_calls_are_masked_and_stay_json() {
     assert_eq!(masked(r#"{"to": "joe@example"#), None);
     assert_eq!(masked("write to joe@example.org"), Some(("write to [email]".to_owned(), 1)));
     assert_eq!(masked(r#"{ "n": 7 }"#), None, "what holds nothing is left as it stands");
+}
+
+#[test]
+fn names_are_masked_and_no_member_is_lost() {
+    use outrigger_plugin::testing::{message, request};
+    use outrigger_plugin::types::{Message, Part, Role, ToolCall};
+    let arguments = r#"{"a@b.io":1,"[email]":2,"c@d.io":{"+49 30 1234567":"x"},"n":3}"#.to_owned();
+    let call = ToolCall { id: "1".to_owned(), name: "send".to_owned(), arguments_json: arguments };
+    let named = Message { name: Some("joe@example.org".to_owned()), ..message(Role::User, "Hello") };
+    let called = Message { role: Role::Assistant, name: None, parts: vec![Part::ToolCall(call)] };
+    let redactor = Redactor::new(Config { request: true, ..Config::default() }).unwrap();
+    let (masked, count) = redactor.request(request(vec![named, called])).unwrap();
+    let Part::ToolCall(call) = &masked.messages[1].parts[0] else { panic!("{masked:?}") };
+    assert_eq!((masked.messages[0].name.as_deref(), count), (Some("[email]"), 4));
+    assert_eq!(call.arguments_json, r#"{"[email]":1,"[email] 2":2,"[email] 3":{"[phone]":"x"},"n":3}"#);
 }
 
 #[test]
@@ -203,9 +244,9 @@ proptest! {
 
     #[test]
     fn no_planted_secret_survives(
-        before in "[a-z ,]{0,20}[ \n(\"'=:]",
+        before in "[a-z ,]{0,20}[ \n(\"'=:日は한คខ]",
         secret in select(SECRETS.to_vec()),
-        after in "[ ,;)\"'\n][a-z ]{0,20}",
+        after in "[ ,;)\"'\n日は한คខ][a-z ]{0,20}",
         at in proptest::collection::vec(any::<Index>(), 0..12),
     ) {
         let text = format!("{before}{secret}{after}");

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use plugin::{Interfaces, Package};
+use plugin::{Interfaces, Manifest, Package, is_plugin_name};
 use registry::limits::{COMPONENT_BYTES_MAX, FILE_BYTES_MAX};
-use registry::{Artifact, Contents, File, Layout, Signatures};
+use registry::{Artifact, Contents, Digest, File, Layout, Signatures, is_version};
 
 use crate::{Failure, console};
 
@@ -44,7 +44,7 @@ fn read(folder: &Path) -> anyhow::Result<Contents> {
     }
     let component_bytes_max = usize::try_from(COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);
     let package = Package::read(folder, component_bytes_max).with_context(attempt)?;
-    let manifest = package.manifest.clone().context("it has no plugin.toml").with_context(attempt)?;
+    let manifest = check(&package).with_context(attempt)?;
     let interfaces = Interfaces::read(&package.component)
         .map_err(|why| anyhow!("{} {why}", package.source))
         .with_context(attempt)?;
@@ -66,6 +66,32 @@ fn read(folder: &Path) -> anyhow::Result<Contents> {
         exports: interfaces.exports,
         files,
     })
+}
+
+/// What a plugin has to be for others to pull it, asked of what is packed and of what was pulled alike.
+pub(super) fn check(package: &Package) -> anyhow::Result<&Manifest> {
+    let manifest = package.manifest.as_deref().context("it has no plugin.toml")?;
+    let about = &manifest.about;
+    // They become the names of a folder and of a metric's label, and of the folder that is packed.
+    if !is_plugin_name(&about.name) {
+        return Err(anyhow!(
+            "its name (`plugin.name`) is not 1 to 63 lower-case letters, digits and `-`, with a letter first"
+        ));
+    }
+    if !is_version(&about.version) {
+        return Err(anyhow!(
+            "its version (`plugin.version`) is not 1 to 128 letters, digits, `.`, `_`, `+` and `-`, with a letter or digit first"
+        ));
+    }
+    let actual = Digest::of(&package.component);
+    match &about.sha256 {
+        Some(meant) if !meant.eq_ignore_ascii_case(actual.hexadecimal()) => Err(anyhow!(
+            "its plugin.toml belongs to another component: `plugin.sha256` is {meant}, and the component's is {}; correct it, or leave \
+             it out",
+            actual.hexadecimal()
+        )),
+        _ => Ok(manifest),
+    }
 }
 
 fn below(folder: &Path, path: &Path) -> anyhow::Result<String> {

@@ -6,17 +6,18 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use plugin::Package;
 use registry::limits::COMPONENT_BYTES_MAX;
-use registry::{Digest, Layout, PublicKey, Pulled, Reference, Staged, Trust};
+use registry::{Digest, Layout, PublicKey, Pulled, Receipt, Reference, Staged, Trust};
 
-use super::ConfigArguments;
 use super::registry_login::{RegistryArguments, block_on};
+use super::{ConfigArguments, pack};
 use crate::{Failure, console};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where keys are trusted, by `trusted_keys` or --key, one of them must have signed the plugin. Without keys the reference must
 name a digest. A key says whose a plugin is; only a digest says which version it is, and a registry may answer a tag with an
-older one. Standard output is the plugin's folder, which is there as a whole or not at all.")]
+older one. A folder that is there is replaced if it was pulled from the same repository and a key that signed it signed this one
+too. Standard output is the plugin's folder, which is there as a whole or not at all.")]
 pub(super) struct Pull {
     /// A reference, such as ghcr.io/acme/mask:1.4.0 or ghcr.io/acme/mask@sha256:…, or the folder that `plugin pack` wrote
     #[arg(value_name = "REF|LAYOUT")]
@@ -34,6 +35,10 @@ pub(super) struct Pull {
     #[arg(long)]
     allow_unsigned: bool,
 
+    /// Replace a plugin's folder of the same name, whoever made it
+    #[arg(long)]
+    replace: bool,
+
     #[command(flatten)]
     config: ConfigArguments,
 
@@ -47,18 +52,20 @@ pub(super) fn pull(arguments: &Pull) -> Result<(), Failure> {
     let keys = keys.collect::<Result<Vec<PublicKey>, _>>().map_err(|error| Failure::usage(error.into()))?;
     let trust = Trust { keys, allow_unsigned: arguments.allow_unsigned };
     let local = Path::new(&arguments.from);
-    let pulled = if Layout::is_at(local) {
-        Layout::read(local).and_then(|layout| layout.pull(local, &trust))
+    let (pulled, from) = if Layout::is_at(local) {
+        // Wherever a folder lay, and whatever its name: versions have different ones.
+        (Layout::read(local).and_then(|layout| layout.pull(local, &trust)), "a folder that was packed".to_owned())
     } else {
         let reference: Reference = arguments.from.parse().map_err(|error| Failure::usage(anyhow::Error::new(error)))?;
         let registries = arguments.registry.registries(said.ca_files)?;
-        block_on(registries.pull(&reference, &trust))?
+        (block_on(registries.pull(&reference, &trust))?, reference.place())
     };
     let pulled = pulled.map_err(anyhow::Error::from)?;
-    let (folder, name) = publish(&pulled, &arguments.into)?;
-    let signed = match &pulled.signer {
-        Some(key) => format!("signed by {key}"),
-        None => "not signed by a trusted key".to_owned(),
+    let receipt = Receipt::new(from, &pulled);
+    let (folder, name) = publish(&pulled, &receipt, arguments)?;
+    let signed = match pulled.signers.as_slice() {
+        [] => "not signed by a trusted key".to_owned(),
+        keys => format!("signed by {}", keys.iter().map(PublicKey::to_string).collect::<Vec<_>>().join(" and ")),
     };
     console::say(format_args!("{} is {}, {signed}; use it as", arguments.from, pulled.digest));
     let component = pulled.files.first().map(|file| Digest::of(&file.bytes));
@@ -69,21 +76,19 @@ pub(super) fn pull(arguments: &Pull) -> Result<(), Failure> {
 }
 
 /// Puts the plugin where it belongs, once the host's own reader has read it.
-fn publish(pulled: &Pulled, into: &Path) -> anyhow::Result<(PathBuf, String)> {
-    let staged = Staged::new(into)?;
+fn publish(pulled: &Pulled, receipt: &Receipt, arguments: &Pull) -> anyhow::Result<(PathBuf, String)> {
+    let staged = Staged::new(&arguments.into)?;
     staged.write(&pulled.files)?;
     let attempt = || format!("{} is no plugin that can be used; nothing was kept", pulled.digest);
     let package = Package::read(&staged.path(), usize::try_from(COMPONENT_BYTES_MAX)?).with_context(attempt)?;
-    let name = package.manifest.map(|manifest| manifest.about.name.clone()).unwrap_or_default();
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    // It becomes the name of a folder.
-    if name.is_empty() || name.len() > 63 || name.starts_with('-') || !name.bytes().all(is_plain) {
-        return Err(anyhow!("its name is not 1 to 63 lower-case letters, digits and `-`")).with_context(attempt);
-    }
+    let name = pack::check(&package).with_context(attempt)?.about.name.clone();
     if pulled.files.first().is_none_or(|file| *file.bytes != *package.component) {
         return Err(anyhow!("its plugin.toml names another component than its first layer")).with_context(attempt);
     }
-    let folder = into.join(&name);
+    receipt.write(&staged.path())?;
+    let folder = arguments.into.join(&name);
+    // The name is the author's choice, and somebody else's work may have it.
+    receipt.check(&folder, arguments.replace)?;
     staged.publish(&folder)?;
     Ok((folder, name))
 }

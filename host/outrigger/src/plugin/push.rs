@@ -10,7 +10,8 @@ use crate::{Failure, console};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Standard output is the reference by digest: what others should pull. A registry is asked over https, one on this machine over http.")]
+Standard output is the reference by digest: what others should pull. Signatures that others put on the same plugin stay. A registry
+is asked over https, one on this machine over http.")]
 pub(super) struct Push {
     /// What `outrigger plugin pack` wrote
     #[arg(value_name = "LAYOUT")]
@@ -29,8 +30,8 @@ pub(super) fn push(arguments: &Push) -> Result<(), Failure> {
         arguments.reference.parse().map_err(|error| Failure::usage(anyhow::Error::new(error)))?;
     let Layout { artifact, signatures, .. } = Layout::read(&arguments.layout).map_err(anyhow::Error::from)?;
     let registries = arguments.registry.registries(None)?;
-    block_on(registries.push(&reference, &artifact, &signatures))?.map_err(anyhow::Error::from)?;
-    let signed = match signatures.len() {
+    let count = block_on(registries.push(&reference, &artifact, &signatures))?.map_err(anyhow::Error::from)?;
+    let signed = match count {
         0 => "; nobody signed it".to_owned(),
         count => format!(" with {count} signature{}", if count == 1 { "" } else { "s" }),
     };

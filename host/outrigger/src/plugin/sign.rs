@@ -21,7 +21,7 @@ pub(super) struct Sign {
 pub(super) fn sign(arguments: &Sign) -> Result<(), Failure> {
     let key = SecretKey::read(&arguments.key).map_err(anyhow::Error::from)?;
     let mut layout = Layout::read(&arguments.layout).map_err(anyhow::Error::from)?;
-    layout.signatures.sign(&layout.artifact.digest, &key);
+    layout.signatures.sign(&layout.artifact.digest, &key).map_err(anyhow::Error::from)?;
     layout.write(&arguments.layout).map_err(anyhow::Error::from)?;
     console::say(format_args!("{} is signed by {}", layout.artifact.digest, key.public()));
     Ok(())

@@ -17,6 +17,7 @@ pub(crate) use config_schema::{ConfigSchema, Objection};
 
 use crate::limits::{
     ASKS_MAX, CONFIG_SCHEMA_BYTES_MAX, LimitKey, MANIFEST_BYTES_MAX, MANIFEST_LIST_MAX, MANIFEST_TEXT_BYTES_MAX,
+    NAME_BYTES_MAX,
 };
 use crate::outline;
 use crate::spec::Modify;
@@ -213,6 +214,15 @@ fn check_about(about: &About) -> Result<(), ManifestError> {
         check_text(&format!("plugin.{key}"), text)?;
     }
     Ok(())
+}
+
+/// Whether a plugin may be called this: 1 to 63 lower-case letters, digits and `-`, a letter first. It becomes a metric's label, and a
+/// folder's name where the plugin is pulled.
+#[must_use]
+pub fn is_plugin_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase();
+    let is_allowed = |byte: u8| is_letter(byte) || byte.is_ascii_digit() || byte == b'-';
+    name.len() <= NAME_BYTES_MAX && name.bytes().next().is_some_and(is_letter) && name.bytes().all(is_allowed)
 }
 
 /// Texts are shown in logs and on terminals: they are short, and cannot forge a line or move a cursor.

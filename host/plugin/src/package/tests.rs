@@ -45,6 +45,25 @@ fn a_folder_names_its_component() {
     assert_eq!(paths(&package), names);
 }
 
+/// Whoever waits for a plugin that cannot be used to be mended looks at these.
+#[test]
+fn what_cannot_be_read_is_watched_all_the_same() {
+    let check = |files: &[(&str, &str)], path: &str, expected: &[&str]| {
+        let folder = folder(files);
+        let mut watched = Vec::new();
+        Package::read_watched(&folder.path().join(path), 100, &mut watched).expect_err("it cannot be used");
+        let seen = watched.iter().map(|file| file.path.strip_prefix(folder.path()).expect("in it").to_owned());
+        assert_eq!(seen.collect::<Vec<_>>(), expected.iter().map(PathBuf::from).collect::<Vec<_>>());
+    };
+    let schema = format!("{MANIFEST}component = \"mask.wasm\"\n[config]\nschema = \"schema.json\"\n");
+    check(&[("new/plugin.toml", &schema), ("new/schema.json", "{")], "new", &["new/plugin.toml", "new/schema.json"]);
+    check(&[("new/plugin.toml", &schema)], "new", &["new/plugin.toml", "new/schema.json"]);
+    let component = format!("{MANIFEST}component = \"mask.wasm\"\n");
+    check(&[("new/plugin.toml", &component)], "new", &["new/plugin.toml", "new/mask.wasm"]);
+    check(&[("mask.plugin.toml", "?"), ("mask.wasm", "")], "mask.wasm", &["mask.wasm", "mask.plugin.toml"]);
+    check(&[], "new", &["new", "new.plugin.toml"]);
+}
+
 #[test]
 fn a_file_that_changed_is_told_apart() {
     let folder = folder(&[("mask.wasm", "wasm")]);

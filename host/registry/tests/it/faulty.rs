@@ -7,9 +7,14 @@ use std::sync::{Arc, Mutex};
 /// What was asked: `GET /v2/…`, and the `Authorization` that came with it.
 pub(crate) type Asked = (String, Option<String>);
 
+/// A request as in [`Asked`], and its body.
+type Sent = (String, Vec<u8>);
+
 pub(crate) struct Faulty {
     pub(crate) host: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// What was sent, by request.
+    bodies: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Faulty {
@@ -18,7 +23,8 @@ impl Faulty {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let host = listener.local_addr().expect("an address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let (heard, kept) = (Arc::clone(&asked), Arc::clone(&bodies));
         // Ends with the process: nobody asks it any more.
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
@@ -41,14 +47,22 @@ impl Faulty {
                         _ => {}
                     }
                 }
-                let _ = std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink());
+                let mut body = Vec::new();
+                let _ = reader.by_ref().take(length).read_to_end(&mut body);
+                kept.lock().expect("no panic").push((request.clone(), body));
                 heard.lock().expect("no panic").push((request.clone(), authorization.clone()));
                 let answer = answer(&request, authorization.as_deref());
                 let mut socket = reader.into_inner();
                 let _ = socket.write_all(b"HTTP/1.1 ").and_then(|()| socket.write_all(&answer));
             }
         });
-        Self { host, asked }
+        Self { host, asked, bodies }
+    }
+
+    /// What was last sent with a request that ends like this.
+    pub(crate) fn sent(&self, request: &str) -> Option<Vec<u8>> {
+        let bodies = self.bodies.lock().expect("no panic");
+        bodies.iter().rev().find(|(asked, _)| asked.ends_with(request)).map(|(_, body)| body.clone())
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

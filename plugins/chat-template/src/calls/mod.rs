@@ -219,8 +219,22 @@ impl Calls {
         match read {
             Err(Not::Yet) => return false,
             Err(Not::This) => {
+                // Closed, unless an argument was begun and is lost: then they stay what no reader takes for all of them.
+                let end = match (xml::is_begun(&self.held), *count) {
+                    (false, 0) => "{}",
+                    (false, _) => "}",
+                    (true, 0) => "{",
+                    (true, _) => "",
+                };
+                // More text would have gone on with the call: what there is of it is no text for people.
+                let mut cursor = window(&self.held, 0, PARAMETER_BYTES_MAX, false);
+                let is_cut = last && xml::next(&mut cursor, is_json) == Err(Not::Yet);
+                events.extend(Some(end).filter(|end| !end.is_empty()).map(|end| Event::Written(end.to_owned())));
                 events.push(Event::CallEnd);
                 self.state = State::Behind;
+                if is_cut {
+                    self.give(self.held.len(), Event::Syntax, events);
+                }
             }
             Ok(Parameter::Given { key, value }) => {
                 let separator = if *count == 0 { "{" } else { ", " };

@@ -32,6 +32,13 @@ pub(super) fn next(cursor: &mut Cursor<'_>, is_json: impl Fn(&str) -> bool) -> R
     Ok(Parameter::Given { key, value: value.to_owned() })
 }
 
+/// Whether an argument begins here, as far as the text goes.
+pub(super) fn is_begun(text: &str) -> bool {
+    let text = text.trim_start_matches(BLANK);
+    // One sign might be that of the end.
+    text.starts_with(OPEN) || (text.len() > 1 && OPEN.starts_with(text))
+}
+
 /// Where the value ends that `text` begins with. One that begins with a line break, as the form has it, ends with a tag that
 /// begins a line, or behind which the next parameter or the end of the call follows: files may hold the tag. So may JSON, in a
 /// string.

@@ -138,7 +138,25 @@ fn arguments_that_break_off_are_arguments_and_the_rest_is_content() {
         "⟨call:now {\"a\": ⟩⟨text:oops}}</tool_call>",
     );
     check(Format::Hermes, "<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": [", "⟨call:now {\"a\": [⟩");
-    check(Format::QwenXml, "<function=now>\n<parameter=a>\n1", "⟨call:now⟩⟨text:\n<parameter=a>\n1");
+}
+
+/// What there is of a tag or an argument is not shown to people, and arguments that lost one are no JSON, as in all other forms.
+#[test]
+fn a_call_between_tags_that_breaks_off_ends_where_it_was_whole() {
+    const GIVEN: &str = "<function=now>\n<parameter=a>\n1\n</parameter>";
+    for (answer, expected) in [
+        ("<function=now>", "⟨call:now {}⟩"),
+        ("<function=now>\n<", "⟨call:now {}⟩"),
+        ("<function=now>\n<parameter=a>\n1", "⟨call:now {⟩"),
+        (GIVEN, "⟨call:now {\"a\": 1}⟩"),
+        (&format!("{GIVEN}\n</func"), "⟨call:now {\"a\": 1}⟩"),
+        (&format!("{GIVEN}\n<param"), "⟨call:now {\"a\": 1⟩"),
+        (&format!("{GIVEN}\n<parameter=b>\n2"), "⟨call:now {\"a\": 1⟩"),
+        (&format!("{GIVEN}\n</tool_call>"), "⟨call:now {\"a\": 1}⟩"),
+        (&format!("{GIVEN} done"), "⟨call:now {\"a\": 1}⟩⟨text: done"),
+    ] {
+        check(Format::QwenXml, answer, expected);
+    }
 }
 
 #[test]
