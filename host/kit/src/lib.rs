@@ -16,12 +16,15 @@ mod project;
 pub mod scaffold;
 mod stand;
 pub mod stand_in;
+mod steps;
 pub mod suite;
 mod toolchain;
 mod watched;
+mod writer;
 
 pub use answer::{Call, Sent};
 pub use limits::{RANDOM_CHUNKINGS, gates};
 pub use project::{Built, Project, ProjectError};
 pub use stand::{LoadFailed, Loaded, Stand};
+pub use steps::ExpectedStep;
 pub use watched::{Teller, Watched};

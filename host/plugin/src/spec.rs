@@ -211,7 +211,9 @@ impl ModelContext {
         &self.inner.card
     }
 
-    pub(crate) fn vocabulary(&self) -> &dyn Vocabulary {
+    /// Its tokens.
+    #[must_use]
+    pub fn vocabulary(&self) -> &dyn Vocabulary {
         &*self.inner.vocabulary
     }
 

@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use plugin::PluginSpec;
 
-use crate::config::{PluginTable, Said, choose_plugins};
+use crate::config::{PluginTable, Said, choose_plugins, default_cache_dir};
 use crate::{Failure, bundle, wiring};
 
 #[derive(Debug, Args)]
@@ -110,6 +110,11 @@ impl ConfigArguments {
         }
         Ok(spec)
     }
+}
+
+/// Where compiled components are kept.
+fn components_dir(cache_dir: Option<PathBuf>) -> Option<PathBuf> {
+    cache_dir.or_else(default_cache_dir).map(|dir| dir.join("components"))
 }
 
 fn is_bundled(name: &str) -> bool {

@@ -30,6 +30,7 @@ pub fn write<P: TokenControl>(plugin: &mut P, prompt: &str, wanted: &str) -> Res
     while wanted.peek().is_some() {
         let constraint = plugin.step(&mut controller, &written.tokens[told..])?;
         (told, written.steps) = (written.tokens.len(), written.steps + 1);
+        let left = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
         let mut take = |is_allowed: &dyn Fn(u32) -> bool| {
             let first =
                 wanted.next().filter(|&token| is_allowed(token)).or_else(|| (0..size).find(|&it| is_allowed(it)));
@@ -42,7 +43,7 @@ pub fn write<P: TokenControl>(plugin: &mut P, prompt: &str, wanted: &str) -> Res
         let has = |words: &[u32], token: u32| words[(token / 32) as usize] >> (token % 32) & 1 == 1;
         match constraint {
             Constraint::Free => take(&|_| true),
-            Constraint::FreeFor(count) => (0..count.max(1)).for_each(|_| take(&|_| true)),
+            Constraint::FreeFor(count) => (0..count.clamp(1, left)).for_each(|_| take(&|_| true)),
             Constraint::Fixed(number) => take(&|token| has(&masks[number as usize], token)),
             Constraint::Allow(tokens) => {
                 check(&tokens);

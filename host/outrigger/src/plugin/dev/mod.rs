@@ -97,7 +97,8 @@ fn attempt(dir: &std::path::Path, publish: impl FnOnce(&Project) -> anyhow::Resu
         let project = Project::open(dir)?;
         project.build()?;
         let spec = project.spec()?;
-        let options = Options { random: RANDOM_CHUNKINGS, ..Options::default() };
+        let command = format!("outrigger plugin test {}", dir.display());
+        let options = Options { random: RANDOM_CHUNKINGS, command, ..Options::default() };
         let tally = run_cases(&spec, &project.cases(), &options, false)?;
         anyhow::ensure!(tally.failed == 0, "{} of the cases failed", tally.failed);
         publish(&project)
