@@ -140,7 +140,11 @@ fn times<E: ToString>(budget: Duration, mut call: impl FnMut() -> Result<(), E>)
 /// One request; the memory that the plugin had in it.
 fn whole(loaded: &Loaded, request: &ChatRequest) -> Result<f64, String> {
     let mut probe = begin(loaded, request)?;
-    probe.prepare(request.clone()).map_err(|error| error.to_string())?;
+    let prepared = probe.prepare(request.clone()).map_err(|error| error.to_string())?;
+    if loaded.plugins().controller().is_some() {
+        let prompt = prepared.prompt.tokenize(loaded.model().vocabulary());
+        probe.control(&prompt).map_err(|error| error.to_string())?;
+    }
     let mut stop = None;
     for number in 1..=PUSHES {
         let output = probe.push(piece(number), number == PUSHES).map_err(|error| error.to_string())?;

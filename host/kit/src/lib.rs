@@ -24,7 +24,7 @@ mod writer;
 
 pub use answer::{Call, Sent};
 pub use limits::{RANDOM_CHUNKINGS, gates};
-pub use project::{Built, Project, ProjectError};
+pub use project::{Built, Project, ProjectError, component_bytes_max};
 pub use stand::{LoadFailed, Loaded, Stand};
 pub use steps::ExpectedStep;
 pub use watched::{Teller, Watched};

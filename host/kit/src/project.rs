@@ -177,17 +177,12 @@ impl Project {
     /// What the host is told of it, with everything granted that the manifest asks for. It is called as its manifest says, if a
     /// plugin may be called so.
     pub fn spec(&self) -> Result<PluginSpec, ProjectError> {
-        let package = Package::read(&self.folder, self.component_bytes_max())?;
+        let package = Package::read(&self.folder, component_bytes_max(&self.manifest))?;
         let mut spec = PluginSpec::new(&self.manifest.about.name, package.source, package.component);
+        spec.component_bytes = package.component_bytes;
         spec.manifest = package.manifest;
         plugin::grant_what_is_asked(&mut spec);
         Ok(spec)
-    }
-
-    /// What the manifest asks for; what is larger the loader refuses.
-    fn component_bytes_max(&self) -> usize {
-        let asked = self.manifest.asks.limits.get("component_bytes").map_or(0, |ask| ask.least);
-        Limits::default().component_bytes_max.max(usize::try_from(asked).unwrap_or(usize::MAX))
     }
 
     /// Where the cases are.
@@ -216,6 +211,13 @@ impl Project {
         }
         made.ok_or(ProjectError::NoArtifact)
     }
+}
+
+/// The component's size that a manifest asks for, or the default; what is larger the loader refuses.
+#[must_use]
+pub fn component_bytes_max(manifest: &Manifest) -> usize {
+    let asked = manifest.asks.limits.get("component_bytes").map_or(0, |ask| ask.least);
+    Limits::default().component_bytes_max.max(usize::try_from(asked).unwrap_or(usize::MAX))
 }
 
 /// The component that one of cargo's messages is about, if it is of the package with this manifest.

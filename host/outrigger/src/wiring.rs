@@ -206,6 +206,7 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
     };
     files.extend(package.files);
     let mut spec = PluginSpec::new(name, package.source, package.component);
+    spec.component_bytes = package.component_bytes;
     spec.manifest = package.manifest;
     spec.limits = limits;
     spec.sha256.clone_from(&table.sha256);

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use plugin::PluginSpec;
+use plugin::{Package, PluginSpec};
 
 use crate::config::{PluginTable, Said, choose_plugins, default_cache_dir};
 use crate::{Failure, bundle, wiring};
@@ -103,7 +103,15 @@ impl ConfigArguments {
     fn spec(&self, plugin: &str) -> Result<PluginSpec, Failure> {
         let said = self.read().map_err(Failure::usage)?;
         let is_configured = find_table(plugin, &said.plugin_tables).is_some();
-        let table = table_for(plugin, said.plugin_tables).map_err(Failure::usage)?;
+        let mut table = table_for(plugin, said.plugin_tables).map_err(Failure::usage)?;
+        if !is_configured && let Some(from) = &table.from {
+            // Before the component is read: its size is what is asked for first.
+            let manifest = Package::manifest(&Package::manifest_path(Path::new(from))).map_err(anyhow::Error::from)?;
+            if let Some(manifest) = manifest {
+                table.limits.component_bytes = Some(kit::component_bytes_max(&manifest) as u64);
+                table.name = manifest.about.name;
+            }
+        }
         let mut spec = wiring::spec(&table, &mut Vec::new())?;
         if !is_configured {
             plugin::grant_what_is_asked(&mut spec);
@@ -149,9 +157,6 @@ fn table_for(plugin: &str, tables: Vec<PluginTable>) -> anyhow::Result<PluginTab
     if let Some(table) = find_table(plugin, &tables) {
         return Ok(table.clone());
     }
-    // `.` has no name that a plugin could be called by.
-    let folder = Path::new(plugin).canonicalize().ok().filter(|path| path.is_dir() && !is_bundled(plugin));
-    let plugin = folder.map_or_else(|| plugin.to_owned(), |folder| folder.display().to_string());
-    let chosen = choose_plugins(Some(vec![plugin]), tables)?;
+    let chosen = choose_plugins(Some(vec![plugin.to_owned()]), tables)?;
     chosen.into_iter().next().ok_or_else(|| anyhow::anyhow!("no plugin is named"))
 }
