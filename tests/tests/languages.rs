@@ -118,7 +118,8 @@ fn a_new_plugin_in_each_language_builds_and_passes() {
         }
         // What is asked for, a large component among it, is granted to a plugin that is no [[plugin]] table's.
         let name = format!("my-{language}-postprocess");
-        let (code, printed, errors) = plugin(&folder.path().join(&name), &["run", ".", "--chat", "hi", "--answer", "a fudge"]);
+        let (code, printed, errors) =
+            plugin(&folder.path().join(&name), &["run", ".", "--chat", "hi", "--answer", "a fudge"]);
         assert_eq!(code, 0, "{printed}{errors}");
         assert!(printed.contains("puts \"[…]\" in place of 5 bytes") && printed.contains(&name), "{printed}");
     }

@@ -141,6 +141,14 @@ impl CaseFile {
     }
 }
 
+impl Case {
+    /// A case as a file has it, from whoever has it as JSON.
+    pub(crate) fn of_json(value: Value) -> Result<Self, String> {
+        let written = serde_path_to_error::deserialize(value).map_err(|error| format!("the case: {error}"))?;
+        checked(written, &toml::Table::new())
+    }
+}
+
 fn checked(written: Written, config: &toml::Table) -> Result<Case, String> {
     let Written { name, config: own, request, headers, times, answer, expect } = written;
     if name.trim().is_empty() || name.contains('\n') {

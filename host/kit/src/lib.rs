@@ -10,6 +10,7 @@ pub mod case;
 mod chunking;
 pub mod costs;
 mod drive;
+mod harness;
 mod judge;
 mod limits;
 mod project;
@@ -23,6 +24,7 @@ mod watched;
 mod writer;
 
 pub use answer::{Call, Sent};
+pub use harness::Harness;
 pub use limits::{RANDOM_CHUNKINGS, gates};
 pub use project::{Built, Project, ProjectError, component_bytes_max};
 pub use stand::{LoadFailed, Loaded, Stand};

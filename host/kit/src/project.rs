@@ -164,14 +164,14 @@ impl Project {
     #[must_use]
     pub fn test(&self) -> Option<Result<(), ProjectError>> {
         if let Some(command) = &self.manifest.build.test {
-            return Some(run(shell(command, &self.folder), command));
+            return Some(run(told_of_us(shell(command, &self.folder)), command));
         }
         if self.manifest.build.command.is_some() || !self.folder.join("Cargo.toml").is_file() {
             return None;
         }
         let mut cargo = Command::new("cargo");
         cargo.args(["test", "--quiet"]).current_dir(&self.folder);
-        Some(run(cargo, "cargo test"))
+        Some(run(told_of_us(cargo), "cargo test"))
     }
 
     /// What the host is told of it, with everything granted that the manifest asks for. It is called as its manifest says, if a
@@ -249,6 +249,14 @@ fn shell(command: &str, folder: &Path) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).current_dir(folder);
     shell
+}
+
+/// Tests that ask the host of the component (`plugins/testkit`) ask this one.
+fn told_of_us(mut tests: Command) -> Command {
+    if let Ok(this) = env::current_exe() {
+        tests.env("OUTRIGGER", this);
+    }
+    tests
 }
 
 /// Runs a command whose words are for the terminal: all of them go to standard error, as standard output is for results.

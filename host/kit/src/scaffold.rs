@@ -34,12 +34,19 @@ pub static LANGUAGES: [Language; 3] = [
         setup: None,
         common: &RUST_COMMON,
         stages: &RUST,
-        // Nothing is published: the SDK travels along.
-        vendored: &[Vendored {
-            folder: "vendor/outrigger-plugin",
-            files: &SDK,
-            parts: &["Cargo.toml", "README.md", "src", "wit"],
-        }],
+        // Nothing is published: what it is made and tested with travels along.
+        vendored: &[
+            Vendored {
+                folder: "vendor/outrigger-plugin",
+                files: &SDK,
+                parts: &["Cargo.toml", "README.md", "src", "wit"],
+            },
+            Vendored {
+                folder: "vendor/outrigger-plugin-test",
+                files: &TESTKIT,
+                parts: &["Cargo.toml", "README.md", "src"],
+            },
+        ],
     },
     Language {
         name: "javascript",
@@ -70,6 +77,7 @@ static JAVASCRIPT_COMMON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templ
 static PYTHON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python");
 static PYTHON_COMMON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python/common");
 static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
+static TESTKIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/testkit");
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk");
 
 /// The licence goes where something of ours goes.
@@ -281,6 +289,8 @@ mod tests {
             "vendor/outrigger-plugin/Cargo.toml",
             "vendor/outrigger-plugin/LICENSE",
             "vendor/outrigger-plugin/src/lib.rs",
+            "vendor/outrigger-plugin-test/Cargo.toml",
+            "vendor/outrigger-plugin-test/src/lib.rs",
         ] {
             assert!(
                 written.contains(&PathBuf::from(file)) && path.join(file).is_file(),

@@ -86,6 +86,16 @@ pub struct UseLimits {
     pub host_calls: u32,
 }
 
+impl UseLimits {
+    pub(crate) fn of(spec: &PluginSpec) -> Self {
+        Self {
+            memory_bytes: spec.limits.memory_bytes_max,
+            held_bytes: spec.limits.holdback_bytes_max,
+            host_calls: spec.limits.host_calls_max,
+        }
+    }
+}
+
 /// Runs the cases of a file that are wanted, and says of each how it went as soon as it has ended. `spec` says what the plugin is
 /// granted; its configuration is the case's.
 pub fn run(stand: &Stand, spec: &PluginSpec, file: &CaseFile, options: &Options, mut report: impl FnMut(Outcome)) {
@@ -104,12 +114,13 @@ pub fn run(stand: &Stand, spec: &PluginSpec, file: &CaseFile, options: &Options,
     }
 }
 
-fn outcome(loaded: &Result<Loaded, LoadFailed>, spec: &PluginSpec, case: &Case, options: &Options) -> Outcome {
-    let limits = UseLimits {
-        memory_bytes: spec.limits.memory_bytes_max,
-        held_bytes: spec.limits.holdback_bytes_max,
-        host_calls: spec.limits.host_calls_max,
-    };
+pub(crate) fn outcome(
+    loaded: &Result<Loaded, LoadFailed>,
+    spec: &PluginSpec,
+    case: &Case,
+    options: &Options,
+) -> Outcome {
+    let limits = UseLimits::of(spec);
     let mut outcome = Outcome {
         name: case.name.clone(),
         failures: Vec::new(),

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod dev;
+mod harness;
 mod keygen;
 mod list;
 mod new;
@@ -51,6 +52,9 @@ enum Command {
     Run(run::Run),
     /// Measure what a plugin costs
     Bench(bench::Bench),
+    /// Answer questions about a built plugin, for `outrigger-plugin-test`
+    #[command(hide = true)]
+    Harness(harness::Harness),
     /// Load a plugin as `serve` would, and say what was found out: exit code 0 if it loads, 1 if not
     Check(check::Check),
     /// List what a configuration would load, and the bundled plugins
@@ -83,6 +87,7 @@ pub(crate) fn plugin(arguments: Plugin) -> Result<(), Failure> {
         Command::Dev(arguments) => dev::dev(*arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Bench(arguments) => bench::bench(arguments),
+        Command::Harness(arguments) => harness::harness(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Pack(arguments) => pack::pack(&arguments),

@@ -73,10 +73,8 @@ pub(super) struct Test {
 
 pub(super) fn test(arguments: Test) -> Result<(), Failure> {
     let Test { dir, case, cuts, ends_empty, seed, random, no_build, cases, json } = arguments;
-    let mut command = format!("outrigger plugin test {}", dir.display());
-    if let Some(cases) = &cases {
-        command.push_str(&format!(" --cases {}", cases.display()));
-    }
+    let of_cases = cases.as_ref().map(|cases| format!(" --cases {}", cases.display())).unwrap_or_default();
+    let command = format!("outrigger plugin test {}{of_cases}", dir.display());
     let name = dir.to_str().filter(|name| is_bundled(name) && cases.is_some());
     let (spec, folder) = if let Some(name) = name {
         (stage_spec(name)?, cases.unwrap_or_default())
