@@ -175,3 +175,29 @@ fn write(writer: &mut Writer<'_>, probe: &mut Probe, cut: Cut<'_>, sent: &mut Se
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use inference::Segment;
+
+    use super::*;
+
+    #[test]
+    fn runs_differ_in_what_the_model_is_shown_too() {
+        let request = crate::case::request_of("Hello!").expect("a request");
+        let prompt = Prompt { segments: vec![Segment::Content("Hello!".to_owned())], ..Prompt::default() };
+        let run = Run { prepared: Some((request.clone(), prompt.clone())), written: "ab".to_owned(), ..Run::default() };
+        let part = |other: &Run| run.difference(other).map(|(part, ..)| part);
+        let with = |request: ChatRequest, prompt: Prompt| Run { prepared: Some((request, prompt)), ..run.clone() };
+
+        assert_eq!(part(&run), None);
+        assert_eq!(part(&with(ChatRequest { streaming: true, ..request.clone() }, prompt.clone())), None);
+        assert_eq!(part(&with(ChatRequest { max_tokens: Some(1), ..request.clone() }, prompt)), Some("request"));
+        assert_eq!(part(&with(request, Prompt::default())), Some("prompt"));
+        let written = |text: &str| Run { written: text.to_owned(), ..run.clone() };
+        assert_eq!(part(&written("a")), None, "a filter ended it");
+        assert_eq!(part(&written("ac")), Some("what the model wrote under control"));
+        let sent = Sent { content: "a".to_owned(), ..Sent::default() };
+        assert_eq!(part(&Run { sent, ..run.clone() }), Some("output"));
+    }
+}

@@ -23,7 +23,8 @@ fn a_long_answer_costs_its_length() {
 fn every_word_is_masked_wherever_the_tokens_fall() {
     let plugin = component();
     for word in ["a", "fudge", "öl", "🙂", "new york"] {
-        let trial = plugin.answer(format!("So {word}, {word}y {word}")).config(json!({"words": [word], "replacement": "*"}));
+        let trial =
+            plugin.answer(format!("So {word}, {word}y {word}")).config(json!({"words": [word], "replacement": "*"}));
         let ran = trial.every_chunking().unwrap();
         assert!(!ran.output.contains(&format!("{word},")), "{ran:?}");
         assert_eq!(trial.run_in(["So ", &format!("{word}, {word}"), &format!("y {word}")]).unwrap().output, ran.output);

@@ -85,12 +85,14 @@ pub(super) fn test(arguments: Test) -> Result<(), Failure> {
         }
         (project.spec().map_err(anyhow::Error::from)?, cases.unwrap_or_else(|| project.cases()))
     };
+    let (is_named, shown) = (!of_cases.is_empty(), folder.display().to_string());
     let options = Options { name: case, seed, random, cuts, ends_empty, command };
     let tally = run_cases(&spec, &folder, &options, json)?;
     match tally {
         Tally { passed: 0, failed: 0, .. } if options.name.is_some() => {
             Err(anyhow!("no case has {:?} in its name", options.name.unwrap_or_default()).into())
         }
+        Tally { passed: 0, failed: 0, .. } if is_named => Err(anyhow!("{shown} has no cases (*.toml)").into()),
         Tally { failed: 0, .. } => Ok(()),
         Tally { failed, .. } => Err(anyhow!("{failed} of the cases failed").into()),
     }

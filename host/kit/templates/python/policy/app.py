@@ -6,7 +6,7 @@ from wit_world import exports
 from wit_world.exports.lifecycle import Identity
 from wit_world.exports.policy import Rejection, Verdict_Accept, Verdict_Reject
 from wit_world.imports import config
-from wit_world.imports.types import Call, Part_Text, Request
+from wit_world.imports.types import Call, Part_Text, Part_ToolResult, Request
 
 from size import characters
 
@@ -25,7 +25,9 @@ class Policy(exports.Policy):
     def inspect(self, req: Request, call: Call):
         """Runs before anything is computed: a rejection costs no model time."""
         parts = (part for message in req.messages for part in message.parts)
-        count = characters(part.value for part in parts if isinstance(part, Part_Text))
+        texts = (part.value if isinstance(part, Part_Text) else part.value.content for part in parts
+                 if isinstance(part, Part_Text | Part_ToolResult))
+        count = characters(texts)
         if count > most:
             message = f"The request has {count} characters of text, and {most} are allowed."
             return Verdict_Reject(Rejection(413, "request_too_long", message, retry_after_ms=None)), []

@@ -3,6 +3,6 @@
 // Characters of all texts of a request together.
 export function charactersOf(request) {
   const parts = request.messages.flatMap((message) => message.parts);
-  const texts = parts.filter(({ tag }) => tag === "text").map(({ val }) => [...val].length);
-  return texts.reduce((sum, length) => sum + length, 0);
+  const texts = parts.map(({ tag, val }) => (tag === "text" ? val : tag === "tool-result" ? val.content : ""));
+  return texts.reduce((sum, text) => sum + [...text].length, 0);
 }

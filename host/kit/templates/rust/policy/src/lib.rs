@@ -35,6 +35,7 @@ impl Policy for This {
     fn inspect(&mut self, request: Request, _call: &Call) -> Result<Decision> {
         let texts = request.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
             Part::Text(text) => text.len(),
+            Part::ToolResult(result) => result.content.len(),
             _ => 0,
         });
         let bytes: usize = texts.sum();
