@@ -1,4 +1,8 @@
 //! The code blocks of the guides, as doctests.
+#![expect(
+    clippy::test_attr_in_doctest,
+    reason = "the guides show crates with their tests, which run where somebody has the crate"
+)]
 
 #[doc = include_str!("../../README.md")]
 pub mod authors {}
