@@ -1,7 +1,7 @@
 //! One question after the other about a component, and its answers, as JSON: what the tests of `plugins/testkit` ask.
 //!
-//! Whoever asks was built at another time than this, so the first line says which protocol is spoken. A question has a case as files have
-//! it, and is about one run of it or about all ways to cut its answer.
+//! Whoever asks was built at another time than this, so the first line says which protocol is spoken. A question has a case as
+//! files have it, and is about one run of it or about all ways to cut its answer.
 
 use inference::PipelineError;
 use plugin::{PluginSpec, probe::Used};

@@ -1,7 +1,7 @@
 //! The tools of who writes plugins, below the command line: what `outrigger plugin new`, `build`, `test`, `run` and `bench` do.
 //!
-//! [`scaffold`] makes a plugin, [`Project`] is one on disk and builds it, [`case`] reads what is expected of it, [`suite`] finds out
-//! whether that is so in the host's own sandbox, and [`costs`] measures. Nothing here serves anybody: no clock, no network.
+//! [`scaffold`] makes a plugin, [`Project`] is one on disk and builds it, [`case`] reads what is expected of it, [`suite`] finds
+//! out whether that is so in the host's own sandbox, and [`costs`] measures. Nothing here serves anybody: no clock, no network.
 
 #![expect(clippy::format_collect, reason = "lines for people, a few at a time")]
 

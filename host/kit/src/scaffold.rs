@@ -198,8 +198,8 @@ fn files<'a>(dir: &'a Dir<'a>) -> Vec<(PathBuf, &'a str)> {
     all
 }
 
-/// A template's text, with the plugin's name in it: only in texts and as a crate's. A type of that name would be in the way of one of
-/// the SDK's or of the language's, where a plugin is called `policy`, `config` or `string`.
+/// A template's text, with the plugin's name in it: only in texts and as a crate's. A type of that name would be in the way of
+/// one of the SDK's or of the language's, where a plugin is called `policy`, `config` or `string`.
 fn named(text: &str, name: &str) -> String {
     text.replace("template-name", name)
 }

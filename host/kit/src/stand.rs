@@ -71,7 +71,8 @@ impl Stand {
         self.model.id()
     }
 
-    /// The default plugin alone, as it is beside `loaded`: what a request costs without the one in question. `None`: it is not there.
+    /// The default plugin alone, as it is beside `loaded`: what a request costs without the one in question. `None`: it is not
+    /// there.
     pub(crate) fn load_default(&self, loaded: &Loaded) -> Result<Option<Loaded>, LoadFailed> {
         let Some(stages) = &loaded.default_stages else { return Ok(None) };
         let spec = PluginSpec { stages: stages.clone(), ..default_spec()? };

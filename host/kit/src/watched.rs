@@ -1,4 +1,5 @@
-//! A pipeline of which everything is shown: the plugins' own, on the thread of who asks, telling what each stage is given and says.
+//! A pipeline of which everything is shown: the plugins' own, on the thread of who asks, telling what each stage is given and
+//! says.
 
 mod control;
 

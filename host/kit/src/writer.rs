@@ -5,8 +5,8 @@ use inference::{Finish, PipelineError, SpecialTokens, Steer, Token, Vocabulary};
 use crate::limits::TOKENS_BEYOND_MAX;
 use crate::stand_in;
 
-/// A model that would like to write a text and then end. Where it must not, it takes the first token that it may, from the space on,
-/// and goes on with what it would have liked next.
+/// A model that would like to write a text and then end. Where it must not, it takes the first token that it may, from the space
+/// on, and goes on with what it would have liked next.
 pub(crate) struct Writer<'a> {
     vocabulary: &'a dyn Vocabulary,
     wanted: std::vec::IntoIter<Token>,

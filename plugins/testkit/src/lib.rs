@@ -48,8 +48,8 @@ impl Component {
         &self.name
     }
 
-    /// A trial in which this is asked: the user's text, or a body as `POST /v1/chat/completions` takes it. The model is not asked,
-    /// unless [`Trial::answer`] says what it answers.
+    /// A trial in which this is asked: the user's text, or a body as `POST /v1/chat/completions` takes it. The model is not
+    /// asked, unless [`Trial::answer`] says what it answers.
     pub fn request(&self, request: impl Into<serde_json::Value>) -> Trial<'_> {
         Trial::new(self).with("request", request.into())
     }

@@ -71,9 +71,9 @@ impl<'a> Trial<'a> {
         self.ask(&pieces.into(), &Value::Null)
     }
 
-    /// Tries it in one piece, twice, streamed and buffered, cut in two at every place, character by character, in ways by chance, and
-    /// ended early. What comes of it has to be the same and no text may be lost; otherwise it is [`Error::Failed`], which shows the
-    /// pieces. Of what was used, `held_bytes` is the most of all.
+    /// Tries it in one piece, twice, streamed and buffered, cut in two at every place, character by character, in ways by chance,
+    /// and ended early. What comes of it has to be the same and no text may be lost; otherwise it is [`Error::Failed`], which
+    /// shows the pieces. Of what was used, `held_bytes` is the most of all.
     pub fn every_chunking(&self) -> Result<Ran, Error> {
         self.ask(&Value::Null, &RANDOM_CHUNKINGS.into())
     }

@@ -1,5 +1,5 @@
-//! The steps of a controller of tokens, told as they are taken. They run where they are asked for, on the decode thread where there is
-//! an engine: here is one request, and nobody whom it could hold up.
+//! The steps of a controller of tokens, told as they are taken. They run where they are asked for, on the decode thread where
+//! there is an engine: here is one request, and nobody whom it could hold up.
 
 use std::sync::Arc;
 use std::task::Poll;

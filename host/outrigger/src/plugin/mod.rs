@@ -103,8 +103,8 @@ impl ConfigArguments {
         Said::default().or_file(self.config.as_deref())
     }
 
-    /// The plugin that a name or a path means: with what a `[[plugin]]` table grants where one means it, and otherwise with everything
-    /// that its manifest asks for.
+    /// The plugin that a name or a path means: with what a `[[plugin]]` table grants where one means it, and otherwise with
+    /// everything that its manifest asks for.
     fn spec(&self, plugin: &str) -> Result<PluginSpec, Failure> {
         let said = self.read().map_err(Failure::usage)?;
         let is_configured = find_table(plugin, &said.plugin_tables).is_some();

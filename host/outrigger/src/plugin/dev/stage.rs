@@ -1,5 +1,5 @@
-//! Where the host of `outrigger plugin dev` finds the plugin: a folder beside the sources' own, into which only versions come that were
-//! built and passed. The host watches it.
+//! Where the host of `outrigger plugin dev` finds the plugin: a folder beside the sources' own, into which only versions come
+//! that were built and passed. The host watches it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
