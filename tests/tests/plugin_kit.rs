@@ -221,7 +221,9 @@ fn a_running_host_is_told_of_every_version_that_works() {
 /// The component's size is what a manifest asks for first.
 #[test]
 fn a_component_that_is_larger_than_usual_is_run_if_its_manifest_asks_for_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("large");
+    fs::create_dir(&folder).expect("a folder");
     let (bytes, size) = (17 << 20, 4);
     // A custom section: its length in LEB128, then a name of one letter.
     let length = bytes - 1 - size - bundled::MISBEHAVING.len();
@@ -231,23 +233,23 @@ fn a_component_that_is_larger_than_usual_is_run_if_its_manifest_asks_for_it() {
     let section: Vec<u8> = [0].into_iter().chain((0..4).map(length_of)).chain([1, b'a']).collect();
     let mut component = [bundled::MISBEHAVING, &section].concat();
     component.resize(bytes, 0);
-    fs::write(folder.path().join("large.wasm"), component).expect("written");
+    fs::write(folder.join("large.wasm"), component).expect("written");
     let manifest = "[plugin]\nname = \"large\"\nversion = \"1\"\ndescription = \"Is large.\"\ncomponent = \"large.wasm\"\n\
                     [stages]\npostprocess = 1\n";
-    fs::write(folder.path().join("plugin.toml"), manifest).expect("written");
+    fs::write(folder.join("plugin.toml"), manifest).expect("written");
     let run = || {
         plugin(
-            folder.path(),
+            &folder,
             &["run", ".", "--chat", "hi", "--answer", "a secret", "--plugin-config", r#"{"mask": "secret"}"#],
         )
     };
     let (code, _, errors) = run();
     assert!(code == 1 && errors.contains("has 17825792 bytes and its limit is 16777216"), "{errors}");
     let asks = "[asks.limits]\ncomponent_bytes = { least = 18000000, reason = \"to be large\" }\n";
-    fs::write(folder.path().join("plugin.toml"), format!("{manifest}{asks}")).expect("written");
+    fs::write(folder.join("plugin.toml"), format!("{manifest}{asks}")).expect("written");
     let (code, printed, errors) = run();
     assert!(code == 0 && printed.contains("[masked]") && printed.contains("large: "), "{printed}{errors}");
-    let (code, _, errors) = plugin(folder.path(), &["check", "."]);
+    let (code, _, errors) = plugin(&folder, &["check", "."]);
     assert!(
         code == 1 && errors.contains("raise its limit `component_bytes` (its manifest asks for 18000000)"),
         "{errors}"
