@@ -1,10 +1,11 @@
 //! Plugins in JavaScript and Python, in the running host, under `wasi = "quiet"`.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::host::{Host, demo_model};
+use tests::host::{Host, command, demo_model};
 use tests::markov::Markov;
 
 const HEAVY: &str = "run tests/languages/setup.sh, as tests/run.sh --full does";
@@ -76,6 +77,73 @@ fn they_tell_a_real_model_what_they_want_and_change_its_answer() {
     let answer = reply.content();
     assert!(answer.contains("Lutetia") && !answer.contains("Paris"), "{answer}");
     assert_eq!(streamed(&host, &body), answer);
+}
+
+/// `outrigger plugin …` in a folder: exit code, standard output and standard error.
+fn plugin(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = command().arg("plugin").args(arguments).current_dir(folder).output().expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("it ended"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+#[ignore = "heavy: run by tests/run.sh --full"]
+fn the_examples_pass_their_cases() {
+    for (language, cases) in [("javascript", 5), ("python", 3)] {
+        let (code, printed, errors) = plugin(&example(language), &["test", ".", "--no-build", "--random", "20"]);
+        assert_eq!(code, 0, "{printed}{errors}");
+        assert!(printed.contains(&format!("{cases} cases passed; ")), "{printed}");
+    }
+}
+
+/// The three lines of the guide, with the tools that were installed for the examples.
+#[test]
+#[ignore = "heavy: run by tests/run.sh --full"]
+fn a_new_plugin_in_each_language_builds_and_passes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (language, tools) in [("javascript", "node_modules"), ("python", ".venv")] {
+        for stage in ["postprocess", "policy"] {
+            let name = format!("my-{language}-{stage}");
+            let arguments = ["new", &name, "--lang", language, "--stage", stage];
+            let (code, printed, errors) = plugin(folder.path(), &arguments);
+            assert_eq!(code, 0, "{printed}{errors}");
+            let project = folder.path().join(&name);
+            let (code, _, errors) = plugin(&project, &["build"]);
+            assert!(code == 1 && errors.contains("install it:") && errors.contains(tools), "{errors}");
+
+            symlink(example(language).join(tools), project.join(tools)).expect("a link");
+            let (code, printed, errors) = plugin(&project, &["test", "--random", "20"]);
+            assert_eq!(code, 0, "{name}: {printed}{errors}");
+            assert!(errors.contains("its own tests passed") && printed.contains(" cases passed"), "{printed}{errors}");
+        }
+        // What is asked for, a large component among it, is granted to a plugin that is no [[plugin]] table's.
+        let name = format!("my-{language}-postprocess");
+        let (code, printed, errors) =
+            plugin(&folder.path().join(&name), &["run", ".", "--chat", "hi", "--answer", "a fudge"]);
+        assert_eq!(code, 0, "{printed}{errors}");
+        assert!(printed.contains("puts \"[…]\" in place of 5 bytes") && printed.contains(&name), "{printed}");
+    }
+}
+
+/// The tools that a new plugin asks for are those that the examples are built and tested with.
+#[test]
+fn the_templates_pin_what_the_examples_pin() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    assert_eq!(
+        read("host/kit/templates/python/common/requirements.txt"),
+        read("examples/plugins/python/requirements.txt")
+    );
+    let tools = |path: &str| {
+        let lock: Value = serde_json::from_str(&read(path)).expect("JSON");
+        let mut packages = lock["packages"].as_object().expect("packages").clone();
+        let own = packages.remove("").expect("its own");
+        (own["devDependencies"].clone(), packages)
+    };
+    let template = "host/kit/templates/javascript/common";
+    assert_eq!(tools(&format!("{template}/package-lock.json")), tools("examples/plugins/javascript/package-lock.json"));
+    let package: Value = serde_json::from_str(&read(&format!("{template}/package.json"))).expect("JSON");
+    assert_eq!(package["devDependencies"], tools(&format!("{template}/package-lock.json")).0);
 }
 
 /// The contract in the examples is the repository's: copies, because they are to be copied themselves.

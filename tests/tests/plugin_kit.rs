@@ -82,25 +82,178 @@ fn a_new_plugin_passes_and_one_that_minds_the_pieces_does_not() {
     let (code, again, _) =
         plugin(&project, &["test", "--no-build", "--case", "in any case", "--cuts", cuts, "--seed", "9"]);
     assert!(code == 1 && again.contains("another answer"), "{again}");
+    let (code, again, _) = plugin(&project, &["test", "--no-build", "--case", "in any case", "--cuts", "9,5,9"]);
+    assert!(code == 0 || code == 1, "cuts may come in any order: {again}");
     // Cut elsewhere it is right, which is why all ways are tried.
     let (code, again, _) = plugin(&project, &["test", "--no-build", "--case", "in any case", "--cuts", "2"]);
     assert_eq!(code, 0, "{again}");
+
+    // Nor may what is held back be lost where the answer ends.
+    edit(
+        &project.join("src/lib.rs"),
+        "let text = chunk.window",
+        "if chunk.last && chunk.window.len() == 3 { return Ok(Output::instead_of_first(3, \"\")); }\n        \
+         if !chunk.last { return Ok(Output::pass_first(chunk.window.len().saturating_sub(3))); }\n        \
+         let text = chunk.window",
+    );
+    let (code, _, errors) = plugin(&project, &["build"]);
+    assert_eq!(code, 0, "{errors}");
+    let (_, printed, _) = plugin(&project, &["test", "--no-build", "--case", "comes out where"]);
+    assert!(printed.contains("FAILED") && printed.contains("expected \"I like fud\""), "{printed}");
+    let (code, _, errors) = plugin(&project, &["test", "--no-build", "--cases", "no-such-folder"]);
+    assert!(code == 1 && errors.contains("no-such-folder has no cases"), "{errors}");
 }
 
+/// The names are those of things that the SDK and the language have too.
 #[test]
 fn a_new_plugin_of_every_other_stage_passes() {
     let folder = tempfile::tempdir().expect("a folder");
-    for stage in ["policy", "prompt", "parse", "audit"] {
-        let name = format!("my-{stage}");
-        let (code, _, errors) = plugin(folder.path(), &["new", &name, "--stage", stage]);
+    let stages = [
+        ("policy", "policy"),
+        ("prompt", "prompt"),
+        ("parse", "output"),
+        ("audit", "string"),
+        ("token-control", "config"),
+    ];
+    for (stage, name) in stages {
+        let (code, _, errors) = plugin(folder.path(), &["new", name, "--stage", stage]);
         assert_eq!(code, 0, "{errors}");
-        let (code, printed, errors) = plugin(&folder.path().join(&name), &["test"]);
+        let (code, printed, errors) = plugin(&folder.path().join(name), &["test"]);
         assert_eq!(code, 0, "{stage}: {printed}{errors}");
         assert!(errors.contains("its own tests passed") && printed.contains(" cases passed"), "{printed}{errors}");
     }
     let (code, _, errors) = plugin(folder.path(), &["new", "a", "--stage", "preprocess"]);
     assert_eq!(code, 2);
-    assert!(errors.contains("there are audit, parse, policy, postprocess, prompt"), "{errors}");
+    assert!(errors.contains("there are audit, parse, policy, postprocess, prompt, token-control"), "{errors}");
+
+    // The last of them has a say in what a real model writes, and its steps are shown and measured.
+    let project = folder.path().join("config");
+    let model = format!("file:{}", demo_model().display());
+    let (code, printed, errors) =
+        plugin(&project, &["run", ".", "--chat", "Say hello.", "--model", &model, "--max-tokens", "12"]);
+    assert_eq!(code, 0, "{printed}{errors}");
+    for line in
+        ["    config: force \"Well. \"\n", "    config: free from here on\n", "  model        \"Well", "  finish     "]
+    {
+        assert!(printed.contains(line), "no {line:?} in {printed}");
+    }
+    let (code, printed, errors) = plugin(&project, &["bench", ".", "--seconds", "1", "--json"]);
+    assert_eq!(code, 0, "{printed}{errors}");
+    let costs: Value = serde_json::from_str(&printed).expect("JSON");
+    let named = |what: &str| costs["figures"].as_array().is_some_and(|all| all.iter().any(|it| it["what"] == what));
+    assert!(named("open a controller") && named("a step of a controller"), "{printed}");
+}
+
+/// What the guide shows is what `plugin new` writes.
+#[test]
+fn the_guide_begins_with_the_template() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, _, errors) = plugin(folder.path(), &["new", "word-filter"]);
+    assert_eq!(code, 0, "{errors}");
+    let written = fs::read_to_string(folder.path().join("word-filter/src/lib.rs")).expect("a file");
+    let guide = fs::read_to_string(repository().join("plugins/README.md")).expect("the guide");
+    let (_, block) = guide.split_once("   ```rust\n").expect("a block");
+    let (block, _) = block.split_once("   ```\n").expect("its end");
+    let block: String = block.lines().map(|line| line.strip_prefix("   ").unwrap_or(line).to_owned() + "\n").collect();
+    assert_eq!(block, written, "copy it into plugins/README.md, indented by three spaces");
+}
+
+/// `examples/plugins/rust`, whose tests ask the component.
+#[test]
+fn the_example_in_rust_passes_all_of_its_tests() {
+    let (code, printed, errors) = plugin(&repository(), &["test", "examples/plugins/rust"]);
+    assert_eq!(code, 0, "{printed}{errors}");
+    assert!(errors.contains("its own tests passed") && printed.contains("3 cases passed"), "{printed}{errors}");
+}
+
+/// An `outrigger plugin dev` beside a host. Dropping it ends it.
+struct Dev(std::process::Child);
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_running_host_is_told_of_every_version_that_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = folder.path().join("mask");
+    fs::create_dir(&project).expect("a folder");
+    let manifest = "[plugin]\nname = \"mask\"\nversion = \"1\"\ndescription = \"Masks.\"\n[stages]\npostprocess = 1\n\
+                    [build]\ncommand = \"cp source plugin.wasm\"\ncomponent = \"plugin.wasm\"\n";
+    fs::write(project.join("plugin.toml"), manifest).expect("written");
+    for file in ["source", "plugin.wasm"] {
+        fs::write(project.join(file), bundled::MISBEHAVING).expect("written");
+    }
+    let config = folder.path().join("outrigger.toml");
+    let table =
+        format!("[[plugin]]\nname = \"mask\"\nfrom = '{}'\nconfig = {{ mask = \"tick\" }}\n", project.display());
+    fs::write(&config, table).expect("written");
+    let model = folder.path().join("tiny.gguf");
+    tests::markov::Markov::default().endless(&["tick ", "tock "]).write(&model).expect("a written model");
+    let host = Host::serve(&model, &["--config", &config.display().to_string()]);
+    let digest = || host.get("/admin/plugins").json()["plugins"][1]["sha256"].as_str().map(str::to_owned);
+    let before = digest().expect("a digest");
+
+    let said = folder.path().join("said");
+    let log = fs::File::create(&said).expect("a file");
+    let told = |what: &str| fs::read_to_string(&said).expect("text").contains(what);
+    let address = format!("http://{}", host.address());
+    let dev = command_in(&project, &["dev", ".", "--host", &address]).stderr(log).spawn().expect("it starts");
+    let _dev = Dev(dev);
+    host.wait_until("it was told", |_| told("runs it: generation "));
+    assert_eq!(digest(), Some(before.clone()), "the same bytes");
+
+    // A section that means nothing makes it another component.
+    let other = [bundled::MISBEHAVING, &[0, 3, 1, b'a', 0]].concat();
+    fs::write(project.join("source"), b"no component").expect("written");
+    host.wait_until("it is refused", |_| told("not taken over: "));
+    assert_eq!(digest(), Some(before.clone()));
+    fs::write(project.join("source"), other).expect("written");
+    host.wait_until("the host has the other one", |_| digest().is_some_and(|digest| digest != before));
+    let message = json!([{"role": "user", "content": "go"}]);
+    let answer = host.chat(&json!({"model": "tiny", "messages": message, "max_tokens": 4})).content();
+    assert!(answer.contains("[masked]"), "{answer}");
+}
+
+/// The component's size is what a manifest asks for first.
+#[test]
+fn a_component_that_is_larger_than_usual_is_run_if_its_manifest_asks_for_it() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("large");
+    fs::create_dir(&folder).expect("a folder");
+    let (bytes, size) = (17 << 20, 4);
+    // A custom section: its length in LEB128, then a name of one letter.
+    let length = bytes - 1 - size - bundled::MISBEHAVING.len();
+    let length_of = |place: usize| {
+        u8::try_from(length >> (7 * place) & 0x7f).expect("seven bits") | if place < 3 { 0x80 } else { 0 }
+    };
+    let section: Vec<u8> = [0].into_iter().chain((0..4).map(length_of)).chain([1, b'a']).collect();
+    let mut component = [bundled::MISBEHAVING, &section].concat();
+    component.resize(bytes, 0);
+    fs::write(folder.join("large.wasm"), component).expect("written");
+    let manifest = "[plugin]\nname = \"large\"\nversion = \"1\"\ndescription = \"Is large.\"\ncomponent = \"large.wasm\"\n\
+                    [stages]\npostprocess = 1\n";
+    fs::write(folder.join("plugin.toml"), manifest).expect("written");
+    let run = || {
+        plugin(
+            &folder,
+            &["run", ".", "--chat", "hi", "--answer", "a secret", "--plugin-config", r#"{"mask": "secret"}"#],
+        )
+    };
+    let (code, _, errors) = run();
+    assert!(code == 1 && errors.contains("has 17825792 bytes and its limit is 16777216"), "{errors}");
+    let asks = "[asks.limits]\ncomponent_bytes = { least = 18000000, reason = \"to be large\" }\n";
+    fs::write(folder.join("plugin.toml"), format!("{manifest}{asks}")).expect("written");
+    let (code, printed, errors) = run();
+    assert!(code == 0 && printed.contains("[masked]") && printed.contains("large: "), "{printed}{errors}");
+    let (code, _, errors) = plugin(&folder, &["check", "."]);
+    assert!(
+        code == 1 && errors.contains("raise its limit `component_bytes` (its manifest asks for 18000000)"),
+        "{errors}"
+    );
 }
 
 #[test]

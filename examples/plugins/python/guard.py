@@ -1,16 +1,27 @@
-"""Finds links in a text that comes in pieces. Nothing in here knows of the host, so that it is tested in any Python."""
+"""Finds links in a text that comes in pieces. Nothing in here knows of the host, so that it is tested in any Python.
+
+A link is what browsers take for one that begins with `http:` or `https:`, or with `//` where Markdown has a target. Elsewhere, as in
+HTML that somebody renders, `//host` is a link too, and is not found."""
 
 import re
-from urllib.parse import urlsplit
 
-LINK_CHARACTERS_MAX = 1000
+AUTHORITY_CHARACTERS_MAX = 300
+"""What lies between the slashes: a name has 253 characters at most, and a port. A longer one leads nowhere good."""
+
+PATH_CHARACTERS_MAX = 700
 """A link that is longer is judged by its beginning: what is held back has to stay small."""
 
 REMOVED = "[link removed]"
 
-# ASCII: elsewhere "ſ" is an "s" whose case is ignored. A backslash ends a link, since browsers take it for a slash.
-LINK = re.compile(r"https?://([^\s<>\"'`)\]}\\]{0,%d})" % LINK_CHARACTERS_MAX, re.IGNORECASE | re.ASCII)
-BEGINNING = re.compile(r"h(t(t(p(s?(:/?)?)?)?)?)?\Z", re.IGNORECASE | re.ASCII)
+# ASCII: elsewhere "ſ" is an "s" whose case is ignored. Browsers take a backslash for a slash, and one or many for two. Quotes and
+# brackets end a path, and not what comes before it: there they may be part of a user's name, behind which another host stands.
+LINK = re.compile(
+    r"(https?:[/\\]{0,8}|(?<=\()[/\\]{2,8})([^\s<>/?#]{0,%d})([/?#][^\s<>\"'`)\]}\\]{0,%d})?"
+    % (AUTHORITY_CHARACTERS_MAX, PATH_CHARACTERS_MAX),
+    re.IGNORECASE | re.ASCII,
+)
+BEGINNING = re.compile(r"(h(t(t(ps?)?)?)?|\([/\\]?)\Z", re.IGNORECASE | re.ASCII)
+AUTHORITY = re.compile(r"([a-z0-9.-]+)(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 
 
 class Guard:
@@ -19,25 +30,36 @@ class Guard:
     def __init__(self, hosts: list[str]):
         self.hosts = [host.lower() for host in hosts]
 
-    def allows(self, link: str) -> bool:
-        try:
-            host = (urlsplit(link).hostname or "").rstrip(".")
-        except ValueError:
-            return False
-        return any(host == allowed or host.endswith("." + allowed) for allowed in self.hosts)
+    def judge(self, authority: str) -> tuple[bool, int]:
+        """Whether links may lead there, and how much of it is the link's in any case."""
+        found = AUTHORITY.match(authority)
+        rest = authority[found.end() :] if found else authority
+        # Without these, what stands behind a quote or a bracket makes no name that anybody could own.
+        if found is None or not rest.isascii() or any(character in rest for character in ".@\\%"):
+            return False, len(authority)
+        host = found[1].lower().rstrip(".")
+        is_allowed = any(host == allowed or host.endswith("." + allowed) for allowed in self.hosts)
+        return is_allowed and len(authority) < AUTHORITY_CHARACTERS_MAX, found.end()
 
     def check(self, window: str, last: bool) -> tuple[int, str]:
         """How many characters of the window are done with, and what is sent in their place. Only a link whose end is
         not here yet, or what may become one, is left."""
         text, done = [], 0
         for found in LINK.finditer(window):
-            link = found.group()
-            is_open = found.end() == len(window) and len(found[1]) < LINK_CHARACTERS_MAX
-            if is_open and not last:
-                return found.start(), "".join(text) + window[done : found.start()]
-            link = link.rstrip(".,;:!?")
-            text += window[done : found.start()], link if self.allows(link) else REMOVED
-            done = found.start() + len(link)
+            start, authority, path = found[1], found[2], found[3] or ""
+            is_cut = len(authority) == AUTHORITY_CHARACTERS_MAX or len(path) > PATH_CHARACTERS_MAX
+            if found.end() == len(window) and not is_cut and not last:
+                # With the bracket, without which the slashes behind it are none of a link.
+                begin = found.start() - (0 if start[0] in "hH" else 1)
+                return begin, "".join(text) + window[done:begin]
+            if not authority and not path and start[-2:].strip("/\\"):
+                continue
+            if not path:
+                authority = authority.rstrip(".,;:!?")
+            is_allowed, length = self.judge(authority)
+            end = found.start() + len(start) + (len(authority + path.rstrip(".,;:!?")) if path else length)
+            text += window[done : found.start()], window[found.start() : end] if is_allowed else REMOVED
+            done = end
         beginning = None if last else BEGINNING.search(window, done)
         end = beginning.start() if beginning else len(window)
         return end, "".join(text) + window[done:end]

@@ -1,6 +1,6 @@
 import unittest
 
-from guard import LINK_CHARACTERS_MAX, Guard
+from guard import AUTHORITY_CHARACTERS_MAX, PATH_CHARACTERS_MAX, Guard
 
 GUARD = Guard(["example.org"])
 
@@ -17,19 +17,34 @@ def streamed(pieces: list[str]) -> str:
 
 class Links(unittest.TestCase):
     def test_links_lead_where_they_may(self):
-        for link in ["https://example.org", "HTTP://docs.Example.org./a?b#c", "https://user@example.org:80/"]:
+        for link in ["https://example.org", "HTTP://docs.Example.org./a?b#c", "https://example.org:80/",
+                     "https:example.org", r"https:\\example.org", "https://example.org/@a"]:
             self.assertEqual(streamed([f"See ({link})."]), f"See ({link}).")
 
     def test_others_are_removed(self):
         for link in ["https://evil.test/?q=secret", "http://example.org.evil.test", "https://example.org@evil.test/",
-                     "https://notexample.org", "https://[::1/", "https://"]:
+                     "https://notexample.org", "https://[::1/", "https://", "https://user@example.org:80/",
+                     "https://example.org'@evil.test/x", "https://example.org}@evil.test", "https://example.org'.evil.test",
+                     "https://example.org]%2eevil.test", "https://example.org\"。evil.test", "https:/evil.test",
+                     "https:evil.test", r"https:\\evil.test", r"https://evil.test\@example.org", "https:////////////evil.test"]:
             self.assertEqual(streamed([f"See {link}, yes"]), "See [link removed], yes")
-        self.assertEqual(streamed([r"https://evil.test\@example.org"]), r"[link removed]\@example.org")
+        self.assertEqual(streamed(["[x](//evil.test) [y](//example.org)"]), "[x]([link removed]) [y](//example.org)")
+        self.assertEqual(streamed(["[x](https://example.org]@evil.test/)"]), "[x]([link removed])")
+        self.assertEqual(streamed(['{"a":"https://evil.test","b":1}']), '{"a":"[link removed]","b":1}')
+
+    def test_a_name_without_end_leads_nowhere(self):
+        text = f"https://example.org:{'a' * AUTHORITY_CHARACTERS_MAX}@evil.test/"
+        self.assertTrue(streamed([text]).startswith("[link removed]a"))
+        self.assertEqual(streamed(list(text)), streamed([text]))
+
+    def test_what_is_no_link_stays(self):
+        for text in ["https: is a scheme", "a // b (c)", "(see //comment)", "http"]:
+            self.assertEqual(streamed(list(text)), text)
 
     def test_every_way_to_cut_a_text_in_three_gives_the_same(self):
-        text = "hth 🙂 http://evil.test/ü? https://docs.example.org, htt https:/ http"
+        text = "hth 🙂 http://evil.test/ü? https://docs.example.org, htt https:/ (//a.b) http"
         whole = streamed([text])
-        self.assertEqual(whole, "hth 🙂 [link removed]? https://docs.example.org, htt https:/ http")
+        self.assertEqual(whole, "hth 🙂 [link removed]? https://docs.example.org, htt https:/ ([link removed]) http")
         for first in range(len(text) + 1):
             for second in range(first, len(text) + 1):
                 self.assertEqual(streamed([text[:first], text[first:second], text[second:]]), whole)
@@ -38,7 +53,7 @@ class Links(unittest.TestCase):
         self.assertEqual([GUARD.check(text, False)[0] for text in ["the", "the h", "the https:/", "a http://x"]], [3, 4, 4, 2])
 
     def test_a_link_without_end_is_judged_by_its_beginning(self):
-        text = "https://evil.test/" + "x" * 2 * LINK_CHARACTERS_MAX
+        text = "https://evil.test/" + "x" * 2 * PATH_CHARACTERS_MAX
         self.assertTrue(streamed([text]).startswith("[link removed]xxx"))
         self.assertEqual(streamed(list(text)), streamed([text]))
 

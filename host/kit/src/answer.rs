@@ -21,7 +21,7 @@ pub struct Sent {
     pub reasoning: String,
     /// The calls, in order.
     pub calls: Vec<Call>,
-    /// Why a plugin ended it, if one did.
+    /// Why it ended before the model's own end, if it did: a plugin wanted it so, or it was cut.
     pub stop: Option<Finish>,
     /// What plugins noted.
     pub notes: Annotations,

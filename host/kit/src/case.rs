@@ -2,6 +2,8 @@
 //!
 //! The format is described for authors in `plugins/TESTING.md`.
 
+mod expect;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 use inference::ChatRequest;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+pub use expect::{AtMost, Expect, ExpectedCall, Rejected};
 
 use crate::limits::{ANSWER_BYTES_MAX, CASE_FILE_BYTES_MAX, TIMES_MAX};
 use crate::stand_in;
@@ -42,72 +46,6 @@ pub struct Case {
     pub answer: Option<String>,
     /// What is expected.
     pub expect: Expect,
-}
-
-/// What is expected; what is left out may be anything.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Expect {
-    /// The plugin does not load with this configuration, and says this, among other things.
-    pub refused: Option<String>,
-    /// A policy rejects the request.
-    pub rejected: Option<Rejected>,
-    /// The plugin calls the request invalid, and says this, among other things.
-    pub invalid: Option<String>,
-    /// The plugin breaks its contract: `timeout`, `memory`, `error`, …
-    pub fault: Option<String>,
-    /// The request as the policies leave it has these members, in `OpenAI`'s form.
-    pub request: Option<toml::Table>,
-    /// The prompt's text.
-    pub prompt: Option<String>,
-    /// The prompt's segments: `{ template = "…" }`, whose control tokens count, or `{ content = "…" }`, whose do not.
-    pub segments: Option<Vec<BTreeMap<String, String>>>,
-    /// The answer's text.
-    pub output: Option<String>,
-    /// The thoughts before it.
-    pub reasoning: Option<String>,
-    /// The calls of tools.
-    pub tool_calls: Option<Vec<ExpectedCall>>,
-    /// Why it ended: `stop`, `length`, `tool-calls`, `filtered`.
-    pub finish: Option<String>,
-    /// Notes that are there, and perhaps others.
-    pub notes: Option<BTreeMap<String, String>>,
-    /// What it may use at most.
-    pub at_most: AtMost,
-}
-
-/// A rejection; what is left out may be anything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rejected {
-    /// HTTP status.
-    pub status: Option<u16>,
-    /// For programs.
-    pub code: Option<String>,
-    /// For people.
-    pub message: Option<String>,
-}
-
-/// A call of a tool.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpectedCall {
-    /// The function.
-    pub name: String,
-    /// Its arguments.
-    pub arguments: toml::Table,
-}
-
-/// Bounds that are closer than the host's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AtMost {
-    /// Instructions of the whole request, with the answer in one piece.
-    pub instructions: Option<u64>,
-    /// Linear memory.
-    pub memory_bytes: Option<u64>,
-    /// Bytes held back, however the answer is cut.
-    pub held_bytes: Option<u64>,
 }
 
 /// Why a file of cases cannot be used.
@@ -203,6 +141,14 @@ impl CaseFile {
     }
 }
 
+impl Case {
+    /// A case as a file has it, from whoever has it as JSON.
+    pub(crate) fn of_json(value: Value) -> Result<Self, String> {
+        let written = serde_path_to_error::deserialize(value).map_err(|error| format!("the case: {error}"))?;
+        checked(written, &toml::Table::new())
+    }
+}
+
 fn checked(written: Written, config: &toml::Table) -> Result<Case, String> {
     let Written { name, config: own, request, headers, times, answer, expect } = written;
     if name.trim().is_empty() || name.contains('\n') {
@@ -214,18 +160,7 @@ fn checked(written: Written, config: &toml::Table) -> Result<Case, String> {
     if answer.as_ref().is_some_and(|answer| answer.len() > ANSWER_BYTES_MAX) {
         return Err(format!("`answer` has more than {ANSWER_BYTES_MAX} bytes, the most that is cut in every way"));
     }
-    let of_an_answer = [
-        ("output", expect.output.is_some()),
-        ("reasoning", expect.reasoning.is_some()),
-        ("tool_calls", expect.tool_calls.is_some()),
-        ("finish", expect.finish.is_some()),
-    ];
-    if answer.is_none()
-        && let Some((key, _)) = of_an_answer.into_iter().find(|(_, is_expected)| *is_expected)
-    {
-        return Err(format!("`expect.{key}` is of an answer, and there is no `answer`"));
-    }
-    check_finish(expect.finish.as_deref())?;
+    expect.check(answer.is_some())?;
     let config_json = plugin::config_json(own.as_ref().unwrap_or(config)).map_err(|error| error.to_string())?;
     let request = match request {
         None => body_of("Hello!"),
@@ -242,16 +177,6 @@ fn checked(written: Written, config: &toml::Table) -> Result<Case, String> {
         server::chat_request(request.to_string().as_bytes()).map_err(|reason| format!("`request`: {reason}"))?;
     let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     Ok(Case { name, config_json, request, headers, times, answer, expect })
-}
-
-fn check_finish(finish: Option<&str>) -> Result<(), String> {
-    const POSSIBLE: [&str; 4] = ["stop", "length", "tool-calls", "filtered"];
-    match finish {
-        Some(finish) if !POSSIBLE.contains(&finish) => {
-            Err(format!("`expect.finish` is `{finish}`; {} are possible", POSSIBLE.join(", ")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn body_of(text: &str) -> Value {
@@ -301,6 +226,24 @@ mod tests {
             ("[[case]]\nname = 'a'\nrequest = { messages = 'b' }", "case `a`: `request`: "),
             ("[[case]]\nname = 'a'\n[[case]]\nname = 'a'", "two cases are called `a`"),
             ("[[case]]\nname = 'a'\ntimes = 0", "`times` is 0; 1 to"),
+            ("[[case]]\nname = 'a'\nexpect = { fault = 'crash' }", "`expect.fault` is `crash`; trap, timeout,"),
+            (
+                "[[case]]\nname = 'a'\nexpect = { fault = 'trap', invalid = '' }",
+                "`expect.invalid` and `expect.fault` cannot both be",
+            ),
+            (
+                "[[case]]\nname = 'a'\nexpect = { rejected = {}, prompt = '' }",
+                "`expect.prompt` is not there to be judged beside",
+            ),
+            (
+                "[[case]]\nname = 'a'\nexpect = { fault = 'trap', at_most = { held_bytes = 1 } }",
+                "`expect.at_most` is not there",
+            ),
+            (
+                "[[case]]\nname = 'a'\nanswer = ''\nexpect = { steps = [{ only = '' }] }",
+                "`expect.steps[0]` names no token",
+            ),
+            ("[[case]]\nname = 'a'\nanswer = ''\nexpect = { steps = ['fre'] }", "unknown variant `fre`"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(expected), "{error}");

@@ -1,5 +1,7 @@
 //! Ways to cut a text into the pieces that a model may give it in.
 
+use std::collections::BTreeSet;
+
 use fastrand::Rng;
 
 use crate::limits::{SHRINK_RUNS_MAX, SINGLE_CUTS_MAX};
@@ -16,6 +18,12 @@ pub(crate) struct Chunking {
 }
 
 impl Chunking {
+    /// At these places, in whatever order they are given.
+    pub(crate) fn at(cuts: &[usize], ends_empty: bool) -> Self {
+        let cuts: BTreeSet<usize> = cuts.iter().copied().collect();
+        Self { cuts: cuts.into_iter().collect(), ends_empty, seed: None }
+    }
+
     /// The pieces.
     pub(crate) fn pieces<'a>(&self, text: &'a str) -> Vec<&'a str> {
         let mut start = 0;
@@ -101,6 +109,11 @@ mod tests {
         }
         assert_eq!(all(text, 7, 0).count(), 3 + text.chars().count() - 1);
         assert_eq!(all("", 7, 0).count(), 3);
+    }
+
+    #[test]
+    fn cuts_come_in_any_order() {
+        assert_eq!(Chunking::at(&[5, 2, 5], false).pieces("0123456"), ["01", "234", "56"]);
     }
 
     #[test]

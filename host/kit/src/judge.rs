@@ -1,6 +1,7 @@
 //! What was expected beside what happened.
 
-use inference::{ChatRequest, Message, OutputFormat, Part, PipelineError, Prompt, Segment};
+use inference::{ChatRequest, Message, OutputFormat, Part, PipelineError, Prompt, Segment, Steer, Vocabulary};
+use plugin::FaultStatus;
 use serde_json::{Map, Value, json};
 use similar::{ChangeTag, TextDiff};
 
@@ -8,11 +9,15 @@ use crate::answer::{described, finish_name};
 use crate::case::{AtMost, Expect, Rejected};
 use crate::drive::Run;
 use crate::limits::DIFF_LINES_MAX;
+use crate::steps::{self, ExpectedStep};
 
 /// Everything about a run that is not as expected, each in a few lines for people.
-pub(crate) fn objections(expect: &Expect, run: &Run) -> Vec<String> {
+pub(crate) fn objections(expect: &Expect, run: &Run, vocabulary: &dyn Vocabulary) -> Vec<String> {
     let mut found = Vec::new();
-    judge_error(expect, run.sent.error.as_ref(), &mut found);
+    judge_error(expect, run, &mut found);
+    if let Some(expected) = &expect.steps {
+        judge_steps(expected, run, vocabulary, &mut found);
+    }
     let request = run.prepared.as_ref().map(|(request, _)| request);
     let prompt = run.prepared.as_ref().map(|(_, prompt)| prompt);
     if let (Some(expected), Some(request)) = (&expect.request, request) {
@@ -54,8 +59,13 @@ pub(crate) fn objections(expect: &Expect, run: &Run) -> Vec<String> {
     found
 }
 
-fn judge_error(expect: &Expect, error: Option<&PipelineError>, found: &mut Vec<String>) {
-    let got = error.map_or_else(|| "it went through".to_owned(), described);
+fn judge_error(expect: &Expect, run: &Run, found: &mut Vec<String>) {
+    let error = run.sent.error.as_ref();
+    let late = run.late_fault.as_ref();
+    let late_text = late.map(|FaultStatus { stage, kind, detail, .. }| {
+        format!("the answer went through, and behind it the plugin failed in its {stage} stage ({kind}): {detail}")
+    });
+    let got = error.map(described).or(late_text.clone()).unwrap_or_else(|| "it went through".to_owned());
     match (&expect.rejected, error) {
         (Some(expected), Some(PipelineError::Rejected { status, code, message, .. })) => {
             judge_rejection(expected, *status, code, message, found);
@@ -77,11 +87,36 @@ fn judge_error(expect: &Expect, error: Option<&PipelineError>, found: &mut Vec<S
     }
     match (&expect.fault, error) {
         (Some(expected), Some(PipelineError::Fault { kind, .. })) if kind.as_str() == expected => {}
+        (Some(expected), None) if late.is_some_and(|fault| fault.kind == expected) => {}
         (Some(expected), _) => {
             found.push(format!("a fault of the kind `{expected}` was expected, and there was none: {got}"));
         }
         (None, Some(error)) => found.push(described(error)),
-        (None, None) => {}
+        // The audit's faults reach nobody but the log.
+        (None, None) => found.extend(late_text),
+    }
+}
+
+/// Steps that say the same, one behind the other, stand there once.
+fn judge_steps(expected: &[ExpectedStep], run: &Run, vocabulary: &dyn Vocabulary, found: &mut Vec<String>) {
+    let Some(steps) = &run.steps else {
+        if run.sent.error.is_none() {
+            found.push(
+                "steps are expected, and no plugin controls the tokens: is `token-control` one of its stages?"
+                    .to_owned(),
+            );
+        }
+        return;
+    };
+    let shown = |steer: &Steer| steps::line(steer, vocabulary, usize::MAX) + "\n";
+    let got: String = steps.iter().map(shown).collect();
+    let wanted = expected.iter().enumerate().map(|(place, expected)| match steps.get(place) {
+        Some(step) if expected.is(step) => shown(step),
+        _ => shown(&expected.steer()),
+    });
+    let wanted: String = wanted.collect();
+    if wanted != got {
+        found.push(difference("steps", &wanted, &got));
     }
 }
 

@@ -24,6 +24,12 @@ pub(crate) const SHRINK_RUNS_MAX: usize = 300;
 /// Lines of a difference that are shown.
 pub(crate) const DIFF_LINES_MAX: usize = 40;
 
+/// Tokens that an answer under control may have beyond those that the model would write: what never lets it end is cut.
+pub(crate) const TOKENS_BEYOND_MAX: usize = 1024;
+
+/// Tokens of a real model's vocabulary that are named where a step is shown; of more, it is told how many.
+pub(crate) const TOKENS_SHOWN_MAX: usize = 12;
+
 /// The gates of a small Rust plugin, in microseconds (design/plugins.md, "Gates").
 pub mod gates {
     /// Making an instance, `init` included, and dropping it.

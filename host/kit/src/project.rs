@@ -1,5 +1,6 @@
 //! A plugin's sources on disk: what its manifest says, how it is built, and what its component then is.
 
+use std::env;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,17 @@ pub enum ProjectError {
     /// Something is missing on this machine.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
+    /// What the manifest says is needed is missing.
+    #[error(
+        "`{command}` needs what is not there; install it:\n\n{}",
+        missing.iter().map(|(what, how)| format!("  {how}\n      for {what}\n")).collect::<String>().trim_end()
+    )]
+    Needs {
+        /// The command.
+        command: String,
+        /// What is missing, programs first, and how it comes there.
+        missing: Vec<(String, String)>,
+    },
     /// A command could not be run.
     #[error("cannot run `{command}`: {source}")]
     Run {
@@ -116,6 +128,7 @@ impl Project {
         let component = self.component()?;
         let command = match &self.manifest.build.command {
             Some(command) => {
+                self.check_needs(command)?;
                 run(shell(command, &self.folder), command)?;
                 command.clone()
             }
@@ -132,34 +145,44 @@ impl Project {
         }
     }
 
+    /// Looks for what the manifest says its command needs.
+    fn check_needs(&self, command: &str) -> Result<(), ProjectError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let is_program = |what: &str| !what.contains('/');
+        let is_there = |what: &str| {
+            let in_path = || env::split_paths(&path).any(|folder| folder.join(what).is_file());
+            if is_program(what) { in_path() } else { self.folder.join(what).exists() }
+        };
+        let missing = self.manifest.build.needs.iter().filter(|(what, _)| !is_there(what));
+        let mut missing: Vec<_> = missing.map(|(what, how)| (what.clone(), how.clone())).collect();
+        // Programs are what the rest is installed with.
+        missing.sort_by_key(|(what, _)| !is_program(what));
+        if missing.is_empty() { Ok(()) } else { Err(ProjectError::Needs { command: command.to_owned(), missing }) }
+    }
+
     /// Runs the language's own tests; `None` where there are none to run.
     #[must_use]
     pub fn test(&self) -> Option<Result<(), ProjectError>> {
         if let Some(command) = &self.manifest.build.test {
-            return Some(run(shell(command, &self.folder), command));
+            return Some(run(told_of_us(shell(command, &self.folder)), command));
         }
         if self.manifest.build.command.is_some() || !self.folder.join("Cargo.toml").is_file() {
             return None;
         }
         let mut cargo = Command::new("cargo");
         cargo.args(["test", "--quiet"]).current_dir(&self.folder);
-        Some(run(cargo, "cargo test"))
+        Some(run(told_of_us(cargo), "cargo test"))
     }
 
     /// What the host is told of it, with everything granted that the manifest asks for. It is called as its manifest says, if a
     /// plugin may be called so.
     pub fn spec(&self) -> Result<PluginSpec, ProjectError> {
-        let package = Package::read(&self.folder, self.component_bytes_max())?;
+        let package = Package::read(&self.folder, component_bytes_max(&self.manifest))?;
         let mut spec = PluginSpec::new(&self.manifest.about.name, package.source, package.component);
+        spec.component_bytes = package.component_bytes;
         spec.manifest = package.manifest;
         plugin::grant_what_is_asked(&mut spec);
         Ok(spec)
-    }
-
-    /// What the manifest asks for; what is larger the loader refuses.
-    fn component_bytes_max(&self) -> usize {
-        let asked = self.manifest.asks.limits.get("component_bytes").map_or(0, |ask| ask.least);
-        Limits::default().component_bytes_max.max(usize::try_from(asked).unwrap_or(usize::MAX))
     }
 
     /// Where the cases are.
@@ -188,6 +211,13 @@ impl Project {
         }
         made.ok_or(ProjectError::NoArtifact)
     }
+}
+
+/// The component's size that a manifest asks for, or the default; what is larger the loader refuses.
+#[must_use]
+pub fn component_bytes_max(manifest: &Manifest) -> usize {
+    let asked = manifest.asks.limits.get("component_bytes").map_or(0, |ask| ask.least);
+    Limits::default().component_bytes_max.max(usize::try_from(asked).unwrap_or(usize::MAX))
 }
 
 /// The component that one of cargo's messages is about, if it is of the package with this manifest.
@@ -219,6 +249,14 @@ fn shell(command: &str, folder: &Path) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).current_dir(folder);
     shell
+}
+
+/// Tests that ask the host of the component (`plugins/testkit`) ask this one.
+fn told_of_us(mut tests: Command) -> Command {
+    if let Ok(this) = env::current_exe() {
+        tests.env("OUTRIGGER", this);
+    }
+    tests
 }
 
 /// Runs a command whose words are for the terminal: all of them go to standard error, as standard output is for results.
@@ -253,6 +291,21 @@ mod tests {
         assert_eq!(built, Built { component: folder.path().join("out.wasm"), size_bytes: 3 });
         let failed = project.test().expect("it has tests").expect_err("they fail").to_string();
         assert!(failed.starts_with("`exit 3` failed (") && failed.contains('3'), "{failed}");
+    }
+
+    #[test]
+    fn what_a_command_needs_is_looked_for_first() {
+        let needs = "[build]\ncommand = \"exit 7\"\ncomponent = \"a.wasm\"\n[build.needs]\n\"bin/tool\" = \"make tool\"\n\
+                     sh = \"apt-get install dash\"\nno-such-program = \"apt-get install it\"\n";
+        let (folder, project) = project(needs);
+        let project = project.expect("a project");
+        let error = project.build().expect_err("two are missing").to_string();
+        let programs_first = "  apt-get install it\n      for no-such-program\n  make tool\n      for bin/tool";
+        assert_eq!(error, format!("`exit 7` needs what is not there; install it:\n\n{programs_first}"));
+        fs::create_dir(folder.path().join("bin")).expect("a folder");
+        fs::write(folder.path().join("bin/tool"), "").expect("written");
+        let error = project.build().expect_err("one is missing").to_string();
+        assert!(error.ends_with("install it:\n\n  apt-get install it\n      for no-such-program"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use include_dir::{Dir, include_dir};
 pub struct Language {
     /// What `--lang` calls it.
     pub name: &'static str,
+    /// What is run once in a new plugin's folder, where something is.
+    pub setup: Option<&'static str>,
     /// Files of every stage.
     common: &'static Dir<'static>,
     /// A folder for each stage.
@@ -26,26 +28,59 @@ struct Vendored {
 }
 
 /// All languages: another one is another line here, and a folder in `templates`.
-pub const LANGUAGES: [Language; 1] = [Language {
-    name: "rust",
-    common: &RUST_COMMON,
-    stages: &RUST,
-    // Nothing is published: the SDK travels along.
-    vendored: &[Vendored {
-        folder: "vendor/outrigger-plugin",
-        files: &SDK,
-        parts: &["Cargo.toml", "README.md", "src", "wit"],
-    }],
-}];
+pub static LANGUAGES: [Language; 3] = [
+    Language {
+        name: "rust",
+        setup: None,
+        common: &RUST_COMMON,
+        stages: &RUST,
+        // Nothing is published: what it is made and tested with travels along.
+        vendored: &[
+            Vendored {
+                folder: "vendor/outrigger-plugin",
+                files: &SDK,
+                parts: &["Cargo.toml", "README.md", "src", "wit"],
+            },
+            Vendored {
+                folder: "vendor/outrigger-plugin-test",
+                files: &TESTKIT,
+                parts: &["Cargo.toml", "README.md", "src"],
+            },
+        ],
+    },
+    Language {
+        name: "javascript",
+        setup: Some("npm install"),
+        common: &JAVASCRIPT_COMMON,
+        stages: &JAVASCRIPT,
+        vendored: &[CONTRACT],
+    },
+    Language {
+        name: "python",
+        setup: Some("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
+        common: &PYTHON_COMMON,
+        stages: &PYTHON,
+        vendored: &[CONTRACT],
+    },
+];
+
+/// What bindings are generated from, where no SDK has it.
+const CONTRACT: Vendored = Vendored { folder: "wit/deps/outrigger-plugin", files: &WIT, parts: &["plugin.wit"] };
 
 /// The stage of a plugin that does not say.
 pub const STAGE_DEFAULT: &str = "postprocess";
 
 static RUST: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
 static RUST_COMMON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust/common");
+static JAVASCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript");
+static JAVASCRIPT_COMMON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript/common");
+static PYTHON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python");
+static PYTHON_COMMON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python/common");
+static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
+static TESTKIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/testkit");
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk");
 
-/// The SDK's licence goes where the SDK goes.
+/// The licence goes where something of ours goes.
 const LICENSE: &str = include_str!("../../../LICENSE");
 
 /// The longest name, in bytes: it names metrics and files.
@@ -99,9 +134,8 @@ pub enum ScaffoldError {
 
 /// The language of this name.
 pub fn language(name: &str) -> Result<&'static Language, ScaffoldError> {
-    static ALL: [Language; LANGUAGES.len()] = LANGUAGES;
-    ALL.iter().find(|language| language.name == name).ok_or_else(|| {
-        let languages = ALL.each_ref().map(|language| language.name).join(", ");
+    LANGUAGES.iter().find(|language| language.name == name).ok_or_else(|| {
+        let languages = LANGUAGES.each_ref().map(|language| language.name).join(", ");
         ScaffoldError::Language { language: name.to_owned(), languages }
     })
 }
@@ -164,14 +198,10 @@ fn files<'a>(dir: &'a Dir<'a>) -> Vec<(PathBuf, &'a str)> {
     all
 }
 
-/// A template's text, with the plugin's name in the three ways in which it is spelled.
+/// A template's text, with the plugin's name in it: only in texts and as a crate's. A type of that name would be in the way of
+/// one of the SDK's or of the language's, where a plugin is called `policy`, `config` or `string`.
 fn named(text: &str, name: &str) -> String {
-    let word =
-        |word: &str| word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect::<String>();
-    let type_name: String = name.split('-').map(word).collect();
     text.replace("template-name", name)
-        .replace("template_name", &name.replace('-', "_"))
-        .replace("TemplateName", &type_name)
 }
 
 fn check_name(name: &str) -> Result<(), ScaffoldError> {
@@ -205,44 +235,73 @@ mod tests {
         for name in ["", "My-filter", "1a", "-a", "a-", "a--b", "a_b", "a/b", "..", &"a".repeat(64)] {
             check_name(name).expect_err(name);
         }
-        assert_eq!(
-            named("template-name template_name TemplateName", "my-2nd-filter"),
-            "my-2nd-filter my_2nd_filter My2ndFilter"
-        );
+        assert_eq!(named("a template-name b", "my-2nd-filter"), "a my-2nd-filter b");
+    }
+
+    /// A new plugin, and what was written.
+    fn made(language: &Language, stage: &str) -> (tempfile::TempDir, PathBuf, Vec<PathBuf>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my-filter");
+        let written = language.write(&path, "my-filter", stage).expect("a plugin");
+        (folder, path, written)
+    }
+
+    #[test]
+    fn every_template_is_whole() {
+        let contract = include_str!("../../../wit/plugin.wit");
+        for language in &LANGUAGES {
+            assert!(language.stages().contains(&STAGE_DEFAULT), "{}", language.name);
+            for stage in language.stages() {
+                let (_folder, path, written) = made(language, stage);
+                let what = format!("{} {stage}: {written:?}", language.name);
+                for file in [".gitignore", "README.md", "plugin.toml"] {
+                    assert!(written.contains(&PathBuf::from(file)), "{file} is missing in {what}");
+                }
+                for file in &written {
+                    let text = fs::read_to_string(path.join(file)).expect("text");
+                    let left = ["template-name", "template_name", "templatename"];
+                    let is_named = !left.iter().any(|placeholder| text.to_lowercase().contains(placeholder));
+                    assert!(is_named, "{} of {what}", file.display());
+                }
+                let project = crate::Project::open(&path).expect(&what);
+                assert_eq!(project.component().expect(&what), path.join("my-filter.wasm"));
+                let stages = project.manifest.stages.expect(&what);
+                assert_eq!(stages.iter().map(|(stage, _)| stage.as_str()).collect::<Vec<_>>(), [stage], "{what}");
+                assert!(!crate::case::CaseFile::read_folder(&path.join("tests")).expect(&what).is_empty(), "{what}");
+                let needs = &project.manifest.build.needs;
+                assert!(language.setup.is_none_or(|setup| needs.values().any(|how| how == setup)), "{what}");
+                let copies = written.iter().filter(|file| file.ends_with("plugin.wit"));
+                let copies: Vec<_> = copies.map(|file| fs::read_to_string(path.join(file)).expect("text")).collect();
+                assert!(copies.len() == 1 && copies[0] == contract, "the contract of {what}");
+            }
+        }
     }
 
     #[test]
     fn nothing_is_written_over_and_nothing_is_left_out() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("my-filter");
         let rust = language("rust").expect("a language");
-        let written = rust.write(&path, "my-filter", "postprocess").expect("a plugin");
+        let (folder, path, written) = made(rust, "postprocess");
         for file in [
             "Cargo.toml",
             ".cargo/config.toml",
-            ".gitignore",
-            "README.md",
-            "plugin.toml",
             "src/lib.rs",
             "tests/words.toml",
             "vendor/outrigger-plugin/Cargo.toml",
             "vendor/outrigger-plugin/LICENSE",
             "vendor/outrigger-plugin/src/lib.rs",
-            "vendor/outrigger-plugin/wit/plugin.wit",
+            "vendor/outrigger-plugin-test/Cargo.toml",
+            "vendor/outrigger-plugin-test/src/lib.rs",
         ] {
             assert!(
                 written.contains(&PathBuf::from(file)) && path.join(file).is_file(),
-                "{file} is missing in {written:?}"
+                "{file} is not in {written:?}"
             );
-        }
-        for file in written {
-            let text = fs::read_to_string(path.join(&file)).expect("text");
-            assert!(!text.to_lowercase().contains("template-name"), "{}", file.display());
         }
         let there = rust.write(&path, "my-filter", "postprocess").expect_err("it is there").to_string();
         assert!(there.contains("is there already"), "{there}");
         let stage = rust.write(&folder.path().join("b"), "b", "common").expect_err("no stage").to_string();
-        assert!(stage.ends_with("there are audit, parse, policy, postprocess, prompt"), "{stage}");
-        assert!(language("cobol").err().expect("no language").to_string().ends_with("there are some in rust"));
+        assert!(stage.ends_with("there are audit, parse, policy, postprocess, prompt, token-control"), "{stage}");
+        let none = language("cobol").err().expect("no language").to_string();
+        assert!(none.ends_with("there are some in rust, javascript, python"), "{none}");
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use inference::Stage;
 use plugin::probe::{self, Begun};
-use plugin::{LoadedPlugin, ModelContext, Package, PluginSpec, Plugins, Sandbox, SandboxConfig};
+use plugin::{
+    FaultStatus, LoadedPlugin, ModelContext, Package, PluginSpec, PluginStatus, Plugins, Sandbox, SandboxConfig,
+};
 use telemetry::Metrics;
 
 use crate::stand_in;
@@ -22,9 +24,13 @@ pub struct Stand {
 pub struct Loaded {
     pub(crate) plugins: Plugins,
     plugin: LoadedPlugin,
-    /// Whether the default plugin renders its prompts.
-    has_default: bool,
+    model: ModelContext,
+    /// The stages of the default plugin beside it; `None`: it is not there.
+    default_stages: Option<DefaultStages>,
 }
+
+/// `None`: all that it has.
+type DefaultStages = Option<Vec<(Stage, i32)>>;
 
 /// Why a plugin does not load. The text is the loader's.
 #[derive(Debug, thiserror::Error)]
@@ -65,30 +71,44 @@ impl Stand {
         self.model.id()
     }
 
-    /// The default plugin alone: what a request costs without the one in question.
-    pub fn load_default(&self) -> Result<Loaded, LoadFailed> {
-        self.load(default_spec()?)
+    /// The default plugin alone, as it is beside `loaded`: what a request costs without the one in question. `None`: it is not
+    /// there.
+    pub(crate) fn load_default(&self, loaded: &Loaded) -> Result<Option<Loaded>, LoadFailed> {
+        let Some(stages) = &loaded.default_stages else { return Ok(None) };
+        let spec = PluginSpec { stages: stages.clone(), ..default_spec()? };
+        let plugin = self.load_one(spec)?;
+        self.together(vec![plugin.clone()], plugin, None).map(Some)
     }
 
     /// Loads a plugin as `serve` would, and beside it the default plugin where it renders no prompts.
     pub fn load(&self, spec: PluginSpec) -> Result<Loaded, LoadFailed> {
-        let load = |spec| self.sandbox.load(spec, &self.model).map_err(|error| LoadFailed(with_sources(&error)));
-        let plugin = load(spec)?;
+        let plugin = self.load_one(spec)?;
         let mut plugins = vec![plugin.clone()];
         let has = |stage| plugin.report().stages.iter().any(|used| used.stage == stage);
-        let renders = has(Stage::Prompt);
-        if !renders {
-            let mut default = default_spec()?;
-            // One plugin parses, and the default steps back.
-            default.stages = has(Stage::Parse).then(|| vec![(Stage::Prompt, 0)]);
-            plugins.insert(0, load(default)?);
+        // One plugin parses, and the default steps back.
+        let beside = has(Stage::Parse).then(|| vec![(Stage::Prompt, 0)]);
+        let default_stages = if has(Stage::Prompt) { None } else { Some(beside) };
+        if let Some(stages) = &default_stages {
+            plugins.insert(0, self.load_one(PluginSpec { stages: stages.clone(), ..default_spec()? })?);
         }
+        self.together(plugins, plugin, default_stages)
+    }
+
+    fn load_one(&self, mut spec: PluginSpec) -> Result<LoadedPlugin, LoadFailed> {
+        // The same request is made hundreds of times here: a plugin that fails has to fail every time, and is never given up.
+        spec.breaker.faults_max = 0;
+        self.sandbox.load(spec, &self.model).map_err(|error| LoadFailed(with_sources(&error)))
+    }
+
+    fn together(
+        &self,
+        plugins: Vec<LoadedPlugin>,
+        plugin: LoadedPlugin,
+        default_stages: Option<DefaultStages>,
+    ) -> Result<Loaded, LoadFailed> {
         let plugins = Plugins::new(&self.sandbox, plugins, Metrics::new(&[]).plugins);
-        Ok(Loaded {
-            plugins: plugins.map_err(|error| LoadFailed(with_sources(&error)))?,
-            plugin,
-            has_default: !renders,
-        })
+        let plugins = plugins.map_err(|error| LoadFailed(with_sources(&error)))?;
+        Ok(Loaded { plugins, plugin, model: self.model.clone(), default_stages })
     }
 }
 
@@ -101,9 +121,10 @@ fn default_spec() -> Result<PluginSpec, LoadFailed> {
 }
 
 impl Loaded {
-    /// Whether the default plugin works beside it.
-    pub(crate) fn has_default(&self) -> bool {
-        self.has_default
+    /// The model that it was loaded for.
+    #[must_use]
+    pub fn model(&self) -> &ModelContext {
+        &self.model
     }
 
     /// The name of the plugin in question.
@@ -124,12 +145,18 @@ impl Loaded {
         probe::instantiate(&self.plugin)
     }
 
-    /// Faults of it that nobody was told of, in its `audit` say: the last of them.
-    pub(crate) fn last_fault(&self) -> Option<String> {
-        let status = self.plugins.status().into_iter().find(|status| status.report.name == self.name())?;
-        status
-            .last_fault
-            .map(|fault| format!("it failed in its {} stage ({}): {}", fault.stage, fault.kind, fault.detail))
+    /// How often it has failed so far.
+    pub(crate) fn faults(&self) -> u64 {
+        self.status().map_or(0, |status| status.faults)
+    }
+
+    /// The last of its faults, if there are more than `before`.
+    pub(crate) fn fault_since(&self, before: u64) -> Option<FaultStatus> {
+        self.status().filter(|status| status.faults > before)?.last_fault
+    }
+
+    fn status(&self) -> Option<PluginStatus> {
+        self.plugins.status().into_iter().find(|status| status.report.name == self.name())
     }
 }
 

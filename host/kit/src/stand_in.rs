@@ -12,7 +12,7 @@ pub const ID: &str = "stand-in";
 const START: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";
 const START_TOKEN: Token = Token(256);
-const END_TOKEN: Token = Token(257);
+pub(crate) const END_TOKEN: Token = Token(257);
 
 /// A template in the form that most models have.
 const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] \
@@ -37,11 +37,19 @@ pub fn model(chat_template: Option<&str>) -> ModelContext {
     ModelContext::new(card, Arc::new(Bytes))
 }
 
+/// A text's tokens: a byte each, where it does not spell a control token.
+pub(crate) fn tokens(text: &str) -> Vec<Token> {
+    Bytes.tokenize(text, SpecialTokens::Recognised)
+}
+
+/// How many tokens there are.
+pub(crate) const TOKENS: u32 = END_TOKEN.0 + 1;
+
 struct Bytes;
 
 impl Vocabulary for Bytes {
     fn size(&self) -> u32 {
-        258
+        TOKENS
     }
 
     fn tokenize(&self, text: &str, special: SpecialTokens) -> Vec<Token> {

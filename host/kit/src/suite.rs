@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::case::{Case, CaseFile};
 use crate::chunking::{self, Chunking};
-use crate::drive::{Run, Script};
+use crate::drive::{Cut, Run, Script};
 use crate::judge::{difference, objections};
 use crate::limits::{PREFIXES_MAX, RANDOM_CHUNKINGS};
 use crate::stand::{LoadFailed, Loaded, Stand};
@@ -23,11 +23,36 @@ pub struct Options {
     pub random: u32,
     /// Only this one, instead of all.
     pub cuts: Option<Vec<usize>>,
+    /// Whether its end comes alone, with no text.
+    pub ends_empty: bool,
+    /// The command line that tries the same cases, for failures to name.
+    pub command: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: None, seed: 1, random: RANDOM_CHUNKINGS, cuts: None }
+        Self {
+            name: None,
+            seed: 1,
+            random: RANDOM_CHUNKINGS,
+            cuts: None,
+            ends_empty: false,
+            command: "outrigger plugin test".to_owned(),
+        }
+    }
+}
+
+impl Options {
+    /// The one way to cut answers that is tried, where one is named.
+    fn chosen(&self) -> Option<Chunking> {
+        let is_named = self.cuts.is_some() || self.ends_empty;
+        is_named.then(|| Chunking::at(self.cuts.as_deref().unwrap_or_default(), self.ends_empty))
+    }
+
+    /// Whether a case is tried; the name of one means that one alone, and otherwise all whose names contain it.
+    fn wants(&self, case: &Case, among: &[Case]) -> bool {
+        let Some(name) = &self.name else { return true };
+        if among.iter().any(|case| case.name == *name) { case.name == *name } else { case.name.contains(name.as_str()) }
     }
 }
 
@@ -61,6 +86,16 @@ pub struct UseLimits {
     pub host_calls: u32,
 }
 
+impl UseLimits {
+    pub(crate) fn of(spec: &PluginSpec) -> Self {
+        Self {
+            memory_bytes: spec.limits.memory_bytes_max,
+            held_bytes: spec.limits.holdback_bytes_max,
+            host_calls: spec.limits.host_calls_max,
+        }
+    }
+}
+
 /// Runs the cases of a file that are wanted, and says of each how it went as soon as it has ended. `spec` says what the plugin is
 /// granted; its configuration is the case's.
 pub fn run(stand: &Stand, spec: &PluginSpec, file: &CaseFile, options: &Options, mut report: impl FnMut(Outcome)) {
@@ -68,8 +103,7 @@ pub fn run(stand: &Stand, spec: &PluginSpec, file: &CaseFile, options: &Options,
     let stand = with_template.as_ref().unwrap_or(stand);
     // Cases of one configuration mostly stand together.
     let mut loaded: Option<(String, Result<Loaded, LoadFailed>)> = None;
-    let is_wanted = |case: &&Case| options.name.as_ref().is_none_or(|name| case.name.contains(name.as_str()));
-    for case in file.cases.iter().filter(is_wanted) {
+    for case in file.cases.iter().filter(|case| options.wants(case, &file.cases)) {
         if loaded.as_ref().is_none_or(|(config, _)| *config != case.config_json) {
             let spec = PluginSpec { config_json: case.config_json.clone(), ..spec.clone() };
             loaded = Some((case.config_json.clone(), stand.load(spec)));
@@ -80,12 +114,13 @@ pub fn run(stand: &Stand, spec: &PluginSpec, file: &CaseFile, options: &Options,
     }
 }
 
-fn outcome(loaded: &Result<Loaded, LoadFailed>, spec: &PluginSpec, case: &Case, options: &Options) -> Outcome {
-    let limits = UseLimits {
-        memory_bytes: spec.limits.memory_bytes_max,
-        held_bytes: spec.limits.holdback_bytes_max,
-        host_calls: spec.limits.host_calls_max,
-    };
+pub(crate) fn outcome(
+    loaded: &Result<Loaded, LoadFailed>,
+    spec: &PluginSpec,
+    case: &Case,
+    options: &Options,
+) -> Outcome {
+    let limits = UseLimits::of(spec);
     let mut outcome = Outcome {
         name: case.name.clone(),
         failures: Vec::new(),
@@ -111,34 +146,35 @@ fn outcome(loaded: &Result<Loaded, LoadFailed>, spec: &PluginSpec, case: &Case, 
 
 fn try_case(loaded: &Loaded, case: &Case, options: &Options, outcome: &mut Outcome) {
     look_at_init(loaded, outcome);
-    let trial = Trial { loaded, case };
-    let whole = trial.run(&Chunking::default());
+    let trial = Trial { loaded, case, repeat: &options.command };
+    let whole = trial.run();
     outcome.used.clone_from(&whole.used);
-    outcome.failures = objections(&case.expect, &whole);
-    if let Some(fault) = loaded.last_fault().filter(|_| whole.sent.error.is_none()) {
-        // The audit's faults reach nobody but the log.
-        outcome.failures.push(fault);
+    outcome.failures = objections(&case.expect, &whole, loaded.model().vocabulary());
+    let again = trial.run();
+    if let Some((part, one, other)) = whole.difference(&again) {
+        // Whatever else is tried would differ too, and would be blamed on what was tried.
+        let differs = difference(part, &one, &other);
+        outcome.failures.push(format!("two runs of the same are not equal, so something is left to chance: {differs}"));
+        return;
     }
-    let again = trial.run(&Chunking::default());
-    if again.used != whole.used && again.sent.difference(&whole.sent).is_none() {
+    if again.used != whole.used {
         outcome
             .warnings
             .push("a second run of the same took other resources: something in it is left to chance".to_owned());
     }
-    let streamed = trial.run_as(&ChatRequest { streaming: !case.request.streaming, ..case.request.clone() });
-    if let Some(part) = streamed.sent.difference(&whole.sent) {
-        let (one, other) = (whole.sent.part(part), streamed.sent.part(part));
+    let request = ChatRequest { streaming: !case.request.streaming, ..case.request.clone() };
+    let streamed = trial.run_as(&request, Cut::Whole);
+    if let Some((part, one, other)) = whole.difference(&streamed) {
         outcome.failures.push(format!("streamed and buffered are not equal: {}", difference(part, &one, &other)));
     }
-    let Some(answer) = case.answer.as_deref() else { return };
-    let was_answered = whole.prepared.is_some();
+    let was_answered = whole.prepared.is_some() && case.answer.is_some();
     // One failure is enough to look for, and what it is in one piece comes first.
     if !was_answered || !outcome.failures.is_empty() {
         return;
     }
-    cut_in_every_way(&trial, answer, &whole, options, outcome);
-    if outcome.failures.is_empty() && options.cuts.is_none() {
-        cut_short(&trial, answer, &whole, outcome);
+    cut_in_every_way(&trial, &whole, options, outcome);
+    if outcome.failures.is_empty() && options.chosen().is_none() {
+        cut_short(&trial, &whole, outcome);
     }
 }
 
@@ -161,20 +197,21 @@ fn look_at_init(loaded: &Loaded, outcome: &mut Outcome) {
     }
 }
 
-fn cut_in_every_way(trial: &Trial<'_>, answer: &str, whole: &Run, options: &Options, outcome: &mut Outcome) {
-    let chosen = options.cuts.as_ref().map(|cuts| Chunking { cuts: cuts.clone(), ..Chunking::default() });
+fn cut_in_every_way(trial: &Trial<'_>, whole: &Run, options: &Options, outcome: &mut Outcome) {
+    let answer = whole.written.as_str();
+    let chosen = options.chosen();
     if let Some(cut) = chosen.iter().flat_map(|chunking| &chunking.cuts).find(|cut| !answer.is_char_boundary(**cut)) {
         outcome.failures.push(format!("the answer of {} bytes cannot be cut at {cut}", answer.len()));
         return;
     }
     let all = chosen.is_none().then(|| chunking::all(answer, options.seed, options.random));
     for chunking in chosen.into_iter().chain(all.into_iter().flatten()) {
-        let run = trial.run(&chunking);
+        let run = trial.run_cut(&chunking, answer);
         outcome.chunkings += 1;
-        if run.sent.difference(&whole.sent).is_some() {
+        if whole.difference(&run).is_some() {
             let seed = chunking.seed;
-            let chunking = chunking.shrunk(|fewer| trial.run(fewer).sent.difference(&whole.sent).is_some());
-            outcome.failures.push(trial.other_answer(&chunking, seed, whole));
+            let chunking = chunking.shrunk(|fewer| whole.difference(&trial.run_cut(fewer, answer)).is_some());
+            outcome.failures.extend(trial.other_answer(&chunking, seed, whole));
             return;
         }
         if let (Some(used), Some(most)) = (&run.used, &mut outcome.used) {
@@ -188,13 +225,14 @@ fn cut_in_every_way(trial: &Trial<'_>, answer: &str, whole: &Run, options: &Opti
 }
 
 /// An answer that a plugin leaves as it is, is left as it is wherever it ends: what was held back at that moment comes out.
-fn cut_short(trial: &Trial<'_>, answer: &str, whole: &Run, outcome: &mut Outcome) {
+fn cut_short(trial: &Trial<'_>, whole: &Run, outcome: &mut Outcome) {
+    let answer = whole.written.as_str();
     let is_changed = whole.sent.content != answer || whole.sent.stop.is_some() || whole.sent.error.is_some();
     if is_changed {
         return;
     }
     for beginning in chunking::beginnings(answer, PREFIXES_MAX) {
-        let run = trial.run_pieces(&trial.case.request, &[beginning, ""]);
+        let run = trial.run_as(&trial.case.request, Cut::Short(&[beginning, ""]));
         let sent = &run.sent;
         // What is changed or ended there has a reason of its own; what is missing at the end has none.
         let is_lost = sent.error.is_none()
@@ -214,42 +252,45 @@ fn cut_short(trial: &Trial<'_>, answer: &str, whole: &Run, outcome: &mut Outcome
 struct Trial<'a> {
     loaded: &'a Loaded,
     case: &'a Case,
+    /// The command that was run.
+    repeat: &'a str,
 }
 
 impl Trial<'_> {
-    fn run(&self, chunking: &Chunking) -> Run {
-        let pieces = self.case.answer.as_deref().map(|answer| chunking.pieces(answer)).unwrap_or_default();
-        self.run_pieces(&self.case.request, &pieces)
+    /// With the answer in one piece.
+    fn run(&self) -> Run {
+        self.run_as(&self.case.request, Cut::Whole)
     }
 
-    fn run_as(&self, request: &ChatRequest) -> Run {
-        let pieces: Vec<&str> = self.case.answer.as_deref().into_iter().collect();
-        self.run_pieces(request, &pieces)
+    /// With `answer`, which is what was written the first time, in pieces.
+    fn run_cut(&self, chunking: &Chunking, answer: &str) -> Run {
+        self.run_as(&self.case.request, Cut::Pieces(&chunking.pieces(answer)))
     }
 
-    fn run_pieces(&self, request: &ChatRequest, pieces: &[&str]) -> Run {
-        let script = Script { request, headers: &self.case.headers, times: self.case.times };
-        script.run(self.loaded, pieces)
+    fn run_as(&self, request: &ChatRequest, cut: Cut<'_>) -> Run {
+        let Case { headers, times, answer, .. } = self.case;
+        Script { request, headers, times: *times, answer: answer.as_deref() }.run(self.loaded, cut)
     }
 
     /// What to say of a chunking at which the answer is another one.
-    fn other_answer(&self, chunking: &Chunking, seed: Option<u64>, whole: &Run) -> String {
-        let run = self.run(chunking);
-        let part = run.sent.difference(&whole.sent).unwrap_or("output");
-        let answer = self.case.answer.as_deref().unwrap_or_default();
+    fn other_answer(&self, chunking: &Chunking, seed: Option<u64>, whole: &Run) -> Option<String> {
+        let run = self.run_cut(chunking, &whole.written);
+        let (part, one, other) = whole.difference(&run)?;
         let cuts: Vec<String> = chunking.cuts.iter().map(ToString::to_string).collect();
         let end = if chunking.ends_empty { ", and the end with no text" } else { "" };
         let found = seed.map(|seed| format!(" Found with --seed {seed}.")).unwrap_or_default();
-        let repeat = if cuts.is_empty() { String::new() } else { format!(" --cuts {}", cuts.join(",")) };
+        let cuts = if cuts.is_empty() { String::new() } else { format!(" --cuts {}", cuts.join(",")) };
+        let ends_empty = if chunking.ends_empty { " --ends-empty" } else { "" };
         let detail = match &run.sent.error {
             Some(error @ PipelineError::Fault { .. }) => format!("\n  {}", crate::answer::described(error)),
             _ => String::new(),
         };
-        format!(
-            "another answer when it comes as {:?}{end}\n  {}{detail}\n  Repeat it with: outrigger plugin test --case {:?}{repeat}.{found}",
-            chunking.pieces(answer),
-            difference(part, &whole.sent.part(part), &run.sent.part(part)).replace('\n', "\n  "),
+        Some(format!(
+            "another answer when it comes as {:?}{end}\n  {}{detail}\n  Repeat it with: {} --case {:?}{cuts}{ends_empty}.{found}",
+            chunking.pieces(&whole.written),
+            difference(part, &one, &other).replace('\n', "\n  "),
+            self.repeat,
             self.case.name,
-        )
+        ))
     }
 }

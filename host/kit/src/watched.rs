@@ -1,7 +1,10 @@
-//! A pipeline of which everything is shown: the plugins' own, on the thread of who asks, telling what each stage is given and says.
+//! A pipeline of which everything is shown: the plugins' own, on the thread of who asks, telling what each stage is given and
+//! says.
+
+mod control;
 
 use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inference::{
     Annotations, Call, ChatRequest, ChosenToken, Finish, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage,
@@ -12,39 +15,87 @@ use plugin::probe::{Probe, Seen, Used};
 use crate::answer::{Sent, finish_name};
 use crate::judge::{request_json, segment_lines};
 use crate::stand::Loaded;
+use crate::writer::Writer;
+use control::{Control, Steps};
 
 /// Takes the lines that are told, as they come.
 pub type Teller = Arc<dyn Fn(String) + Send + Sync>;
 
 /// A loaded plugin, and all that is around it, told of as it works.
 pub struct Watched {
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     tell: Teller,
 }
 
 struct WatchedRun {
-    /// `None`: there is no room, or it has ended.
-    probe: Option<Probe>,
-    plugin: String,
-    /// The plugin that controls tokens.
-    controller: Option<String>,
+    probe: Shared,
+    loaded: Arc<Loaded>,
     tell: Teller,
+    /// What was sent so far.
+    sent: Sent,
+}
+
+/// One request, which the steps of its tokens share with those of its text. `None`: there is no room, or it has ended.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Option<Probe>>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Probe>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Watched {
     /// Tells what `loaded` does.
     #[must_use]
     pub fn new(loaded: Loaded, tell: Teller) -> Self {
-        Self { loaded, tell }
+        Self { loaded: Arc::new(loaded), tell }
+    }
+
+    /// One request that is answered with this text, word by word; under control, with what is left of it then.
+    pub fn play(&self, call: Call, request: ChatRequest, answer: &str) -> Result<(), PipelineError> {
+        let mut run = self.run(call);
+        let tokens_max = request.max_tokens;
+        let Prepared { prompt, .. } = run.prepare_now(request)?;
+        let vocabulary = self.loaded.model().vocabulary();
+        let control = run.control_now(&prompt.tokenize(vocabulary))?;
+        let mut writer = match &control {
+            Some(_) => Writer::new(vocabulary, answer, tokens_max),
+            None => Writer::done(vocabulary, answer),
+        };
+        let mut steps = control.map(Steps::new);
+        let mut shown = 0;
+        loop {
+            let rest = &writer.text[shown..];
+            let word = rest.find(' ').map_or(rest, |end| &rest[..=end]);
+            let is_whole = word.ends_with(' ') || writer.finish.is_some();
+            if !is_whole && let Some(steps) = &mut steps {
+                writer.go_on(|appended| steps.step(appended))?;
+                continue;
+            }
+            shown += word.len();
+            let last = shown == writer.text.len() && writer.finish.is_some();
+            let output = run.push_now(word.to_owned(), last)?;
+            if last || output.stop.is_some() {
+                let cut = writer.finish.filter(|finish| *finish == Finish::Length);
+                run.sent.stop = run.sent.stop.or(cut);
+                run.finish_now(run.sent.finish(), Usage::default())?;
+                return Ok(());
+            }
+        }
+    }
+
+    fn run(&self, call: Call) -> WatchedRun {
+        let mut probe = Probe::begin(self.loaded.plugins(), call);
+        probe.iter_mut().for_each(Probe::watch);
+        let (loaded, tell) = (Arc::clone(&self.loaded), Arc::clone(&self.tell));
+        WatchedRun { probe: Shared(Arc::new(Mutex::new(probe))), loaded, tell, sent: Sent::default() }
     }
 }
 
 impl Pipeline for Watched {
     fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
-        let mut probe = Probe::begin(self.loaded.plugins(), call);
-        probe.iter_mut().for_each(Probe::watch);
-        let controller = self.loaded.plugins().controller().map(str::to_owned);
-        Box::new(WatchedRun { probe, plugin: self.loaded.name().to_owned(), controller, tell: Arc::clone(&self.tell) })
+        Box::new(self.run(call))
     }
 
     fn changes_text(&self) -> Option<(&str, Stage)> {
@@ -57,9 +108,7 @@ impl WatchedRun {
         let asked = request_json(&request);
         (self.tell)("request".to_owned());
         self.tell_json(&asked);
-        let probe = self.probe.as_mut().ok_or(PipelineError::Overloaded)?;
-        let prepared = probe.prepare(request);
-        self.tell_seen();
+        let prepared = self.with_probe(|probe| probe.prepare(request));
         let prepared = prepared.inspect_err(|error| self.tell_error(error))?;
         let left = request_json(&prepared.request);
         if left != asked {
@@ -77,10 +126,9 @@ impl WatchedRun {
         if !text.is_empty() || last {
             (self.tell)(format!("  model        {text:?}{end}"));
         }
-        let probe = self.probe.as_mut().ok_or(PipelineError::Overloaded)?;
-        let output = probe.push(text, last);
-        self.tell_seen();
+        let output = self.with_probe(|probe| probe.push(text, last));
         let output = output.inspect_err(|error| self.tell_error(error))?;
+        self.sent.take(output.clone());
         let mut sent = Sent::default();
         sent.take(output.clone());
         for (what, text) in [("reasoning", &sent.reasoning), ("sent", &sent.content)] {
@@ -95,16 +143,24 @@ impl WatchedRun {
     }
 
     fn finish_now(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
-        let mut probe = self.probe.take().ok_or(PipelineError::Overloaded)?;
+        let mut probe = self.probe.lock().take().ok_or(PipelineError::Overloaded)?;
+        let faults = self.loaded.faults();
         let notes = probe.finish(finish, usage);
         let used = probe.end(finish, usage);
         (self.tell)("end".to_owned());
         (self.tell)(format!("  finish     {}", finish_name(finish)));
         let notes = notes.inspect_err(|error| self.tell_error(error))?;
+        if let Some(fault) = self.loaded.fault_since(faults) {
+            (self.tell)(format!(
+                "  audit      failed, and nobody but the log is told ({}): {}",
+                fault.kind, fault.detail
+            ));
+        }
         for (name, value) in &notes {
             (self.tell)(format!("  note       {name} = {value:?}"));
         }
-        if let Some(Used { memory_bytes, held_bytes, host_calls, .. }) = used.iter().find(|it| it.plugin == self.plugin)
+        if let Some(Used { memory_bytes, held_bytes, host_calls, .. }) =
+            used.iter().find(|it| it.plugin == self.loaded.name())
         {
             (self.tell)(format!(
                 "  used       {memory_bytes} bytes of memory, held back {held_bytes} bytes, {host_calls} calls of the host"
@@ -130,12 +186,22 @@ impl WatchedRun {
         (self.tell)(format!("failed\n  {}", crate::answer::described(error)));
     }
 
-    fn tell_seen(&mut self) {
-        for seen in self.probe.as_mut().map(Probe::take_seen).unwrap_or_default() {
-            for line in lines(&seen) {
-                (self.tell)(line);
-            }
-        }
+    /// Asks the plugins, and tells what they said.
+    fn with_probe<R>(&self, ask: impl FnOnce(&mut Probe) -> Result<R, PipelineError>) -> Result<R, PipelineError> {
+        let mut place = self.probe.lock();
+        let probe = place.as_mut().ok_or(PipelineError::Overloaded)?;
+        let answer = ask(probe);
+        let seen = probe.take_seen();
+        drop(place);
+        seen.iter().flat_map(lines).for_each(|line| (self.tell)(line));
+        answer
+    }
+
+    fn control_now(&mut self, prompt: &[Token]) -> Result<Option<Control>, PipelineError> {
+        let is_controlled = self.with_probe(|probe| probe.control(prompt));
+        let is_controlled = is_controlled.inspect_err(|error| self.tell_error(error))?;
+        let (probe, loaded, tell) = (self.probe.clone(), Arc::clone(&self.loaded), Arc::clone(&self.tell));
+        Ok(is_controlled.then_some(Control { probe, loaded, tell }))
     }
 }
 
@@ -170,15 +236,8 @@ impl PipelineRun for WatchedRun {
         Box::pin(ready(self.prepare_now(request)))
     }
 
-    /// The one stage that is not shown: it is asked between the engine's steps, and here everything is done on one thread.
-    fn control(&mut self, _prompt: &[Token]) -> Step<'_, Option<TokenControl>> {
-        if let Some(plugin) = &self.controller {
-            (self.tell)(format!(
-                "token-control {plugin}\n  not asked here, so the answer is what the model makes of it alone; `outrigger plugin \
-                 dev` serves it whole"
-            ));
-        }
-        Box::pin(ready(Ok(None)))
+    fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>> {
+        Box::pin(ready(self.control_now(prompt).map(|control| control.map(TokenControl::new))))
     }
 
     fn used(&mut self, _usage: Usage) {}

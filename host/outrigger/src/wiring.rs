@@ -205,6 +205,7 @@ pub(crate) fn spec(table: &PluginTable, files: &mut Vec<FileStamp>) -> anyhow::R
         }
     };
     let mut spec = PluginSpec::new(name, package.source, package.component);
+    spec.component_bytes = package.component_bytes;
     spec.manifest = package.manifest;
     spec.limits = limits;
     spec.sha256.clone_from(&table.sha256);

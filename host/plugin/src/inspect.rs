@@ -130,9 +130,11 @@ fn parse_config(spec: &PluginSpec) -> Result<serde_json::Value, LoadError> {
 /// Size, digest and kind of the file; returns the digest.
 fn check_bytes(spec: &PluginSpec, report: &mut LoadReport) -> Result<String, LoadError> {
     let (plugin, origin) = (|| spec.name.clone(), || spec.source.clone());
-    let (size_bytes, limit_bytes) = (spec.component.len(), spec.limits.component_bytes_max);
+    let (size_bytes, limit_bytes) = (spec.component_bytes.max(spec.component.len()), spec.limits.component_bytes_max);
     if size_bytes > limit_bytes {
-        return Err(LoadError::TooLarge { plugin: plugin(), origin: origin(), size_bytes, limit_bytes });
+        let asked = spec.manifest.as_ref().and_then(|manifest| manifest.asks.limits.get("component_bytes"));
+        let asked = asked.map(|ask| format!(" (its manifest asks for {})", ask.least)).unwrap_or_default();
+        return Err(LoadError::TooLarge { plugin: plugin(), origin: origin(), size_bytes, limit_bytes, asked });
     }
     let actual = hexadecimal(&Sha256::digest(&spec.component));
     report.sha256 = Some(actual.clone());

@@ -40,8 +40,8 @@ pub enum LoadError {
     },
     /// The file is larger than we compile.
     #[error(
-        "plugin `{plugin}` ({origin}) has {size_bytes} bytes and its limit is {limit_bytes}; build it smaller (`opt-level = \
-         \"s\"`, `strip = true`) or raise its limit `component_bytes`"
+        "plugin `{plugin}` ({origin}) has {size_bytes} bytes and its limit is {limit_bytes}; raise its limit `component_bytes`{asked}, \
+         or build it smaller (`opt-level = \"s\"`, `strip = true`)"
     )]
     TooLarge {
         /// The plugin.
@@ -52,6 +52,8 @@ pub enum LoadError {
         size_bytes: usize,
         /// The most we take.
         limit_bytes: usize,
+        /// What its manifest asks for, for people; empty: it does not say.
+        asked: String,
     },
     /// The pin is not a SHA-256.
     #[error(

@@ -18,8 +18,10 @@ use crate::manifest::{Manifest, ManifestError};
 pub struct Package {
     /// The component's path, or `bundled`.
     pub source: String,
-    /// The component.
+    /// The component, or, of one that is too large, its beginning.
     pub component: Arc<[u8]>,
+    /// Bytes of all of it.
+    pub component_bytes: usize,
     /// The manifest, where there is one.
     pub manifest: Option<Arc<Manifest>>,
     /// Every file that this was read from, and every one that would have been read had it been there, as they were just before.
@@ -129,8 +131,10 @@ impl Package {
         watched.extend(Some(component).filter(|_| is_folder));
         let source = path.display().to_string();
         let component = read_file(&path, component_bytes_max.saturating_add(1))
-            .map_err(|source| PackageError::Read { path, source })?;
-        Ok(Self { source, component: component.into(), manifest: manifest.map(Arc::new), files })
+            .map_err(|source| PackageError::Read { path: path.clone(), source })?;
+        let whole = path.metadata().map_or(0, |metadata| metadata.len());
+        let component_bytes = component.len().max(usize::try_from(whole).unwrap_or(usize::MAX));
+        Ok(Self { source, component: component.into(), component_bytes, manifest: manifest.map(Arc::new), files })
     }
 
     /// Reads a manifest alone, where there is one.
@@ -153,7 +157,8 @@ impl Package {
             Manifest::parse(&origin, text, no_file).map_err(|source| PackageError::Manifest { origin, source })
         };
         let manifest = manifest.map(parse).transpose()?.map(Arc::new);
-        Ok(Self { source: "bundled".to_owned(), component: component.into(), manifest, files: Vec::new() })
+        let (source, component_bytes) = ("bundled".to_owned(), component.len());
+        Ok(Self { source, component: component.into(), component_bytes, manifest, files: Vec::new() })
     }
 }
 

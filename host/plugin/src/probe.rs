@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use inference::{Annotations, Call, ChatRequest, Finish, Output, PipelineError, Prepared, Usage};
+use inference::{Annotations, Call, ChatRequest, Finish, Output, PipelineError, Prepared, Steer, Token, Usage};
 use serde::Serialize;
 
 use crate::instance::{Identity, Instance};
@@ -112,6 +112,21 @@ impl Probe {
         self.0.prepare(request)
     }
 
+    /// See [`inference::PipelineRun::control`]. Whether a plugin controls the tokens of the answer to this prompt.
+    pub fn control(&mut self, prompt: &[Token]) -> Result<bool, PipelineError> {
+        let Some(index) = self.0.set.controller else { return Ok(false) };
+        self.0.open_control(index, &numbers(prompt))?;
+        Ok(true)
+    }
+
+    /// How the answer goes on behind `appended`. See [`inference::ControlRun::ask`].
+    pub fn step(&mut self, appended: &[Token]) -> Result<Steer, PipelineError> {
+        match self.0.set.controller {
+            Some(index) => self.0.step(index, &numbers(appended), &Arc::default()),
+            None => Ok(Steer::Free(u32::MAX)),
+        }
+    }
+
     /// See [`inference::PipelineRun::push`].
     pub fn push(&mut self, text: String, last: bool) -> Result<Output, PipelineError> {
         self.0.push(text, &[], last)
@@ -136,6 +151,10 @@ impl Probe {
         self.0.wind_up(finish);
         used
     }
+}
+
+fn numbers(tokens: &[Token]) -> Vec<u32> {
+    tokens.iter().map(|token| token.0).collect()
 }
 
 /// Empties the stores of all plugins, so that the next request is the first that they count.

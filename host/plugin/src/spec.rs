@@ -39,8 +39,10 @@ pub struct PluginSpec {
     pub name: String,
     /// Where the component came from, for messages: a path, or `bundled`.
     pub source: String,
-    /// The component.
+    /// The component, or, of one that is too large, its beginning.
     pub component: Arc<[u8]>,
+    /// Bytes of all of it.
+    pub component_bytes: usize,
     /// What its author says of it and asks for, where there is a manifest.
     pub manifest: Option<Arc<Manifest>>,
     /// Its SHA-256 in hexadecimal, where the operator pinned it.
@@ -79,10 +81,12 @@ pub struct PluginSpec {
 impl PluginSpec {
     /// A plugin with nothing granted, default limits, all its stages in use, closed on failure.
     pub fn new(name: impl Into<String>, source: impl Into<String>, component: impl Into<Arc<[u8]>>) -> Self {
+        let component = component.into();
         Self {
             name: name.into(),
             source: source.into(),
-            component: component.into(),
+            component_bytes: component.len(),
+            component,
             manifest: None,
             sha256: None,
             config_json: "{}".to_owned(),
@@ -211,7 +215,9 @@ impl ModelContext {
         &self.inner.card
     }
 
-    pub(crate) fn vocabulary(&self) -> &dyn Vocabulary {
+    /// Its tokens.
+    #[must_use]
+    pub fn vocabulary(&self) -> &dyn Vocabulary {
         &*self.inner.vocabulary
     }
 

@@ -15,6 +15,7 @@ export const lifecycle = {
 export const policy = {
   // Needs `grants = { modify = ["messages"] }`.
   inspect(request, _call) {
+    if (Object.keys(terms).length === 0) return [{ tag: "accept" }, []];
     const wishes = Object.entries(terms).map(([word, preferred]) => `"${preferred}" instead of "${word}"`);
     const line = { role: "system", name: null, parts: [{ tag: "text", val: `Write ${wishes.join(", ")}.` }] };
     // Behind the application's own system lines: templates want those first.

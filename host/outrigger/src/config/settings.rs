@@ -1,8 +1,9 @@
 //! What was said, and what it means: checked values that nothing has to check again.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -245,9 +246,10 @@ pub(crate) fn choose_plugins(names: Option<Vec<String>>, tables: Vec<PluginTable
     Ok(chosen)
 }
 
-/// `./plugins/my_filter.wasm` is called `my-filter`.
+/// `./plugins/my_filter.wasm` is called `my-filter`, and so is `.` in a folder of that name.
 fn plugin_name(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
+    let whole = Path::new(path).canonicalize().ok().filter(|_| Path::new(path).file_name().is_none());
+    let file = whole.as_deref().unwrap_or(Path::new(path)).file_name().and_then(OsStr::to_str).unwrap_or(path);
     file.strip_suffix(".wasm").unwrap_or(file).replace('_', "-")
 }
 
@@ -262,6 +264,16 @@ mod tests {
 
     fn said() -> Said {
         Said { model: Some("file:/m/a.gguf".to_owned()), ..Said::default() }
+    }
+
+    #[test]
+    fn a_folder_is_called_the_same_however_it_is_named() {
+        let here = std::env::current_dir().expect("a folder");
+        let name = here.file_name().and_then(OsStr::to_str).expect("a name").replace('_', "-");
+        for path in [".", "./", "./src/..", &format!("{}/", here.display()), &format!("{}/.", here.display())] {
+            assert_eq!(plugin_name(path), name, "{path}");
+        }
+        assert_eq!(["a/my_filter.wasm", "my_filter/"].map(plugin_name), ["my-filter"; 2]);
     }
 
     fn check_refused(said: Said, expected: &str) {

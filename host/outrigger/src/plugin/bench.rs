@@ -7,9 +7,8 @@ use clap::Args;
 use kit::{Stand, case, costs, stand_in};
 use serde_json::json;
 
-use super::ConfigArguments;
 use super::test::grouped;
-use crate::config::default_cache_dir;
+use super::{ConfigArguments, components_dir};
 use crate::{Failure, console};
 
 #[derive(Debug, Args)]
@@ -42,7 +41,7 @@ pub(super) fn bench(arguments: Bench) -> Result<(), Failure> {
     let Bench { plugin, config, chat, seconds, json } = arguments;
     let spec = config.spec(&plugin)?;
     let request = case::request_of(&chat).map_err(|reason| Failure::usage(anyhow!(reason)))?;
-    let cache_dir = default_cache_dir().map(|dir| dir.join("components"));
+    let cache_dir = components_dir(config.read().map_err(Failure::usage)?.cache_dir);
     let memory_max = spec.limits.memory_bytes_max;
     let stand = Stand::new(stand_in::model(None), memory_max, false, cache_dir).map_err(anyhow::Error::from)?;
     let loaded = stand.load(spec).map_err(anyhow::Error::from)?;
@@ -64,8 +63,8 @@ pub(super) fn bench(arguments: Bench) -> Result<(), Failure> {
             );
         }
         let over = if figure.gate.is_some_and(|gate| figure.median > gate) { " !" } else { "" };
-        let gate = figure.gate.unwrap_or_default();
-        format!("{:<34}{:>11.2} µs{:>11.2} µs{gate:>9.0} µs{over}", figure.what, figure.median, figure.p99)
+        let gate = figure.gate.map(|gate| format!("{gate:>9.0} µs{over}")).unwrap_or_default();
+        format!("{:<34}{:>11.2} µs{:>11.2} µs{gate}", figure.what, figure.median, figure.p99)
     });
     let note = costs.is_unoptimised.then(|| {
         "This outrigger was compiled without optimisation: its own share of these times is several times too high."

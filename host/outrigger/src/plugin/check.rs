@@ -5,8 +5,7 @@ use clap::Args;
 use plugin::{LoadReport, Sandbox, SandboxConfig};
 use serde_json::json;
 
-use super::{ConfigArguments, table_for};
-use crate::config::default_cache_dir;
+use super::{ConfigArguments, components_dir, table_for};
 use crate::{Failure, console, wiring};
 
 #[derive(Debug, Args)]
@@ -31,7 +30,7 @@ pub(super) struct Check {
 pub(super) fn check(arguments: &Check) -> Result<(), Failure> {
     let said = arguments.config.read().map_err(Failure::usage)?;
     let table = table_for(&arguments.plugin, said.plugin_tables).map_err(Failure::usage)?;
-    let cache_dir = said.cache_dir.or_else(default_cache_dir).map(|dir| dir.join("components"));
+    let cache_dir = components_dir(said.cache_dir.clone());
     let examined = wiring::spec(&table, &mut Vec::new()).and_then(|spec| {
         let sandbox = Sandbox::new(SandboxConfig {
             cache_dir,

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod dev;
+mod harness;
 mod keygen;
 mod list;
 mod new;
@@ -20,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use plugin::PluginSpec;
+use plugin::{Package, PluginSpec};
 
-use crate::config::{PluginTable, Said, choose_plugins};
+use crate::config::{PluginTable, Said, choose_plugins, default_cache_dir};
 use crate::{Failure, bundle, wiring};
 
 #[derive(Debug, Args)]
@@ -51,6 +52,9 @@ enum Command {
     Run(run::Run),
     /// Measure what a plugin costs
     Bench(bench::Bench),
+    /// Answer questions about a built plugin, for `outrigger-plugin-test`
+    #[command(hide = true)]
+    Harness(harness::Harness),
     /// Load a plugin as `serve` would, and say what was found out: exit code 0 if it loads, 1 if not
     Check(check::Check),
     /// List what a configuration would load, and the bundled plugins
@@ -83,6 +87,7 @@ pub(crate) fn plugin(arguments: Plugin) -> Result<(), Failure> {
         Command::Dev(arguments) => dev::dev(*arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Bench(arguments) => bench::bench(arguments),
+        Command::Harness(arguments) => harness::harness(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Pack(arguments) => pack::pack(&arguments),
@@ -98,18 +103,31 @@ impl ConfigArguments {
         Said::default().or_file(self.config.as_deref())
     }
 
-    /// The plugin that a name or a path means: with what a `[[plugin]]` table grants where one means it, and otherwise with everything
-    /// that its manifest asks for.
+    /// The plugin that a name or a path means: with what a `[[plugin]]` table grants where one means it, and otherwise with
+    /// everything that its manifest asks for.
     fn spec(&self, plugin: &str) -> Result<PluginSpec, Failure> {
         let said = self.read().map_err(Failure::usage)?;
         let is_configured = find_table(plugin, &said.plugin_tables).is_some();
-        let table = table_for(plugin, said.plugin_tables).map_err(Failure::usage)?;
+        let mut table = table_for(plugin, said.plugin_tables).map_err(Failure::usage)?;
+        if !is_configured && let Some(from) = &table.from {
+            // Before the component is read: its size is what is asked for first.
+            let manifest = Package::manifest(&Package::manifest_path(Path::new(from))).map_err(anyhow::Error::from)?;
+            if let Some(manifest) = manifest {
+                table.limits.component_bytes = Some(kit::component_bytes_max(&manifest) as u64);
+                table.name = manifest.about.name;
+            }
+        }
         let mut spec = wiring::spec(&table, &mut Vec::new())?;
         if !is_configured {
             plugin::grant_what_is_asked(&mut spec);
         }
         Ok(spec)
     }
+}
+
+/// Where compiled components are kept.
+fn components_dir(cache_dir: Option<PathBuf>) -> Option<PathBuf> {
+    cache_dir.or_else(default_cache_dir).map(|dir| dir.join("components"))
 }
 
 fn is_bundled(name: &str) -> bool {
@@ -144,9 +162,6 @@ fn table_for(plugin: &str, tables: Vec<PluginTable>) -> anyhow::Result<PluginTab
     if let Some(table) = find_table(plugin, &tables) {
         return Ok(table.clone());
     }
-    // `.` has no name that a plugin could be called by.
-    let folder = Path::new(plugin).canonicalize().ok().filter(|path| path.is_dir() && !is_bundled(plugin));
-    let plugin = folder.map_or_else(|| plugin.to_owned(), |folder| folder.display().to_string());
-    let chosen = choose_plugins(Some(vec![plugin]), tables)?;
+    let chosen = choose_plugins(Some(vec![plugin.to_owned()]), tables)?;
     chosen.into_iter().next().ok_or_else(|| anyhow::anyhow!("no plugin is named"))
 }

@@ -1,6 +1,6 @@
 //! `outrigger plugin new`: a plugin that builds and passes its tests, to be changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kit::scaffold;
@@ -12,13 +12,15 @@ use crate::{Failure, console};
 Examples:
   outrigger plugin new my-filter                     a filter of answers, in Rust
   outrigger plugin new house-rules --stage policy    a policy: may a request go on, and as what?
+  outrigger plugin new my-filter --lang python       a filter in Python; or in JavaScript
 
-Stages:
-  policy        sees a request before anything is computed: accepts, changes or rejects it
-  prompt        renders a conversation: what the model reads
-  parse         tells thoughts and tool calls from the model's text
-  postprocess   sees the answer on its way out: passes, changes, holds back or ends it
-  audit         is told when a request has ended
+Stages (JavaScript and Python: policy and postprocess; others are added by hand):
+  policy          sees a request before anything is computed: accepts, changes or rejects it
+  prompt          renders a conversation: what the model reads
+  token-control   says of every token which may come; only where the operator grants it
+  parse           tells thoughts and tool calls from the model's text
+  postprocess     sees the answer on its way out: passes, changes, holds back or ends it
+  audit           is told when a request has ended
 
 Then:
   cd my-filter && outrigger plugin test && outrigger plugin dev . --model REF")]
@@ -31,7 +33,7 @@ pub(super) struct New {
     #[arg(long, value_name = "STAGE", default_value = scaffold::STAGE_DEFAULT)]
     stage: String,
 
-    /// The language that it is written in
+    /// The language that it is written in: rust, javascript or python
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     lang: String,
 
@@ -50,15 +52,20 @@ pub(super) fn new(New { name, stage, lang, dir }: New) -> Result<(), Failure> {
         error => Failure::from(anyhow::Error::from(error)),
     })?;
     let own: Vec<String> =
-        written.iter().filter(|path| !path.starts_with("vendor")).map(|path| format!("  {}", path.display())).collect();
+        written.iter().filter(|path| !is_vendored(path)).map(|path| format!("  {}", path.display())).collect();
     let shown = console::printable(&folder.display().to_string());
     let lines = [format!("Made {shown}, a {stage} plugin in {lang}:"), String::new()].into_iter().chain(own).chain([
         String::new(),
         "Try it:".to_owned(),
         String::new(),
         format!("  cd {shown}"),
-        "  outrigger plugin test".to_owned(),
-        "  outrigger plugin dev . --model REF".to_owned(),
     ]);
-    console::print(lines)
+    let setup = language.setup.map(|setup| format!("  {setup}"));
+    let then = ["  outrigger plugin test".to_owned(), "  outrigger plugin dev . --model REF".to_owned()];
+    console::print(lines.chain(setup).chain(then))
+}
+
+/// Copies of what is ours, which nobody changes.
+fn is_vendored(path: &Path) -> bool {
+    path.starts_with("vendor") || path.starts_with("wit/deps")
 }

@@ -1,17 +1,18 @@
 //! `outrigger plugin run`: one request, and what every stage makes of it.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use inference::{Call, ChatRequest, Finish, Pipeline, RequestId, Usage};
+use inference::{Call, ChatRequest, RequestId};
 use kit::{Stand, Teller, Watched, case, stand_in};
 use plugin::{ModelContext, PluginSpec};
 use server::{AnswerEvent, Service};
 
-use super::{ConfigArguments, config_of};
-use crate::config::{Said, Settings, default_cache_dir};
+use super::{ConfigArguments, components_dir, config_of};
+use crate::config::{Said, Settings};
 use crate::console::{self, Stderr};
 use crate::source::Source;
 use crate::{Failure, wiring};
@@ -68,20 +69,23 @@ pub(super) fn run(arguments: Run) -> Result<(), Failure> {
     }
     let headers = headers.iter().map(|header| parse_header(header)).collect::<Result<Vec<_>, _>>()?;
     let request = case::request_of(&chat).map_err(|reason| Failure::usage(anyhow!(reason)))?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let tell: Teller = Arc::new(|line: String| {
         // A reader that has seen enough is no error, and there is nobody to tell of another.
         let lines: String = line.split('\n').map(|line| console::printable(line) + "\n").collect();
         drop(console::write(&lines));
     });
     match model {
-        None => runtime.block_on(answered(spec, request, headers, &answer, tell))?,
+        None => {
+            let said = config.read().map_err(Failure::usage)?;
+            answered(spec, request, headers, &answer, components_dir(said.cache_dir), tell)?;
+        }
         Some(model) => {
             let request = ChatRequest { max_tokens: Some(max_tokens), ..request };
             let said = Said { model: Some(model), ..Said::default() }.or_file(config.config.as_deref());
             let said = said.map_err(Failure::usage)?;
             let settings = Settings::from_said(Said { plugin_tables: Vec::new(), plugin_names: None, ..said });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("cannot start the runtime")?;
             runtime.block_on(generated(spec, request, headers, &settings.map_err(Failure::usage)?, tell))?;
         }
     }
@@ -89,30 +93,17 @@ pub(super) fn run(arguments: Run) -> Result<(), Failure> {
 }
 
 /// With a text for the answer, word by word.
-async fn answered(
+fn answered(
     spec: PluginSpec,
     request: ChatRequest,
     headers: Vec<(String, String)>,
     answer: &str,
+    cache_dir: Option<PathBuf>,
     tell: Teller,
 ) -> anyhow::Result<()> {
-    let cache_dir = default_cache_dir().map(|dir| dir.join("components"));
     let stand = Stand::new(stand_in::model(None), spec.limits.memory_bytes_max, false, cache_dir)?;
     let watched = Watched::new(stand.load(spec)?, tell);
-    let mut run = watched.begin(call(&request, headers));
-    let attempt = "the request ended early";
-    run.prepare(request).await.context(attempt)?;
-    let words: Vec<&str> = answer.split_inclusive(' ').collect();
-    let mut finish = Finish::Stop;
-    for (number, word) in words.iter().enumerate() {
-        let output = run.push((*word).to_owned(), Vec::new(), number + 1 == words.len()).await.context(attempt)?;
-        if let Some(stop) = output.stop {
-            finish = stop;
-            break;
-        }
-    }
-    run.finish(finish, Usage::default()).await.context(attempt)?;
-    Ok(())
+    watched.play(call(&request, headers), request, answer).context("the request ended early")
 }
 
 /// With what a model makes of the prompt.

@@ -11,8 +11,7 @@ use kit::{Project, Stand, stand_in};
 use plugin::PluginSpec;
 use serde_json::json;
 
-use super::{is_bundled, stage_spec};
-use crate::config::default_cache_dir;
+use super::{components_dir, is_bundled, stage_spec};
 use crate::{Failure, console};
 
 #[derive(Debug, Args)]
@@ -39,13 +38,17 @@ pub(super) struct Test {
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 
-    /// Only cases whose names contain this
+    /// Only the case of this name, or else those whose names contain it
     #[arg(long = "case", value_name = "TEXT")]
     case: Option<String>,
 
     /// Only this way to cut the answers, at these bytes, as a failure names it
     #[arg(long, value_name = "BYTES", value_delimiter = ',')]
     cuts: Option<Vec<usize>>,
+
+    /// The end of each answer comes alone, with no text, as a failure names it
+    #[arg(long)]
+    ends_empty: bool,
 
     /// Where chance begins: the same seed makes the same cuts
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -69,7 +72,9 @@ pub(super) struct Test {
 }
 
 pub(super) fn test(arguments: Test) -> Result<(), Failure> {
-    let Test { dir, case, cuts, seed, random, no_build, cases, json } = arguments;
+    let Test { dir, case, cuts, ends_empty, seed, random, no_build, cases, json } = arguments;
+    let of_cases = cases.as_ref().map(|cases| format!(" --cases {}", cases.display())).unwrap_or_default();
+    let command = format!("outrigger plugin test {}{of_cases}", dir.display());
     let name = dir.to_str().filter(|name| is_bundled(name) && cases.is_some());
     let (spec, folder) = if let Some(name) = name {
         (stage_spec(name)?, cases.unwrap_or_default())
@@ -80,12 +85,14 @@ pub(super) fn test(arguments: Test) -> Result<(), Failure> {
         }
         (project.spec().map_err(anyhow::Error::from)?, cases.unwrap_or_else(|| project.cases()))
     };
-    let options = Options { name: case, seed, random, cuts };
+    let (is_named, shown) = (!of_cases.is_empty(), folder.display().to_string());
+    let options = Options { name: case, seed, random, cuts, ends_empty, command };
     let tally = run_cases(&spec, &folder, &options, json)?;
     match tally {
         Tally { passed: 0, failed: 0, .. } if options.name.is_some() => {
             Err(anyhow!("no case has {:?} in its name", options.name.unwrap_or_default()).into())
         }
+        Tally { passed: 0, failed: 0, .. } if is_named => Err(anyhow!("{shown} has no cases (*.toml)").into()),
         Tally { failed: 0, .. } => Ok(()),
         Tally { failed, .. } => Err(anyhow!("{failed} of the cases failed").into()),
     }
@@ -124,7 +131,7 @@ pub(super) fn run_cases(spec: &PluginSpec, folder: &Path, options: &Options, jso
         ));
         return Ok(Tally::default());
     }
-    let cache_dir = default_cache_dir().map(|dir| dir.join("components"));
+    let cache_dir = components_dir(None);
     let stand = Stand::new(stand_in::model(None), spec.limits.memory_bytes_max, true, cache_dir)?;
     let mut tally = Tally::default();
     for file in &files {

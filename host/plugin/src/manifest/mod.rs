@@ -76,6 +76,8 @@ pub struct Build {
     pub test: Option<String>,
     /// Where `command` leaves the component; another way to say `component` under `[plugin]`.
     pub component: Option<String>,
+    /// What `command` needs (a file in the folder, or, where the name has no `/`, a program in PATH) and how it comes there.
+    pub needs: BTreeMap<String, String>,
 }
 
 /// Why a manifest cannot be used. Finishes "the manifest …".

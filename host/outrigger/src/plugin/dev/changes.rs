@@ -1,6 +1,7 @@
 //! When a plugin's sources are other ones. What happens in the folder only says when to look: builds write there too.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -17,8 +18,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Files that are looked at: of a folder with more, somebody keeps something else in it.
 const FILES_MAX: usize = 10_000;
 
-/// Folders of what is made of the sources, or of what they are kept in.
-const IGNORED_FOLDERS: [&str; 7] = ["target", ".git", "node_modules", "dist", "build", "__pycache__", ".venv"];
+/// Folders of what is made of the sources, or of what they are kept in; beside the manifest, not further down.
+const IGNORED_FOLDERS: [&str; 6] = ["target", ".git", "node_modules", "dist", "build", ".venv"];
 
 /// What is made by building.
 const IGNORED_ENDS: [&str; 4] = [".wasm", ".wasm.new", ".lock", "~"];
@@ -87,7 +88,12 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     while next < all.len() && all.len() < FILES_MAX {
         let entries = fs::read_dir(&all[next]).into_iter().flatten().flatten();
         let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let below = below.filter(|entry| !IGNORED_FOLDERS.contains(&entry.file_name().to_string_lossy().as_ref()));
+        let is_ignored = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            // Python's lie beside every module.
+            name == "__pycache__" || (next == 0 && IGNORED_FOLDERS.contains(&name.as_ref()))
+        };
+        let below = below.filter(|entry| !is_ignored(&entry.file_name()));
         let below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
         all.extend(below);
         next += 1;
@@ -124,14 +130,19 @@ mod tests {
         let path = folder.path();
         fs::create_dir_all(path.join("src")).expect("a folder");
         fs::create_dir_all(path.join("target/debug")).expect("a folder");
+        fs::create_dir_all(path.join("src/build")).expect("a folder");
+        fs::create_dir_all(path.join("src/__pycache__")).expect("a folder");
         fs::write(path.join("src/lib.rs"), "a").expect("written");
         let before = stamps(path);
-        for made in ["target/debug/a", "a.wasm", "Cargo.lock"] {
+        for made in ["target/debug/a", "src/__pycache__/a.pyc", "a.wasm", "Cargo.lock"] {
             fs::write(path.join(made), "b").expect("written");
         }
         assert_eq!(stamps(path), before);
+        fs::write(path.join("src/build/mod.rs"), "b").expect("written");
+        let after = stamps(path);
+        assert_ne!(after, before);
         fs::write(path.join("src/lib.rs"), "changed").expect("written");
-        assert_ne!(stamps(path), before);
+        assert_ne!(stamps(path), after);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `outrigger plugin dev`: a plugin's sources and a running host, kept in step.
 
 mod changes;
+mod place;
 mod stage;
 
 use std::path::PathBuf;
@@ -23,7 +24,8 @@ const RANDOM_CHUNKINGS: u32 = 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Whenever a file of the folder changes, the plugin is built and its cases are run; if all is well, it takes over in the host, without a
+Whenever a file of the folder changes, the plugin is built and its cases are run (the language's own tests are not: `outrigger plugin
+test` runs both); if all is well, it takes over in the host, without a
 restart: requests that run keep the plugin that they began with. What does not build, fails its cases or does not load changes
 nothing: the version before goes on, and the terminal says why.
 
@@ -33,7 +35,7 @@ By default a host is started here, with this plugin and what its plugin.toml ask
 With --host, one that runs already is asked to reload; its configuration names this folder (from = \"…\"):
   outrigger plugin dev . --host http://127.0.0.1:8484
 
-All flags of `outrigger serve` are taken. [[plugin]] tables of a configuration are not.")]
+All flags of `outrigger serve` are taken but --plugin, and all of a configuration but its [[plugin]] tables.")]
 pub(super) struct Dev {
     /// The plugin's folder, with its plugin.toml
     #[arg(value_name = "DIR", default_value = ".")]
@@ -68,8 +70,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
         }
     }
     // Held here: what a thread holds is not dropped when the process ends.
-    let folder = tempfile::Builder::new().prefix("outrigger-dev-").tempdir();
-    let folder = folder.context("cannot make a temporary folder")?;
+    let folder = place::Place::new(&std::env::temp_dir())?;
     let staged = Staged::new(folder.path(), config);
     // The host starts with the first version that works.
     while !attempt(&dir, |project| staged.publish(project)) {
@@ -97,7 +98,8 @@ fn attempt(dir: &std::path::Path, publish: impl FnOnce(&Project) -> anyhow::Resu
         let project = Project::open(dir)?;
         project.build()?;
         let spec = project.spec()?;
-        let options = Options { random: RANDOM_CHUNKINGS, ..Options::default() };
+        let command = format!("outrigger plugin test {}", dir.display());
+        let options = Options { random: RANDOM_CHUNKINGS, command, ..Options::default() };
         let tally = run_cases(&spec, &project.cases(), &options, false)?;
         anyhow::ensure!(tally.failed == 0, "{} of the cases failed", tally.failed);
         publish(&project)

@@ -1,5 +1,5 @@
-//! Where the host of `outrigger plugin dev` finds the plugin: a folder beside the sources' own, into which only versions come that were
-//! built and passed. The host watches it.
+//! Where the host of `outrigger plugin dev` finds the plugin: a folder beside the sources' own, into which only versions come
+//! that were built and passed. The host watches it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,13 +61,12 @@ impl Staged {
 
 /// The [[plugin]] table: everything granted that is asked for.
 fn table(project: &Project, place: &Path, config: &toml::Table) -> anyhow::Result<String> {
-    let spec = project.spec()?;
-    let ungranted = PluginSpec {
-        manifest: spec.manifest.clone(),
-        ..PluginSpec::new(&spec.name, &spec.source, spec.component.clone())
-    };
-    let (report, _) = LoadReport::inspect(&ungranted);
-    let text = plugin::toml_to_write(&spec.name, &report.grants, &[GrantState::Missing, GrantState::Declined]);
+    let spec = PluginSpec { config_json: serde_json::to_string(config)?, ..project.spec()? };
+    let (report, refused) = LoadReport::inspect(&spec);
+    if let Some(error) = refused {
+        return Err(error.into());
+    }
+    let text = plugin::toml_to_write(&spec.name, &report.grants, &[GrantState::Granted]);
     let from = format!("[[plugin]]\nfrom = {}\n", toml::Value::from(place.display().to_string()));
     let mut text = text.replacen("[[plugin]]\n", &from, 1);
     if !config.is_empty() {

@@ -3,15 +3,15 @@
 use outrigger_plugin::prelude::*;
 
 /// Made anew for each request.
-pub struct TemplateName;
+pub struct This;
 
-impl Plugin for TemplateName {
+impl Plugin for This {
     fn new(_cx: &Context) -> Result<Self> {
         Ok(Self)
     }
 }
 
-impl Audit for TemplateName {
+impl Audit for This {
     /// Runs after the reply, also where the request was rejected or given up.
     fn completed(&mut self, _call: &Call, end: Finish, _usage: Usage, _notes: &[(String, String)]) {
         let end = match end {
@@ -26,7 +26,7 @@ impl Audit for TemplateName {
     }
 }
 
-outrigger_plugin::export!(TemplateName: Audit);
+outrigger_plugin::export!(This: Audit);
 
 #[cfg(test)]
 mod tests {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn every_end_is_counted() {
-        let mut audit = testing::plugin::<TemplateName>("{}").unwrap();
+        let mut audit = testing::plugin::<This>("{}").unwrap();
         let usage = Usage { prompt_tokens: 1, completion_tokens: 2, cached_tokens: 0 };
         audit.completed(&call(), Finish::Stop, usage, &[]);
         let labels = with_host(|host| host.metrics[0].labels.clone());

@@ -20,7 +20,7 @@ impl Default for Config {
 }
 
 /// Made anew for each request.
-pub struct TemplateName {
+pub struct This {
     open: MatchWindow,
     close: MatchWindow,
 }
@@ -33,14 +33,14 @@ pub struct Parser {
     held: String,
 }
 
-impl Plugin for TemplateName {
+impl Plugin for This {
     fn new(cx: &Context) -> Result<Self> {
         let Config { open, close } = cx.config()?;
         Ok(Self { open: MatchWindow::new([open]), close: MatchWindow::new([close]) })
     }
 }
 
-impl Parse for TemplateName {
+impl Parse for This {
     type Parser = Parser;
 
     fn open(&mut self, _call: &Call, _choice: u32, _tools: Vec<Tool>, _prefix: String) -> Result<Parser> {
@@ -71,7 +71,7 @@ impl Parse for TemplateName {
     }
 }
 
-outrigger_plugin::export!(TemplateName: Parse);
+outrigger_plugin::export!(This: Parse);
 
 #[cfg(test)]
 mod tests {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn half_a_mark_is_held_back() {
-        let mut plugin = testing::plugin::<TemplateName>("{}").unwrap();
+        let mut plugin = testing::plugin::<This>("{}").unwrap();
         let mut parser = plugin.open(&call(), 0, Vec::new(), String::new()).unwrap();
         assert_eq!(plugin.parse(&mut parser, "<thi".to_owned(), false).unwrap(), []);
         let events = plugin.parse(&mut parser, "nk>Hm".to_owned(), true).unwrap();

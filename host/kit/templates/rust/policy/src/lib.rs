@@ -19,22 +19,23 @@ impl Default for Config {
 }
 
 /// Made anew for each request.
-pub struct TemplateName {
+pub struct This {
     max_bytes: usize,
 }
 
-impl Plugin for TemplateName {
+impl Plugin for This {
     fn new(cx: &Context) -> Result<Self> {
         let config: Config = cx.config()?;
         Ok(Self { max_bytes: config.max_bytes })
     }
 }
 
-impl Policy for TemplateName {
+impl Policy for This {
     /// Runs before anything is computed: a rejection costs no model time.
     fn inspect(&mut self, request: Request, _call: &Call) -> Result<Decision> {
         let texts = request.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
             Part::Text(text) => text.len(),
+            Part::ToolResult(result) => result.content.len(),
             _ => 0,
         });
         let bytes: usize = texts.sum();
@@ -46,7 +47,7 @@ impl Policy for TemplateName {
     }
 }
 
-outrigger_plugin::export!(TemplateName: Policy);
+outrigger_plugin::export!(This: Policy);
 
 #[cfg(test)]
 mod tests {
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_short_is_accepted() {
-        let mut policy = testing::plugin::<TemplateName>("{}").unwrap();
+        let mut policy = testing::plugin::<This>("{}").unwrap();
         let decision = policy.inspect(chat("Hello!"), &call()).unwrap();
         assert_eq!(decision, Decision::accept().note("template-name", "6"));
     }

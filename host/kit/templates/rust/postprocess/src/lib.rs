@@ -19,18 +19,18 @@ impl Default for Config {
 }
 
 /// Made anew for each request.
-pub struct TemplateName {
+pub struct This {
     window: MatchWindow,
 }
 
-impl Plugin for TemplateName {
+impl Plugin for This {
     fn new(cx: &Context) -> Result<Self> {
         let config: Config = cx.config()?;
         Ok(Self { window: MatchWindow::new(config.words).ignoring_case().whole_words() })
     }
 }
 
-impl Postprocess for TemplateName {
+impl Postprocess for This {
     /// What is remembered of one answer: how many words were masked.
     type Filter = usize;
 
@@ -48,7 +48,7 @@ impl Postprocess for TemplateName {
     }
 }
 
-outrigger_plugin::export!(TemplateName: Postprocess);
+outrigger_plugin::export!(This: Postprocess);
 
 #[cfg(test)]
 mod tests {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn words_are_masked_wherever_the_tokens_fall() {
-        let filter = || testing::plugin::<TemplateName>(r#"{"words": ["heck"]}"#);
+        let filter = || testing::plugin::<This>(r#"{"words": ["heck"]}"#);
         let sent = testing::every_chunking(filter, "Oh HECK! I checked.");
         assert_eq!(sent.text, "Oh […]! I checked.");
     }

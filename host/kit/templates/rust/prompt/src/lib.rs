@@ -3,15 +3,15 @@
 use outrigger_plugin::prelude::*;
 
 /// Made anew for each request.
-pub struct TemplateName;
+pub struct This;
 
-impl Plugin for TemplateName {
+impl Plugin for This {
     fn new(_cx: &Context) -> Result<Self> {
         Ok(Self)
     }
 }
 
-impl Prompt for TemplateName {
+impl Prompt for This {
     fn render(&mut self, messages: Vec<Message>, options: Options, _call: &Call) -> Result<Rendered> {
         let mut segments = Vec::new();
         for message in messages {
@@ -38,7 +38,7 @@ impl Prompt for TemplateName {
     }
 }
 
-outrigger_plugin::export!(TemplateName: Prompt);
+outrigger_plugin::export!(This: Prompt);
 
 #[cfg(test)]
 mod tests {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn what_users_write_stays_text() {
-        let mut plugin = testing::plugin::<TemplateName>("{}").unwrap();
+        let mut plugin = testing::plugin::<This>("{}").unwrap();
         let options = Options {
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
