@@ -128,7 +128,7 @@ impl Lane {
     }
 
     /// How the answer goes on.
-    fn step(&mut self, index: usize, appended: &[u32]) -> Result<Steer, PipelineError> {
+    pub(crate) fn step(&mut self, index: usize, appended: &[u32]) -> Result<Steer, PipelineError> {
         let constraint = self.run(index, Stage::TokenControl, |instance| instance.step(appended))?;
         let steer = steer(constraint, &self.masks, self.vocabulary_size(index));
         steer.map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use inference::{Annotations, Call, ChatRequest, Finish, Output, PipelineError, Prepared, Usage};
+use inference::{Annotations, Call, ChatRequest, Finish, Output, PipelineError, Prepared, Steer, Token, Usage};
 use serde::Serialize;
 
 use crate::instance::{Identity, Instance};
@@ -110,6 +110,24 @@ impl Probe {
     /// See [`inference::PipelineRun::prepare`].
     pub fn prepare(&mut self, request: ChatRequest) -> Result<Prepared, PipelineError> {
         self.0.prepare(request)
+    }
+
+    /// Opens the controller of the tokens that answer this prompt. Whether a plugin controls them.
+    pub fn open_control(&mut self, prompt: &[Token]) -> Result<bool, PipelineError> {
+        let Some(index) = self.0.set.controller else { return Ok(false) };
+        let prompt: Vec<u32> = prompt.iter().map(|token| token.0).collect();
+        self.0.open_control(index, &prompt).map(|()| true)
+    }
+
+    /// What the controller says of the token that comes next. See [`inference::ControlRun::ask`].
+    ///
+    /// # Panics
+    ///
+    /// Where [`Self::open_control`] found none.
+    pub fn step(&mut self, appended: &[Token]) -> Result<Steer, PipelineError> {
+        let index = self.0.set.controller.expect("a plugin that controls tokens");
+        let appended: Vec<u32> = appended.iter().map(|token| token.0).collect();
+        self.0.step(index, &appended)
     }
 
     /// See [`inference::PipelineRun::push`].
