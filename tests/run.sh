@@ -3,8 +3,8 @@
 #
 #   tests/run.sh            everything but the heavy suites
 #   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm), the
-#                           tools that make plugins of JavaScript and Python, and a registry (Debian), downloads a second model
-#                           (253 MB) and builds Vulkan's module
+#                           tools that make plugins of JavaScript and Python, a registry and valgrind (Debian), downloads a second
+#                           model (253 MB), builds Vulkan's module, and counts the sandbox's instructions (a release build)
 #   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
@@ -49,7 +49,7 @@ fi
 if ((${#heavy[@]})); then
     tests/peers/setup.sh
     tests/languages/setup.sh
-    setup_packages docker-registry
+    setup_packages docker-registry valgrind
     setup_gemma
     # A GPU without a GPU: Vulkan on Mesa's software driver.
     setup_packages mesa-vulkan-drivers
@@ -59,3 +59,7 @@ fi
 say "the host: units, properties, end to end"
 cargo build --workspace --quiet
 cargo nextest run --workspace --profile "$profile" "${heavy[@]}" "$@"
+if ((${#heavy[@]})) && (($# == 0)); then
+    say "instructions of the sandbox (a release build)"
+    cargo bench --quiet -p plugin --bench instructions
+fi

@@ -156,7 +156,12 @@ impl Lane {
     }
 
     /// How the answer goes on, unless nobody wants to know any more.
-    pub(crate) fn step(&mut self, index: usize, appended: &[u32], question: &Arc<Question>) -> Result<Steer, PipelineError> {
+    pub(crate) fn step(
+        &mut self,
+        index: usize,
+        appended: &[u32],
+        question: &Arc<Question>,
+    ) -> Result<Steer, PipelineError> {
         if !question.ask() {
             return Err(ended());
         }

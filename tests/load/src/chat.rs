@@ -128,6 +128,11 @@ impl Answer {
         Ok(f64::from(self.tokens() - 1) / seconds)
     }
 
+    /// Tokens per second from the request to the answer's end: what filters hold back on the way does not change it.
+    pub(crate) fn whole_rate(&self) -> f64 {
+        f64::from(self.tokens()) / self.ended_at.duration_since(self.sent_at).as_secs_f64()
+    }
+
     /// CPU milliseconds per token after the first text.
     pub(crate) fn cpu_ms_per_token(&self) -> f64 {
         self.cpu_rest.as_secs_f64() * 1e3 / f64::from((self.tokens() - 1).max(1))
@@ -156,6 +161,16 @@ pub(crate) async fn ask(endpoint: Endpoint, question: &Question) -> anyhow::Resu
     ask_until(endpoint, question, |_| false).await
 }
 
+/// The same with a header, by its name and value.
+pub(crate) async fn ask_with(
+    endpoint: Endpoint,
+    question: &Question,
+    header: Option<(&str, &str)>,
+) -> anyhow::Result<Answer> {
+    let body = question.body(endpoint.ignores_end);
+    patiently(stream(endpoint, &body, header, |_| false)).await
+}
+
 /// Asks, and reads until `is_enough` says so of the times at which pieces came. The connection is closed by then.
 pub(crate) async fn ask_until(
     endpoint: Endpoint,
@@ -163,15 +178,18 @@ pub(crate) async fn ask_until(
     is_enough: impl FnMut(&[Instant]) -> bool,
 ) -> anyhow::Result<Answer> {
     let body = question.body(endpoint.ignores_end);
-    timeout(limits::REQUEST, stream(endpoint, &body, is_enough))
-        .await
-        .with_context(|| format!("no whole answer within {:?}", limits::REQUEST))?
+    patiently(stream(endpoint, &body, None, is_enough)).await
+}
+
+async fn patiently(answer: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
+    let answer = timeout(limits::REQUEST, answer).await;
+    answer.with_context(|| format!("no whole answer within {:?}", limits::REQUEST))?
 }
 
 /// Asks, and leaves after `patience`, whatever came by then.
 pub(crate) async fn ask_and_leave(endpoint: Endpoint, question: &Question, patience: Duration) -> anyhow::Result<()> {
     let body = question.body(endpoint.ignores_end);
-    match timeout(patience, stream(endpoint, &body, |_| false)).await {
+    match timeout(patience, stream(endpoint, &body, None, |_| false)).await {
         Err(_) => Ok(()),
         Ok(Ok(_)) => bail!("the answer was whole before the client left; the prompt is too short for this machine"),
         Ok(Err(error)) => Err(error),
@@ -199,10 +217,18 @@ pub(crate) async fn ignores_end(address: SocketAddr, pid: u32) -> anyhow::Result
 
 /// Whether `GET /health` answers 200.
 pub(crate) async fn is_ready(address: SocketAddr) -> bool {
-    let request = http::Request::get("/health").header("host", address.to_string()).body(Full::new(Bytes::new()));
-    let Ok(request) = request else { return false };
+    get(address, "/health").await.is_ok()
+}
+
+/// The body of `GET path`, where its status is 200.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let request = http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new()))?;
     let mut connection = JoinSet::new();
-    send(address, request, &mut connection).await.is_ok_and(|reply| reply.status() == 200)
+    let reply = send(address, request, &mut connection).await?;
+    anyhow::ensure!(reply.status() == 200, "GET {path}: status {}", reply.status());
+    let body = reply.into_body().collect().await?.to_bytes();
+    connection.shutdown().await;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// The server's answer was an error.
@@ -223,12 +249,14 @@ impl std::error::Error for Refused {}
 async fn stream(
     endpoint: Endpoint,
     body: &Value,
+    header: Option<(&str, &str)>,
     mut is_enough: impl FnMut(&[Instant]) -> bool,
 ) -> anyhow::Result<Answer> {
     let request = http::Request::post("/v1/chat/completions")
         .header("host", endpoint.address.to_string())
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))?;
+        .header("content-type", "application/json");
+    let request = header.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request = request.body(Full::new(Bytes::from(body.to_string())))?;
     let cpu_before = process::cpu_time(endpoint.pid)?;
     let sent_at = Instant::now();
     // Dropped with this future: then the connection is closed, and the server sees that its client left.

@@ -14,3 +14,16 @@ pub(crate) const BUSY_WINDOW: Duration = Duration::from_secs(10);
 pub(crate) const HOG_LIFE: Duration = Duration::from_mins(10);
 /// Bytes of a refusal's body that are shown.
 pub(crate) const REFUSAL_BYTES_MAX: usize = 400;
+/// Requests before `soak` looks for the first time: every place of the pool of instances was used by then.
+pub(crate) const SOAK_WARM_UP: u32 = 1_500;
+/// How long a server is left alone before `soak` looks for the first time: connections are closed by then.
+pub(crate) const SOAK_REST: Duration = Duration::from_secs(2);
+/// How long `soak` waits for a server to come to rest again. tokio ends a thread that has had nothing to do for 10 s.
+pub(crate) const SOAK_REST_MAX: Duration = Duration::from_secs(30);
+/// How often `soak` looks whether the server has come to rest.
+pub(crate) const SOAK_POLL: Duration = Duration::from_millis(100);
+/// By how much a server's memory may have grown when `soak` looks for the second time. The pool keeps up to 1 MiB of each of its
+/// places mapped, and the allocator what it has once had; over a hundred thousand requests this is 160 bytes for each.
+pub(crate) const SOAK_GROWTH_BYTES: u64 = 16 << 20;
+/// Lines of a server's log that a failure shows.
+pub(crate) const LOG_LINES_SHOWN: usize = 20;

@@ -6,6 +6,7 @@
 mod chat;
 mod hog;
 mod limits;
+mod plugins;
 mod process;
 mod prompt;
 mod report;
@@ -55,6 +56,14 @@ struct Arguments {
     #[arg(long, env = "LLAMA_BATCHED_BENCH", default_value = ".cache/llama-server/build/bin/llama-batched-bench")]
     batched_bench: PathBuf,
 
+    /// The component that misbehaves when it is told to, for what is measured with plugins; plugins/build.sh makes it
+    #[arg(long, default_value = "plugins/target/wasm32-unknown-unknown/release/misbehaving.wasm")]
+    misbehaving: PathBuf,
+
+    /// Requests of `soak`
+    #[arg(long, default_value_t = 100_000)]
+    requests: u32,
+
     /// What all of them serve
     #[arg(long, env = "DEMO_MODEL", default_value = ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf")]
     model: PathBuf,
@@ -90,11 +99,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         bare_loop: arguments.bench_decode,
         llama_server: arguments.llama_server,
         bare_batches: arguments.batched_bench,
+        misbehaving: arguments.misbehaving,
+        requests: arguments.requests,
         model: arguments.model,
         threads: std::thread::available_parallelism()?,
     };
-    bench.check()?;
     let scenarios = if arguments.scenarios.is_empty() { Scenario::all() } else { arguments.scenarios };
+    bench.check(&scenarios)?;
     // One thread: the client takes as little as it can of the processors that the servers need.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     report::print_head(&bench)?;

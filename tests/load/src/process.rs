@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: its CPU time and its memory.
+//! What the kernel knows of a process: its CPU time, its memory, its threads and its files.
 
 use std::time::Duration;
 
@@ -16,6 +16,16 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
 pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let kib = of(pid)?.status()?.vmrss.context("the process has no memory")?;
     Ok(kib * 1024)
+}
+
+/// Threads that it has.
+pub(crate) fn threads(pid: u32) -> anyhow::Result<u64> {
+    Ok(of(pid)?.status()?.threads)
+}
+
+/// Files, sockets and the like that it has open.
+pub(crate) fn open_files(pid: u32) -> anyhow::Result<usize> {
+    Ok(of(pid)?.fd_count()?)
 }
 
 /// Processes that ran or wanted to, on average over the last minute.

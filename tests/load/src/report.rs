@@ -29,12 +29,13 @@ pub(crate) enum Unit {
     Megabytes,
     Times,
     Tokens,
+    Count,
 }
 
 /// By how much a figure of the same server differs from run to run on a quiet machine: less is not worse.
 const NOISE: f64 = 1.05;
 
-/// What issue 4 wants of a figure.
+/// What the issues want of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Aim {
     RatioAtLeast(f64),
@@ -43,6 +44,8 @@ pub(crate) enum Aim {
     AtMost(f64),
     /// At most this, and not worse than theirs.
     AtMostAndNotWorse(f64),
+    /// At most so much more than theirs.
+    AddsAtMost(f64),
 }
 
 impl Row {
@@ -66,13 +69,16 @@ impl Row {
         median(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours / theirs))
     }
 
-    fn is_met(&self) -> Option<bool> {
+    pub(crate) fn is_met(&self) -> Option<bool> {
         let (ours, theirs) = (median(self.ours.iter().copied())?, median(self.theirs.iter().copied()));
         Some(match self.aim? {
             Aim::RatioAtLeast(least) => self.ratio()? >= least,
             Aim::RatioAtMost(most) => self.ratio()? <= most,
             Aim::AtLeast(least) => ours >= least,
             Aim::AtMost(most) => ours <= most,
+            Aim::AddsAtMost(most) => {
+                median(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours - theirs))? <= most
+            }
             Aim::AtMostAndNotWorse(most) => ours <= most && theirs.is_none_or(|theirs| ours <= theirs * NOISE),
         })
     }
@@ -133,12 +139,13 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::TokensPerSecond => format!("{value:.1} tokens/s"),
+            Self::Milliseconds if value < 10.0 => format!("{value:.2} ms"),
             Self::Milliseconds if value < 100.0 => format!("{value:.1} ms"),
             Self::Milliseconds => format!("{value:.0} ms"),
             Self::CpuMillisecondsPerToken => format!("{value:.1} ms"),
             Self::Megabytes => format!("{value:.0} MB"),
             Self::Times => format!("{value:.3}"),
-            Self::Tokens => format!("{value:.0}"),
+            Self::Tokens | Self::Count => format!("{value:.0}"),
         }
     }
 }
@@ -150,6 +157,7 @@ impl Aim {
             Self::RatioAtMost(most) => format!("≤ {most:.2} ×"),
             Self::AtLeast(least) => format!("≥ {}", unit.show(least)),
             Self::AtMost(most) => format!("≤ {}", unit.show(most)),
+            Self::AddsAtMost(most) => format!("≤ {} more", unit.show(most)),
             Self::AtMostAndNotWorse(most) => format!("≤ {} and theirs", unit.show(most)),
         }
     }
@@ -189,6 +197,8 @@ mod tests {
         check(Aim::AtMostAndNotWorse(130.0), Some(false));
         assert_eq!(row(&[115.0], &[120.0], Aim::AtMostAndNotWorse(130.0)).is_met(), Some(true));
         assert_eq!(row(&[115.0], &[121.0], Aim::AtMostAndNotWorse(130.0)).is_met(), Some(false));
+        check(Aim::AddsAtMost(20.0), Some(true));
+        check(Aim::AddsAtMost(19.0), Some(false));
         assert_eq!(row(&[], &[], Aim::AtMost(1.0)).is_met(), None);
         assert_eq!(row(&[130.0], &[120.0], Aim::AtMostAndNotWorse(125.0)).is_met(), Some(true));
     }

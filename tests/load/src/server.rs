@@ -11,6 +11,7 @@ use tempfile::NamedTempFile;
 
 use crate::chat::{self, Endpoint};
 use crate::limits;
+use crate::plugins::Plugins;
 use crate::scenario::Bench;
 
 /// Who is measured.
@@ -20,6 +21,8 @@ pub(crate) enum Contender {
     Outrigger,
     /// Ours, with nothing guessed ahead.
     OutriggerWithoutDrafts,
+    /// Ours with plugins.
+    OutriggerWith(Plugins),
     /// llama-server as it comes.
     LlamaServer,
     /// llama-server in an environment that bounds libgomp's spin as ours does.
@@ -39,6 +42,7 @@ pub(crate) struct Shape {
 pub(crate) struct Server {
     child: Child,
     log: NamedTempFile,
+    _config: NamedTempFile,
     endpoint: Endpoint,
     ready_after: Duration,
 }
@@ -48,6 +52,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Self::Outrigger => "outrigger",
             Self::OutriggerWithoutDrafts => "outrigger, draft_max = 0",
+            Self::OutriggerWith(plugins) => return write!(f, "outrigger with {plugins}"),
             Self::LlamaServer => "llama-server",
             Self::LlamaServerBounded => "llama-server, GOMP_SPINCOUNT=1000",
         })
@@ -67,8 +72,13 @@ impl Server {
     /// Starts it and waits until it is ready.
     pub(crate) async fn spawn(bench: &Bench, contender: Contender, shape: Shape) -> anyhow::Result<Self> {
         let log = NamedTempFile::new()?;
+        let config = NamedTempFile::with_suffix(".toml")?;
         let port = free_port()?;
         let mut command = command(bench, contender, shape, port);
+        if let Contender::OutriggerWith(plugins) = contender {
+            std::fs::write(config.path(), plugins.configuration(&bench.misbehaving))?;
+            command.arg("--config").arg(config.path());
+        }
         command.env_remove("OMP_WAIT_POLICY").env_remove("GOMP_SPINCOUNT");
         if contender == Contender::LlamaServerBounded {
             command.env("GOMP_SPINCOUNT", "1000");
@@ -78,7 +88,7 @@ impl Server {
         let child = command.spawn().with_context(|| format!("{contender} does not start"))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let endpoint = Endpoint { address, pid: child.id(), ignores_end: false };
-        let mut server = Self { child, log, endpoint, ready_after: Duration::ZERO };
+        let mut server = Self { child, log, _config: config, endpoint, ready_after: Duration::ZERO };
         while !chat::is_ready(address).await {
             if let Some(status) = server.child.try_wait()? {
                 bail!("{contender} ended with {status}; its log:\n{}", server.log());
@@ -109,6 +119,13 @@ impl Server {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap_or_default()
     }
+
+    /// The end of that.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(limits::LOG_LINES_SHOWN)..].join("\n")
+    }
 }
 
 impl Drop for Server {
@@ -121,7 +138,7 @@ impl Drop for Server {
 fn command(bench: &Bench, contender: Contender, shape: Shape, port: u16) -> Command {
     let Shape { slots, context_length } = shape;
     let threads = bench.threads.to_string();
-    if matches!(contender, Contender::Outrigger | Contender::OutriggerWithoutDrafts) {
+    if !matches!(contender, Contender::LlamaServer | Contender::LlamaServerBounded) {
         let mut command = Command::new(&bench.outrigger);
         command
             .arg("serve")

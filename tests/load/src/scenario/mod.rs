@@ -1,12 +1,17 @@
 //! What is measured, one file each.
 
 mod aggregate;
+mod control;
 mod decode;
 mod extraction;
+mod filters;
 mod gap;
+mod hostile;
 mod leave;
 mod neighbours;
+mod policies;
 mod prefix;
+mod soak;
 mod start;
 mod structured;
 
@@ -15,11 +20,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use tempfile::TempDir;
+use tests::markov::Markov;
 
 use crate::report::Row;
 use crate::server::{Contender, Server, Shape};
 
 /// What every scenario needs.
+#[derive(Clone)]
 pub(crate) struct Bench {
     pub(crate) is_quick: bool,
     /// Whom to compare with.
@@ -28,6 +36,9 @@ pub(crate) struct Bench {
     pub(crate) bare_loop: PathBuf,
     pub(crate) llama_server: PathBuf,
     pub(crate) bare_batches: PathBuf,
+    pub(crate) misbehaving: PathBuf,
+    /// Of [`Scenario::Soak`].
+    pub(crate) requests: u32,
     pub(crate) model: PathBuf,
     pub(crate) threads: NonZeroUsize,
 }
@@ -52,6 +63,16 @@ pub(crate) enum Scenario {
     Extraction,
     /// Start to ready, and memory
     Start,
+    /// Tokens per second through three filters, against none
+    Filters,
+    /// Time to the first text with policies, against none
+    Policies,
+    /// Tokens per second under a plugin that is asked before every token, against none
+    Control,
+    /// Latency of good requests while a tenth of all runs a plugin that misbehaves
+    Hostile,
+    /// What is left of a hundred thousand requests through plugins; fails where something is
+    Soak,
 }
 
 impl Scenario {
@@ -71,6 +92,11 @@ impl Scenario {
             Self::Structured => structured::run(bench).await,
             Self::Extraction => extraction::run(bench).await,
             Self::Start => start::run(bench).await,
+            Self::Filters => filters::run(bench).await,
+            Self::Policies => policies::run(bench).await,
+            Self::Control => control::run(bench).await,
+            Self::Hostile => hostile::run(bench).await,
+            Self::Soak => soak::run(bench).await,
         }
     }
 }
@@ -83,12 +109,31 @@ impl fmt::Display for Scenario {
 }
 
 impl Bench {
-    /// That everything is there.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        for path in [&self.outrigger, &self.bare_loop, &self.llama_server, &self.bare_batches, &self.model] {
-            anyhow::ensure!(path.exists(), "{} is missing; tests/load/run.sh makes it", path.display());
+    /// That everything is there which these need.
+    pub(crate) fn check(&self, scenarios: &[Scenario]) -> anyhow::Result<()> {
+        let peers = [&self.bare_loop, &self.llama_server, &self.bare_batches, &self.model];
+        let plugins = [&self.model, &self.misbehaving];
+        for scenario in scenarios {
+            let needed = match scenario {
+                Scenario::Filters => &plugins[..1],
+                Scenario::Control | Scenario::Hostile => &plugins[..],
+                Scenario::Policies => &[],
+                Scenario::Soak => &plugins[1..],
+                _ => &peers[..],
+            };
+            for path in [&self.outrigger].into_iter().chain(needed.iter().copied()) {
+                anyhow::ensure!(path.exists(), "{} is missing; tests/load/run.sh makes it", path.display());
+            }
         }
         Ok(())
+    }
+
+    /// The same with a model that costs nothing and says "tick tock" for ever, which lies in the folder.
+    fn with_tiny_model(&self) -> anyhow::Result<(TempDir, Self)> {
+        let folder = tempfile::tempdir()?;
+        let model = folder.path().join("tiny.gguf");
+        Markov::default().context_length(8192).endless(&["tick ", "tock "]).write(&model)?;
+        Ok((folder, Self { model, ..self.clone() }))
     }
 
     /// So many rounds, or `quick` where time is short.
