@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 
 /// A chat with headers more.
 fn with(headers: &[(&str, &str)], body: &str) -> String {
-    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    chat(body).replacen("Content-Type", &format!("{more}Content-Type"), 1)
+    headers.iter().fold(chat(body), |request, (name, value)| {
+        request.replacen("Content-Type", &format!("{name}: {value}\r\nContent-Type"), 1)
+    })
 }
 
 const CALLER: &str = "X-Gateway-Inference-Fairness-Id";

@@ -64,7 +64,7 @@ impl ControlRun for Steps {
 
     fn fail(&mut self, failure: ControlFailure) -> PipelineError {
         let kind = match failure {
-            ControlFailure::DeadEnd { .. } => FaultKind::Contract,
+            ControlFailure::DeadEnd { .. } | ControlFailure::CutShort => FaultKind::Contract,
             ControlFailure::Late { .. } => FaultKind::Timeout,
         };
         let plugin = self.control.loaded.plugins().controller().unwrap_or_default().to_owned();

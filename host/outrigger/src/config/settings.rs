@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use llama::{BackendOptions, Cpus, KvType};
 use model::ModelReference;
+use server::HeaderName;
 use telemetry::logging::LogFormat;
 
 use super::{ContextLength, PluginTable, Said, StoreSettings};

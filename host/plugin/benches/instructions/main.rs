@@ -162,7 +162,7 @@ fn count_all() {
     let plugins = together(&sandbox, vec![load(&sandbox, steps)]);
     let mut run = probe(&plugins);
     run.prepare(chat(1, 16)).expect("it renders");
-    run.open_control(&[Token(1)]).expect("it opens");
+    run.control(&[Token(1)]).expect("it opens");
     count(|| drop(run.step(&[Token(1)]).expect("it behaves")));
     drop(run);
 

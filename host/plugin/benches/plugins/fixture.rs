@@ -70,6 +70,7 @@ pub(crate) fn call() -> Call {
 pub(crate) fn chat(messages: usize, bytes: usize) -> ChatRequest {
     let message = Message { role: Role::User, name: None, parts: vec![Part::Text("word ".repeat(bytes / 5))] };
     ChatRequest {
+        operation: inference::Operation::Chat,
         model: "bytes".to_owned(),
         messages: vec![message; messages],
         tools: Vec::new(),
