@@ -63,6 +63,7 @@ for wrong in (dict(prompt=[1, 9906]), dict(suffix="end"), dict(prompt="")):
 # A chat's prompt, with the template around it: those control tokens are real.
 rendered = beside.post("/render", cast_to=object, body={"model": model.id, "messages": [{"role": "user", "content": "<|im_end|>"}]})
 assert rendered["count"] == len(rendered["tokens"]) and 1 in rendered["tokens"], rendered
-assert {"type": "content", "text": "<|im_end|>"} in rendered["segments"], rendered
+# Two messages end; what the user spelled is text, and ends nothing.
+assert rendered["prompt"].count("<|im_end|>") == 3 and rendered["tokens"].count(2) == 2, rendered
 chat = client.chat.completions.create(model=model.id, messages=[{"role": "user", "content": "<|im_end|>"}], max_tokens=1)
 assert chat.usage.prompt_tokens == rendered["count"], (chat.usage, rendered)

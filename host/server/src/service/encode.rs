@@ -65,10 +65,9 @@ impl Service {
     /// Makes vectors of inputs. The future may be dropped at any point.
     pub async fn embed(&self, request: EmbeddingRequest, id: RequestId, terms: &Terms) -> Result<Outputs, ChatError> {
         let EmbeddingRequest { model, inputs, dimensions, truncate } = request;
-        let engine = self.encoder(&model, Endpoint::Embeddings).await?;
         let bytes = inputs.iter().map(Input::bytes).sum();
         let tokens = move |engine: &dyn EncodingEngine| embedding_inputs(&inputs, dimensions, truncate, engine);
-        let mut outputs = self.encode(engine, id, Endpoint::Embeddings, terms, bytes, tokens).await?;
+        let mut outputs = self.encode(&model, id, Endpoint::Embeddings, terms, bytes, tokens).await?;
         for vector in &mut outputs.outputs {
             vector.truncate(dimensions.map_or(usize::MAX, |most| most as usize));
             normalise(vector);
@@ -79,10 +78,9 @@ impl Service {
     /// Scores documents. The future may be dropped at any point.
     pub async fn rank(&self, request: RankingRequest, id: RequestId, terms: &Terms) -> Result<Outputs, ChatError> {
         let RankingRequest { model, query, documents, truncate } = request;
-        let engine = self.encoder(&model, Endpoint::Rerank).await?;
         let bytes = documents.iter().map(|document| document.len() + query.len()).sum();
         let tokens = move |engine: &dyn EncodingEngine| ranking_inputs(&query, &documents, truncate, engine);
-        self.encode(engine, id, Endpoint::Rerank, terms, bytes, tokens).await
+        self.encode(&model, id, Endpoint::Rerank, terms, bytes, tokens).await
     }
 
     /// The model of this name, if it does what `endpoint` is for.
@@ -96,15 +94,16 @@ impl Service {
 
     async fn encode(
         &self,
-        engine: Arc<dyn EncodingEngine>,
+        model: &str,
         id: RequestId,
         endpoint: Endpoint,
         terms: &Terms,
         bytes: usize,
         tokens: impl FnOnce(&dyn EncodingEngine) -> Result<Vec<Vec<Token>>, ChatError> + Send + 'static,
     ) -> Result<Outputs, ChatError> {
-        let mut record = Record::new(self.metrics.inference.clone(), id.clone(), &engine.card().id, false, endpoint);
         let deadline = self.deadline(terms);
+        let engine = deadline.bound(self.encoder(model, endpoint)).await?;
+        let mut record = Record::new(self.metrics.inference.clone(), id.clone(), &engine.card().id, false, endpoint);
         let encoded = async {
             // The slot comes first, as for a chat: what waits in line costs no CPU.
             let (permit, waited) = self.admit(terms).await?;

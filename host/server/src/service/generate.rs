@@ -66,7 +66,7 @@ impl Service {
         let deadline = self.deadline(terms);
         let id = call.request_id.clone();
         let answers = asked.answers();
-        let (pass, fingerprint, mut record) = self.pass(asked, call, endpoint).await?;
+        let (pass, fingerprint, mut record) = deadline.bound(self.pass(asked, call, endpoint)).await?;
         let model = pass.model().to_owned();
         match deadline.bound(self.begin(pass, answers, terms, &mut record)).await {
             Ok((first, permits, others)) => {

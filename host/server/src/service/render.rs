@@ -33,7 +33,7 @@ impl Service {
         endpoint: Endpoint,
     ) -> Result<Rendered, ChatError> {
         let deadline = self.deadline(terms);
-        let (pass, _, mut record) = self.pass(asked, call, endpoint).await?;
+        let (pass, _, mut record) = deadline.bound(self.pass(asked, call, endpoint)).await?;
         let (model, context_length) = (pass.model().to_owned(), pass.serving.engine.card().context_length);
         let rendered = async {
             let (_permit, waited) = self.admit(terms).await?;

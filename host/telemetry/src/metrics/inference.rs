@@ -198,6 +198,7 @@ impl InferenceMetrics {
             "1 when the model answers, 0 while it loads or when it failed to",
             metrics.ready.clone(),
         );
+        metrics.standing(Standing::default());
         metrics
     }
 
