@@ -67,6 +67,10 @@ pub fn command() -> Command {
     command
 }
 
+/// Makes answers of the real model comparable, of which each token is computed in a batch of the same shape: how many are guessed
+/// at a time depends on what the machine is doing. The prompts have to be alike too, that is, known from a request before.
+pub const ALIKE: &str = "--draft-max=0";
+
 /// A running `outrigger serve`. Dropping it ends the process.
 pub struct Host {
     child: Child,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::fakes::{Act, says};
 use support::{Reply, STREAMED, Server, Setup, WHOLE, chat};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// A chat with headers more.
@@ -24,6 +24,18 @@ async fn begin(server: &Server, request: &str) -> TcpStream {
     let mut client = server.connect().await;
     client.write_all(request.as_bytes()).await.expect("the server reads");
     client
+}
+
+/// Reads a stream until it has said this.
+async fn hears(client: &mut TcpStream, what: &str) {
+    let mut heard = Vec::new();
+    let hearing = async {
+        while !String::from_utf8_lossy(&heard).contains(what) {
+            assert_ne!(client.read_buf(&mut heard).await.expect("a stream"), 0, "it ended");
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(10), hearing).await;
+    assert!(in_time.is_ok(), "no {what:?} in {:?}", String::from_utf8_lossy(&heard));
 }
 
 async fn until_waiting(server: &Server, interactive: usize, batch: usize) {
@@ -66,27 +78,27 @@ async fn who_has_more_of_a_full_line_than_others_is_429() {
 
 #[tokio::test]
 async fn a_batch_request_waits_behind_and_leaves_for_others() {
-    let mut setup = hangs(1);
-    setup.script = vec![Act::Wait(Duration::from_millis(300)), Act::End(inference::Finish::Stop)];
-    let server = setup.start().await;
-    let mut running = begin(&server, &chat(WHOLE)).await;
+    let server = hangs(1).start().await;
+    let running = begin(&server, &chat(WHOLE)).await;
     server.until_running(1).await;
     let mut batch = begin(&server, &with(&[("X-Request-Priority", "batch")], WHOLE)).await;
     until_waiting(&server, 0, 1).await;
-    let mut urgent = begin(&server, &chat(WHOLE)).await;
+    let _urgent = begin(&server, &chat(WHOLE)).await;
     let reply = Reply::read(&mut batch).await;
     assert_eq!((reply.status, reply.error().0.as_str()), (503, "displaced"));
-    assert_eq!(Reply::read(&mut running).await.status, 200);
-    assert_eq!(Reply::read(&mut urgent).await.status, 200);
+    until_waiting(&server, 1, 0).await;
+    drop(running);
+    until_waiting(&server, 0, 0).await;
+    assert_eq!(server.service.standing().running, 1, "the urgent one has the slot");
 }
 
 #[tokio::test]
 async fn a_request_ends_at_its_deadline_and_frees_its_slot() {
     let server = hangs(1).start().await;
-    let hurried = [("X-Request-Timeout", "0.2")];
+    let hurried = [("X-Request-Timeout", "1.5")];
     let reply = server.send(&with(&hurried, WHOLE)).await;
     assert_eq!((reply.status, reply.error().0.as_str()), (504, "deadline_exceeded"));
-    assert!(reply.error().1.contains("after 0.2 s"), "{}", reply.error().1);
+    assert!(reply.error().1.contains("after 1.5 s"), "{}", reply.error().1);
     let streamed = server.send(&with(&hurried, STREAMED)).await;
     assert_eq!((streamed.status, streamed.is_whole), (200, true));
     let last = streamed.events().pop().expect("an event");
@@ -113,32 +125,41 @@ async fn the_operators_deadline_holds_for_who_says_nothing_or_more() {
 
 #[tokio::test]
 async fn who_waits_in_line_for_a_stream_hears_how_long_the_line_is() {
-    let mut setup = Setup::plays([vec![Act::Wait(Duration::from_millis(400))], says(&["ok"])].concat());
-    setup.http.ping_interval = Duration::from_millis(50);
+    let mut setup = hangs(8);
+    setup.http.ping_interval = Duration::from_millis(20);
     let server = setup.start().await;
-    let mut running = begin(&server, &chat(WHOLE)).await;
+    let running = begin(&server, &chat(WHOLE)).await;
     server.until_running(1).await;
     let mut first = begin(&server, &chat(STREAMED)).await;
     until_waiting(&server, 1, 0).await;
     let mut second = begin(&server, &chat(STREAMED)).await;
-    until_waiting(&server, 2, 0).await;
-    let (running, first, second) =
-        tokio::join!(Reply::read(&mut running), Reply::read(&mut first), Reply::read(&mut second));
-    assert_eq!(running.status, 200);
-    for (reply, ahead) in [(&first, 0), (&second, 1)] {
-        let comment = format!(": waiting, about {ahead} before this one\n\n");
-        assert!(reply.status == 200 && reply.body.starts_with(&comment), "{}", reply.body);
-        assert_eq!(reply.streamed_texts().0, "ok");
+    hears(&mut second, ": waiting, about 1 before this one\n\n").await;
+    drop(running);
+    // The first has the slot: its answer begins behind what it heard, and the second moves up.
+    hears(&mut first, ": waiting, about 0 before this one\n\n").await;
+    hears(&mut first, "\"role\":\"assistant\"").await;
+    hears(&mut second, ": waiting, about 0 before this one\n\n").await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_waited_for_is_whole() {
+    let mut setup = Setup::plays([vec![Act::Wait(Duration::from_millis(300))], says(&["ok"])].concat());
+    setup.http.ping_interval = Duration::from_millis(20);
+    let server = setup.start().await;
+    let replies = futures::future::join_all((0..3).map(|_| server.chat(STREAMED))).await;
+    for reply in &replies {
+        assert_eq!((reply.status, reply.streamed_texts().0.as_str()), (200, "ok"));
         assert!(reply.body.ends_with("data: [DONE]\n\n"), "{}", reply.body);
     }
-    assert!(second.body.contains(": waiting, about 0 before"), "it moved up: {}", second.body);
+    assert!(replies.iter().any(|reply| reply.body.starts_with(": waiting")));
+    server.until_idle().await;
 }
 
 #[tokio::test]
 async fn who_waited_in_vain_after_the_first_comment_gets_the_error_as_an_event() {
     let mut setup = hangs(1);
     setup.http.ping_interval = Duration::from_millis(20);
-    setup.service.queue_wait_max = Duration::from_millis(200);
+    setup.service.queue_wait_max = Duration::from_secs(2);
     let server = setup.start().await;
     let running = begin(&server, &chat(WHOLE)).await;
     server.until_running(1).await;

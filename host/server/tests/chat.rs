@@ -43,14 +43,7 @@ async fn a_streamed_answer() {
 
 #[tokio::test]
 async fn a_streamed_answer_with_everything() {
-    let pipeline = FakePipeline {
-        thinks_until: Some("</think>".to_owned()),
-        calls_tool: true,
-        annotations: vec![("redact.masked".to_owned(), "2".to_owned())],
-        ..FakePipeline::default()
-    };
-    let script = says(&["hm", "</thi", "nk>line\none", " \"two\""]);
-    let server = Setup { script, pipeline, ..Setup::default() }.start().await;
+    let server = Setup::everything().start().await;
     let body = STREAMED.replace("true}", r#"true,"stream_options":{"include_usage":true}}"#);
     insta::assert_snapshot!("streamed_everything", server.chat(&body).await.stable());
     insta::assert_snapshot!("whole_everything", server.chat(WHOLE).await.stable());

@@ -4,27 +4,17 @@ mod support;
 
 use inference::{EngineFault, Finish, OutputFormat, Part, Role, ToolChoice};
 use serde_json::{Value, json};
-use support::fakes::{Act, FakePipeline, says};
+use support::fakes::{Act, FakePipeline};
 use support::{Reply, Server, Setup};
 
 /// A response with further members, or with others.
 async fn ask(server: &Server, members: Value) -> Reply {
-    let mut body = json!({"model": "fake/model", "input": "Hi"});
-    let Value::Object(members) = members else { panic!("{members} is no object") };
-    body.as_object_mut().expect("an object").extend(members);
-    server.post("/v1/responses", &body).await
+    server.ask("/v1/responses", json!({"model": "fake/model", "input": "Hi"}), members).await
 }
 
 #[tokio::test]
 async fn an_answer_with_everything() {
-    let pipeline = FakePipeline {
-        thinks_until: Some("</think>".to_owned()),
-        calls_tool: true,
-        annotations: vec![("redact.masked".to_owned(), "2".to_owned())],
-        ..FakePipeline::default()
-    };
-    let script = says(&["hm", "</thi", "nk>line\none", " \"two\""]);
-    let server = Setup { script, pipeline, ..Setup::default() }.start().await;
+    let server = Setup::everything().start().await;
     let whole = ask(&server, json!({"metadata": {"a": "b"}, "temperature": 0.5, "instructions": "Be brief."})).await;
     assert_eq!(whole.status, 200, "{}", whole.body);
     insta::assert_snapshot!("whole_response", whole.stable());

@@ -72,11 +72,13 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
     };
     let begun = begun.transpose().map_err(|error| form.failure(&error))?;
     // Choices that have not begun still need the text, and so does an answer that shows it.
-    let still_needed = |share: Option<_>| share.filter(|_| answers > 1 || form.shows_request);
+    let keeps_text = answers > 1 || form.shows_request;
     if is_streamed {
-        let events = match begun {
-            Some(answer) => EventStream::new(answer, writer, app.config.ping_interval, still_needed(share)),
-            None => EventStream::waiting(Waiting { answer, place, writer, nobody }, app.config.ping_interval, share),
+        let events = if let Some(answer) = begun {
+            EventStream::new(answer, writer, app.config.ping_interval, share.filter(|_| keeps_text))
+        } else {
+            let waiting = Waiting { answer, place, writer, nobody, keeps_text };
+            EventStream::waiting(waiting, app.config.ping_interval, share)
         };
         let headers = [
             (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
@@ -87,7 +89,7 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
         Ok((headers, Body::from_stream(events)).into_response())
     } else {
         let answer = begun.ok_or_else(|| Failure::from(&ChatError::Internal { attempted: "begin the answer" }))?;
-        let share = still_needed(share);
+        let share = share.filter(|_| keeps_text);
         let writer = writer(Head::of(&answer));
         let reply = whole(answer, writer, form).await;
         drop(share);

@@ -42,6 +42,8 @@ pub(super) struct Waiting {
     pub(super) writer: WriterFor,
     /// Who speaks if it never begins.
     pub(super) nobody: Head,
+    /// The request's text is needed beyond that.
+    pub(super) keeps_text: bool,
 }
 
 impl EventStream {
@@ -70,6 +72,7 @@ impl EventStream {
             State::Over => (State::Over, None),
             State::Waiting(mut waiting) => match waiting.answer.as_mut().poll(cx) {
                 Poll::Ready(Ok(answer)) => {
+                    self.share = self.share.take().filter(|_| waiting.keeps_text);
                     let mut writer = (waiting.writer)(Head::of(&answer));
                     let text = writer.begin();
                     (State::Answering(answer, writer), Some(text))

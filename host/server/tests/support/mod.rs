@@ -52,6 +52,17 @@ impl Setup {
         Self { script: fakes::says(pieces), ..Self::default() }
     }
 
+    /// An answer with all that one may have: reasoning, text of several lines, a call, a note.
+    pub(crate) fn everything() -> Self {
+        let pipeline = FakePipeline {
+            thinks_until: Some("</think>".to_owned()),
+            calls_tool: true,
+            annotations: vec![("redact.masked".to_owned(), "2".to_owned())],
+            ..FakePipeline::default()
+        };
+        Self { pipeline, ..Self::says(&["hm", "</thi", "nk>line\none", " \"two\""]) }
+    }
+
     pub(crate) fn plays(script: Vec<Act>) -> Self {
         Self { script, ..Self::default() }
     }
@@ -106,6 +117,13 @@ impl Server {
 
     pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> Reply {
         self.send(&post(path, &body.to_string())).await
+    }
+
+    /// The same with further members, or with others.
+    pub(crate) async fn ask(&self, path: &str, mut body: serde_json::Value, members: serde_json::Value) -> Reply {
+        let serde_json::Value::Object(members) = members else { panic!("{members} is no object") };
+        body.as_object_mut().expect("an object").extend(members);
+        self.post(path, &body).await
     }
 
     /// Begins a streamed chat and waits for its first bytes.
