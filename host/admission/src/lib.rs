@@ -95,7 +95,6 @@ type Observer = Box<dyn Fn(&Standing) + Send + Sync>;
 /// The slots and the line in front of them.
 pub struct Admission {
     shared: Arc<Shared>,
-    rate: Option<Rate>,
 }
 
 struct Shared {
@@ -106,6 +105,7 @@ struct Shared {
 
 struct State {
     line: Line,
+    rate: Option<Rate>,
     /// How those in the line are told.
     told: HashMap<Ticket, oneshot::Sender<Result<(), Refusal>>>,
     is_closed: bool,
@@ -115,9 +115,20 @@ impl Admission {
     /// `observer` is told how things stand after each change; it is called with a lock held and has to be quick.
     pub fn new(rules: Rules, observer: impl Fn(&Standing) + Send + Sync + 'static) -> Self {
         let rate = rules.per_minute_max.map(Rate::new);
-        let state = State { line: Line::new(rules), told: HashMap::new(), is_closed: false };
+        let state = State { line: Line::new(rules), rate, told: HashMap::new(), is_closed: false };
         let shared = Shared { state: Mutex::new(state), begun: Instant::now(), observer: Box::new(observer) };
-        Self { shared: Arc::new(shared), rate }
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// From now on these rules hold, but for `slots`, which stay as many as they are. Who waits already keeps its place.
+    pub fn set_rules(&self, rules: &Rules) {
+        let mut state = self.shared.state();
+        let slots = state.line.rules.slots;
+        // One that stays the same goes on counting, or a change of anything else would be a minute's worth of requests more.
+        if state.line.rules.per_minute_max != rules.per_minute_max {
+            state.rate = rules.per_minute_max.map(Rate::new);
+        }
+        state.line.rules = Rules { slots, ..rules.clone() };
     }
 
     /// Takes a slot, now or when it is its turn, and says how long that took. Dropping the future leaves the line.
@@ -156,7 +167,7 @@ impl Admission {
         if state.is_closed {
             return Err(state.line.refusal(Reason::Closed));
         }
-        if let Some(Err((per_minute, retry_after))) = self.rate.as_ref().map(Rate::check) {
+        if let Some(Err((per_minute, retry_after))) = state.rate.as_ref().map(Rate::check) {
             let reason = Reason::RateLimited { per_minute: per_minute.get() };
             let retry_after = retry_after.clamp(limits::RETRY_AFTER_MIN, limits::RETRY_AFTER_MAX);
             return Err(Refusal { retry_after, ..state.line.refusal(reason) });

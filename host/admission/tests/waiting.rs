@@ -187,3 +187,31 @@ async fn the_observer_sees_every_change() {
     drop(waits);
     assert_eq!(*seen.lock().expect("unpoisoned"), [(1, 0), (1, 1), (1, 0), (0, 0)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn rules_change_while_requests_wait() {
+    let admission = admission(1, 1);
+    let (held, _) = enter(&admission).await.expect("a free slot");
+    let waiting = tokio::spawn({
+        let admission = Arc::clone(&admission);
+        async move { enter(&admission).await.map(drop) }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(enter(&admission).await.err(), Some(Reason::Full));
+    // A shorter line sends nobody away who is in it; the number of slots is not for now.
+    admission.set_rules(&rules(8, 0));
+    assert_eq!((admission.standing().running, admission.standing().waiting()), (1, 1));
+    assert_eq!(enter(&admission).await.err(), Some(Reason::Full));
+    drop(held);
+    assert_eq!(waiting.await.expect("no panic"), Ok(()));
+    // A rate counts from when it is said, and a change of something else does not begin it anew.
+    let two = Rules { per_minute_max: NonZeroU32::new(2), ..rules(1, 1) };
+    admission.set_rules(&two);
+    for _ in 0..2 {
+        enter(&admission).await.expect("one of two");
+    }
+    admission.set_rules(&Rules { waiting_max: 5, ..two });
+    assert_eq!(enter(&admission).await.err(), Some(Reason::RateLimited { per_minute: 2 }));
+    admission.set_rules(&rules(1, 1));
+    enter(&admission).await.expect("as many as come");
+}

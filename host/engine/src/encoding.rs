@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use inference::{Encoding, EncodingEngine, EncodingFacts, EncodingRequest, ModelCard, SubmitError, Vocabulary};
+use inference::{
+    Encoding, EncodingEngine, EncodingFacts, EncodingRequest, ModelCard, Progress, SubmitError, Vocabulary,
+};
 use tokio::sync::oneshot;
 
 use crate::encode_loop::{EncodeLoop, Job};
@@ -121,5 +123,9 @@ impl EncodingEngine for EncodingHandle {
             let (end, receiver) = oneshot::channel();
             (Job::new(request.id, request.inputs, end, Instant::now()), Encoding::new(receiver))
         })
+    }
+
+    fn progress(&self) -> Progress {
+        self.worker.progress()
     }
 }

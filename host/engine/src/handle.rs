@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::{Engine, Generation, GenerationRequest, ModelCard, SubmitError, Vocabulary};
+use inference::{Engine, Generation, GenerationRequest, ModelCard, Progress, SubmitError, Vocabulary};
 
 use crate::decode_loop::DecodeLoop;
 use crate::decoder::{Decoder, DecoderShape};
@@ -141,6 +141,10 @@ impl Engine for EngineHandle {
             Submission::new(request, prompt_tokens, tokens_max, events_ahead, Instant::now())
         })
     }
+
+    fn progress(&self) -> Progress {
+        self.worker.progress()
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +270,32 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_does_not_end_is_seen_from_outside() {
+        let (go, gate) = mpsc::channel::<()>();
+        let engine = start_fake(4, move || {
+            let _ = gate.recv();
+            Fate::Compute
+        });
+        assert_eq!(engine.progress(), Progress::Idle);
+        let mut first = engine.submit(request(2, 100)).unwrap();
+        let is_late = |engine: &EngineHandle, by: Duration| {
+            matches!(engine.progress(), Progress::Working { since_step } if since_step >= by)
+        };
+        while !is_late(&engine, Duration::from_millis(20)) {
+            std::thread::yield_now();
+        }
+        // Requests that come do not make it look alive.
+        let mut second = engine.submit(request(2, 100)).unwrap();
+        assert!(is_late(&engine, Duration::from_millis(20)));
+        drop(go);
+        read(&mut first);
+        read(&mut second);
+        while engine.progress() != Progress::Idle {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn a_failed_batch_ends_its_sequences_and_not_the_engine() {
         let mut fails = true;
         let engine = start_fake(1, move || if std::mem::take(&mut fails) { Fate::Fail } else { Fate::Compute });
@@ -285,6 +315,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(engine.submit(request(2, 100)).unwrap_err(), SubmitError::Stopped);
+        assert_eq!(engine.progress(), Progress::Stopped);
     }
 
     #[test]

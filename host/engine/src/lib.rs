@@ -26,6 +26,7 @@ pub mod limits;
 mod pace;
 mod packer;
 mod prefix;
+mod pulse;
 mod scheduler;
 mod sequence;
 mod stop;

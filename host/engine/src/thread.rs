@@ -1,15 +1,16 @@
 //! The one thread that computes, and the way to it: what it drives is built on it, and its end is seen however it ends.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use inference::SubmitError;
+use inference::{Progress, SubmitError};
 
 use crate::limits::{CONTROL_POLL, PAUSE_POLL};
+use crate::pulse::Pulse;
 
 /// What computes: it is built on the thread, and lives there.
 pub(crate) trait Work {
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) is_stopping: AtomicBool,
     /// The thread has ended.
     pub(crate) has_stopped: AtomicBool,
+    /// Beats at both ends of every step, and when work comes to who has none.
+    pub(crate) pulse: Pulse,
 }
 
 /// Why the engine did not start.
@@ -123,9 +126,14 @@ impl<T: Send + 'static> Worker<T> {
         if !self.is_running() {
             return Err(SubmitError::Stopped);
         }
+        // Before it is counted: who sees it finds no pulse from before the thread went to sleep. Where there is work already the
+        // pulse is the thread's alone, or requests that come would hide that it hangs.
+        if self.queued() + self.running() == 0 {
+            self.shared.pulse.beat();
+        }
         self.shared
             .queued
-            .try_update(Relaxed, Relaxed, |queued| (queued < queue_length).then_some(queued + 1))
+            .try_update(Release, Relaxed, |queued| (queued < queue_length).then_some(queued + 1))
             .map_err(|queued| SubmitError::QueueFull { queued })?;
         let (job, kept) = make();
         let jobs = self.jobs.as_ref().ok_or(SubmitError::Stopped)?;
@@ -140,8 +148,20 @@ impl<T> Worker<T> {
         !self.shared.has_stopped.load(Relaxed)
     }
 
+    /// How the thread gets on. It waits for plugins and readers in short sleeps between steps that find nothing to do, so only a
+    /// step that does not end makes it late.
+    pub(crate) fn progress(&self) -> Progress {
+        if !self.is_running() {
+            Progress::Stopped
+        } else if self.queued() + self.running() == 0 {
+            Progress::Idle
+        } else {
+            Progress::Working { since_step: self.shared.pulse.since() }
+        }
+    }
+
     pub(crate) fn queued(&self) -> usize {
-        self.shared.queued.load(Relaxed)
+        self.shared.queued.load(Acquire)
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -178,7 +198,9 @@ fn run<W: Work>(mut work: W, inbox: &mpsc::Receiver<W::Job>, shared: &Shared) {
         for job in first.into_iter().chain(inbox.try_iter()) {
             work.enqueue(job);
         }
+        shared.pulse.beat();
         outlook = work.step(Instant::now);
+        shared.pulse.beat();
     }
     for job in inbox.try_iter() {
         work.enqueue(job);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
-    EngineFault, ModelCard, Prompt, RequestId, Segment, SpecialTokens, SubmitError, Timings, Token, Vocabulary,
+    EngineFault, ModelCard, Progress, Prompt, RequestId, Segment, SpecialTokens, SubmitError, Timings, Token,
+    Vocabulary,
 };
 
 /// A loaded model that encodes inputs. A model either encodes or completes, never both.
@@ -21,6 +22,9 @@ pub trait EncodingEngine: Send + Sync {
 
     /// Hands inputs to the engine. Never waits: what does not fit now is refused or queued, and the queue is bounded.
     fn submit(&self, request: EncodingRequest) -> Result<Encoding, SubmitError>;
+
+    /// How it gets on. Asks nothing of whoever computes, so it answers where that hangs.
+    fn progress(&self) -> Progress;
 }
 
 /// What an encoding model does, and what it wants to see around a text.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::{Blame, Grammar, ModelCard, PipelineError, RequestId, Sampling, Token, TokenControl, Vocabulary};
+use crate::{Blame, Grammar, ModelCard, PipelineError, Progress, RequestId, Sampling, Token, TokenControl, Vocabulary};
 
 /// A loaded model that completes prompts.
 pub trait Engine: Send + Sync {
@@ -18,6 +18,9 @@ pub trait Engine: Send + Sync {
     /// Hands a prompt to the engine. Never waits: what does not fit now is refused or queued, and the queue is
     /// bounded.
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError>;
+
+    /// How it gets on. Asks nothing of whoever computes, so it answers where that hangs.
+    fn progress(&self) -> Progress;
 }
 
 /// What the engine needs to know of a request.

@@ -24,6 +24,7 @@ mod generation;
 mod grammar;
 mod model;
 mod pipeline;
+mod progress;
 mod prompt;
 mod request;
 
@@ -42,6 +43,7 @@ pub use pipeline::{
     Annotations, Call, ChosenToken, Delta, FaultKind, Output, Pipeline, PipelineError, PipelineRun, Prepared, Stage,
     Step,
 };
+pub use progress::Progress;
 pub use prompt::{Prompt, Segment};
 pub use request::{
     ChatRequest, Dry, Message, Operation, Part, RequestId, Role, Sampling, Tool, ToolCall, ToolChoice, ToolResult,

@@ -3,20 +3,26 @@
 //! [`Service`] answers a chat whatever transport it came over; [`serve`] puts it on a listener. The model arrives when
 //! it is loaded ([`Service::ready`]): until then requests are told how far it is.
 
+mod access;
 mod admin;
 mod http;
+mod keys;
 pub mod limits;
 mod service;
+mod tls;
 mod wire;
 
 pub use ::admission::{Position, Priority, Reason, Refusal, Standing};
 pub use ::http::HeaderName;
+pub use access::{Access, Replaceable};
 pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
-pub use http::{Drained, HttpConfig, Reach, routes, serve};
+pub use http::{Drained, HttpConfig, Listener, Reach, SocketConfig, SocketError, routes, serve};
+pub use keys::{Keys, KeysError};
 pub use service::{
-    Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs,
+    Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Liveness, Outputs,
     RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Terms, Tokenized,
 };
+pub use tls::{TlsError, TlsFiles, TlsSettings};
 pub use wire::chat_request;
 
 #[cfg(test)]

@@ -93,6 +93,13 @@ pub const DRY_BREAKERS_MAX: usize = 16;
 /// Bytes of one of them: what llama.cpp looks at.
 pub const DRY_BREAKER_BYTES_MAX: usize = 40;
 
+// ---- is it alive ----
+
+/// Time without a step of the engine, while there is work, after which it counts as stalled. The slowest honest step is the first one
+/// of a large model that comes from a disk: 40 GB at 200 MB/s are 200 s. A step of 256 prompt tokens at 1 token/s, slower than
+/// anybody waits for, is 256 s. Being too late costs minutes of a host that hangs; being too early kills one that works.
+pub const STALL_MAX_DEFAULT: Duration = Duration::from_mins(5);
+
 // ---- requests to encode ----
 
 /// Inputs of a request, as with OpenAI, and documents of one. What they become is held until it is sent: 2,048 vectors of
@@ -101,10 +108,32 @@ pub const INPUTS_MAX: usize = 2048;
 /// Bytes of a query: it is computed again with every document.
 pub const QUERY_BYTES_MAX: usize = 16 * 1024;
 
+// ---- keys and certificates ----
+
+/// API keys at once: one for each application of a large house, twice while they are changed. All are compared at each request,
+/// some 50 ns each.
+pub const KEYS_MAX: usize = 1024;
+/// Bytes of a key: what nobody guesses. 16 characters of hexadecimal digits are 64 bits.
+pub const KEY_BYTES_MIN: usize = 16;
+/// Bytes of a key: longer than any that services hand out, and well within a head.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Bytes of a key's name, which is kept for every caller.
+pub const KEY_NAME_BYTES_MAX: usize = 64;
+/// Bytes of the file of keys: as many of them as there may be, with comments.
+pub const KEY_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a PEM file: a system's whole collection of authorities is some 200 KiB.
+pub const PEM_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 // ---- connections ----
 
 /// Connections at once; each costs about 20 KiB when idle. The next one waits in the kernel's backlog.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 512;
+/// Connections for probes and metrics at once: a kubelet's three probes and some scrapers, each of which keeps one.
+pub const PROBE_CONNECTIONS_MAX: usize = 32;
+/// Connections that wait in the kernel to be accepted over a Unix socket; the kernel may hold fewer (`net.core.somaxconn`).
+pub const SOCKET_BACKLOG: i32 = 1024;
+/// Time for a TLS handshake, two round trips and some milliseconds of computing: as long as for a head.
+pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time for a request's head to arrive, from the connection's start or the head's first byte.
 pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time that a connection may stay open between two requests.

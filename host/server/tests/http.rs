@@ -4,6 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use server::Access;
 use support::{Reply, Setup, WHOLE, chat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -21,10 +22,11 @@ fn get(path: &str) -> String {
 #[tokio::test]
 async fn probes_and_models() {
     let server = Setup::default().start().await;
-    for path in ["/livez", "/readyz", "/health", "/v1/ready"] {
+    for path in ["/startupz", "/readyz", "/health", "/v1/ready"] {
         let reply = server.get(path).await;
         assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"status":"ok"}"#), "{path}");
     }
+    assert_eq!(server.get("/livez").await.body, r#"{"status":"ok","engine":"idle"}"#);
     insta::assert_snapshot!("models", server.get("/v1/models").await.body);
     // A model's name has a slash; both ways of writing it are in use.
     for path in ["/v1/models/fake/model", "/v1/models/fake%2Fmodel"] {
@@ -90,8 +92,8 @@ async fn what_a_web_page_could_send_is_refused() {
 
 #[tokio::test]
 async fn a_name_that_the_operator_allows_is_answered() {
-    let mut setup = Setup::default();
-    setup.http.hosts_allowed = vec!["models.internal".to_owned()];
+    let setup = Setup::default();
+    setup.http.access.replace(Access { hosts: vec!["models.internal".to_owned()], ..Access::default() });
     let server = setup.start().await;
     assert_eq!(server.send(&get("/livez").replace("localhost", "models.internal:80")).await.status, 200);
 }

@@ -1,8 +1,8 @@
-//! One connection: hyper, the watch, and the end of both.
+//! One connection: perhaps a handshake, then hyper, the watch, and the end of both.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -13,30 +13,52 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use tracing::debug;
 
 use super::HttpConfig;
+use super::listener::Arrived;
 use super::routes::ArrivedAt;
 use super::watch::{Busy, Watch};
 use crate::limits;
 
 /// Serves a connection until it ends, is overdue, or has finished its request while the server drains.
 pub(super) async fn serve_connection(
-    stream: TcpStream,
+    arrived: Arrived,
+    router: Router,
+    config: &HttpConfig,
+    draining: watch::Receiver<bool>,
+) {
+    let Arrived { stream, at, tls } = arrived;
+    if let Err(error) = stream.send_at_once() {
+        debug!(%error, "failed to switch off write coalescing of a connection");
+    }
+    let (socket, watch) = Watch::over(stream, config.head_timeout, config.write_stall_max);
+    let Some(tls) = tls else { return speak(socket, watch, at, router, config, draining).await };
+    // It counts as a connection from its first byte on, so that as many are under way as may be open.
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.0)).accept(socket);
+    match tokio::time::timeout(config.handshake_timeout, handshake).await {
+        Ok(Ok(stream)) => {
+            watch.greeted();
+            speak(stream, watch, at, router, config, draining).await;
+        }
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_elapsed) => debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Speaks HTTP on what `watch` looks after.
+async fn speak(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    watch: Watch,
+    arrived_at: ArrivedAt,
     router: Router,
     config: &HttpConfig,
     mut draining: watch::Receiver<bool>,
 ) {
-    // Events of a stream are small and each is awaited: none may wait for the one before it to be acknowledged.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "failed to switch off write coalescing of a connection");
-    }
-    let arrived_at = ArrivedAt(stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip()));
-    let (socket, watch) = Watch::over(stream, config.head_timeout, config.write_stall_max);
-
     let service = service_fn(|request: Request<Incoming>| {
         let busy = watch.busy();
         let mut request = request.map(|body| watch.body(body));

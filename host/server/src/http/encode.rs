@@ -43,7 +43,8 @@ async fn read(
     guard::check_is_json(&headers)?;
     let body = app.bodies.read(&headers, body).await?;
     let id = extensions.get::<RequestId>().cloned().unwrap_or_else(super::routes::new_request_id);
-    let terms = terms::of(&headers, &app.config.caller_header, body.bytes.len())?;
+    let access = app.config.access.now();
+    let terms = terms::of(&headers, &extensions, &access.caller_header, body.bytes.len())?;
     Ok((id, terms, body.bytes, body.share))
 }
 

@@ -140,7 +140,8 @@ pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, Terms,
         headers: readable(&head.headers),
         choice: 0,
     };
-    let terms = terms::of(&head.headers, &app.config.caller_header, body.bytes.len())?;
+    let access = app.config.access.now();
+    let terms = terms::of(&head.headers, &head.extensions, &access.caller_header, body.bytes.len())?;
     Ok((call, terms, body))
 }
 

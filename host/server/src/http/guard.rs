@@ -3,22 +3,24 @@
 //! A page in a browser can reach a loopback port too, by a form, a script or a domain that resolves to 127.0.0.1 (DNS
 //! rebinding). It cannot choose the `Host` it sends, and it cannot leave out `Origin` where a request could do
 //! anything, so these two tell it from a program. An IP address as `Host` cannot be rebound; it is accepted when it is
-//! the one that the connection arrived at, which is what probes of an orchestrator send.
+//! the one that the connection arrived at, which is what probes of an orchestrator send. Over a Unix socket, which no page
+//! reaches by itself, any name will do; a proxy that passes pages on there is told by `Origin`.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::routes::ArrivedAt;
 use super::status::Failure;
+use crate::keys::Keys;
 
 /// Refuses what a web page may have sent, and what two readers could take for different hosts.
 pub(super) fn check_sender(
     uri: &Uri,
     headers: &HeaderMap,
-    arrived_at: IpAddr,
+    arrived_at: ArrivedAt,
     hosts_allowed: &[String],
 ) -> Result<(), Failure> {
     let refuse = |status, code, message: String| Err(Failure::client(status, code, message));
@@ -50,6 +52,32 @@ pub(super) fn check_sender(
     Ok(())
 }
 
+/// Whose key the request has, where one is needed.
+pub(super) fn check_key(headers: &HeaderMap, keys: &Keys) -> Result<Arc<str>, Failure> {
+    // Clients of Anthropic's form send the one, all others the other; some libraries send both.
+    let presented = [
+        headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())),
+        headers.get(API_KEY).map(http::HeaderValue::as_bytes),
+    ];
+    if presented.iter().all(Option::is_none) {
+        let message = "an API key is needed; send the header `Authorization: Bearer KEY` or `x-api-key: KEY`";
+        return Err(Failure::client(StatusCode::UNAUTHORIZED, "missing_api_key", message));
+    }
+    let holder = presented.into_iter().flatten().find_map(|key| keys.holder(key));
+    holder.cloned().ok_or_else(|| {
+        let message = "the API key is not one of this server's; ask its operator for one";
+        Failure::client(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+    })
+}
+
+const API_KEY: &str = "x-api-key";
+
+/// The token of `Bearer TOKEN`.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
 /// A form can post text without asking; JSON it cannot.
 pub(super) fn check_is_json(headers: &HeaderMap) -> Result<(), Failure> {
     let media_type = headers
@@ -65,7 +93,11 @@ pub(super) fn check_is_json(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// What is for programs on this machine, whatever else is listened on. `what` completes "… only to connections over".
 pub(super) fn check_is_local(arrived_at: Option<ArrivedAt>, what: &str) -> Result<(), Failure> {
-    if arrived_at.is_some_and(|ArrivedAt(address)| address.to_canonical().is_loopback()) {
+    let is_local = |at: ArrivedAt| match at {
+        ArrivedAt::Address(address) => address.to_canonical().is_loopback(),
+        ArrivedAt::Socket { .. } => true,
+    };
+    if arrived_at.is_some_and(is_local) {
         return Ok(());
     }
     let message = format!("{what} only to connections over a loopback address, such as 127.0.0.1");
@@ -77,10 +109,11 @@ fn is_plain(authority: &Authority) -> bool {
     !authority.as_str().contains('@') && !authority.host().is_empty()
 }
 
-fn is_host_allowed(host: &str, arrived_at: IpAddr, hosts_allowed: &[String]) -> bool {
+fn is_host_allowed(host: &str, arrived_at: ArrivedAt, hosts_allowed: &[String]) -> bool {
+    let ArrivedAt::Address(arrived_at) = arrived_at else { return true };
     // A name may be written with the dot of the root.
     let name = host.strip_suffix('.').unwrap_or(host);
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().ok();
     match address {
         Some(address) => {
             address == arrived_at.to_canonical()
@@ -96,7 +129,9 @@ fn is_host_allowed(host: &str, arrived_at: IpAddr, hosts_allowed: &[String]) -> 
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use std::net::IpAddr;
+
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
@@ -107,7 +142,7 @@ mod tests {
         }
         let uri = target.parse().expect("a request target");
         let allowed = ["models.internal".to_owned()];
-        let checked = check_sender(&uri, &map, IpAddr::from([10, 1, 2, 3]), &allowed);
+        let checked = check_sender(&uri, &map, ArrivedAt::Address(IpAddr::from([10, 1, 2, 3])), &allowed);
         assert_eq!(
             checked.as_ref().map_err(|failure| failure.body.error.code.as_str()).copied(),
             expected,
@@ -150,6 +185,40 @@ mod tests {
         }
         check("/livez", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], Err("origin_not_allowed"));
         check("/livez", &[("host", "localhost"), ("sec-fetch-site", "none")], Ok(()));
+    }
+
+    #[test]
+    fn over_a_socket_any_name_will_do_and_pages_are_refused_all_the_same() {
+        let check = |headers: &[(&'static str, &'static str)]| {
+            let map =
+                headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            check_sender(&Uri::from_static("/livez"), &map.collect(), ArrivedAt::Socket { uid: 0 }, &[])
+        };
+        assert!(check(&[("host", "anything")]).is_ok());
+        assert!(check(&[]).is_err());
+        assert!(check(&[("host", "localhost"), ("origin", "http://evil.example")]).is_err());
+    }
+
+    #[test]
+    fn a_key_is_read_from_either_header() {
+        let keys = Keys::of("app 0123456789abcdef");
+        let check = |headers: &[(&'static str, &'static str)], expected: Result<&str, &str>| {
+            let map =
+                headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let found = check_key(&map.collect(), &keys);
+            let found = found.as_deref().map_err(|failure| failure.body.error.code.as_str());
+            assert_eq!(found, expected, "{headers:?}");
+        };
+        check(&[("authorization", "Bearer 0123456789abcdef")], Ok("app"));
+        check(&[("authorization", "bearer  0123456789abcdef ")], Ok("app"));
+        check(&[("x-api-key", "0123456789abcdef")], Ok("app"));
+        check(&[("x-api-key", "0123456789abcdef"), ("authorization", "Bearer unused")], Ok("app"));
+        check(&[], Err("missing_api_key"));
+        check(&[("authorization", "Basic 0123456789abcdef")], Err("missing_api_key"));
+        check(&[("authorization", "Bearer")], Err("missing_api_key"));
+        check(&[("authorization", "Bearer ")], Err("invalid_api_key"));
+        check(&[("authorization", "Bearer 0123456789abcdeF")], Err("invalid_api_key"));
+        check(&[("x-api-key", "app")], Err("invalid_api_key"));
     }
 
     #[test]

@@ -6,24 +6,32 @@ mod connection;
 mod encode;
 mod generate;
 mod guard;
+mod listener;
+mod probes;
 mod prompts;
 mod routes;
+mod socket;
 mod status;
 mod stream;
 mod terms;
+mod unix_socket;
 mod watch;
 
+pub use listener::Listener;
 pub use routes::{Reach, routes};
+pub use unix_socket::{SocketConfig, SocketError};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures::FutureExt as _;
+use futures::future::select_all;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::access::{Access, Replaceable};
 use crate::admin::PluginAdmin;
 use crate::limits;
 use crate::service::Service;
@@ -40,36 +48,46 @@ pub enum Drained {
     },
 }
 
-/// Serves `service` on `listener` until `shutdown`, then drains.
+/// Serves `service` on `listeners` until `shutdown`, then drains.
 ///
 /// While it drains it goes on accepting connections, since a probe that is refused has an orchestrator kill what is
 /// about to finish: `/livez` says 200, `/readyz` 503, and chats are refused. Requests that run or wait get
 /// [`HttpConfig::drain_grace`] to finish; the rest is broken off with an error that says so.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     service: Arc<Service>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
     let config = Arc::new(config);
+    for listener in &listeners {
+        listener.announce();
+    }
     info!(
-        address = %listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
         connections_max = config.connections_max,
-        memory_mib_max = limits::memory_bytes_max(config.connections_max) / (1024 * 1024),
-        "listening"
+        memory_mib_max =
+            limits::memory_bytes_max(config.connections_max + limits::PROBE_CONNECTIONS_MAX) / (1024 * 1024),
+        "serving"
     );
     let (draining, _) = tokio::sync::watch::channel(false);
-    let mut connections = Connections {
-        listener,
-        router: routes::router(Arc::clone(&service), (*config).clone()),
-        places: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
+    let (probes, api): (Vec<_>, Vec<_>) = listeners.into_iter().partition(Listener::is_for_probes);
+    let connections = |listeners, router, places: usize| Connections {
+        listeners,
+        router,
+        places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
         config: Arc::clone(&config),
         draining: draining.clone(),
         tasks: JoinSet::new(),
     };
+    let router = routes::router(Arc::clone(&service), (*config).clone());
+    let mut api = connections(api, router, config.connections_max);
+    // Places of their own: however many clients there are, whoever watches over us gets in.
+    let router = probes::router(Arc::clone(&service), (*config).clone());
+    let mut probes = connections(probes, router, limits::PROBE_CONNECTIONS_MAX);
 
     tokio::select! {
-        () = connections.accept() => {}
+        () = api.accept() => {}
+        () = probes.accept() => {}
         () = shutdown => {}
     }
     service.drain();
@@ -77,7 +95,8 @@ pub async fn serve(
     let deadline = Instant::now() + config.drain_grace;
     info!(requests = service.active(), grace_s = config.drain_grace.as_secs_f32(), "draining");
     tokio::select! {
-        () = connections.accept() => {}
+        () = api.accept() => {}
+        () = probes.accept() => {}
         () = finished(&service) => {}
         () = tokio::time::sleep_until(deadline) => {}
     }
@@ -88,12 +107,14 @@ pub async fn serve(
         service.cancel();
     }
     let close_by = if requests > 0 { Instant::now() } else { deadline };
-    connections.close(close_by + limits::CLOSE_GRACE).await;
+    let deadline = close_by + limits::CLOSE_GRACE;
+    tokio::join!(api.close(deadline), probes.close(deadline));
     if requests > 0 { Drained::Cancelled { requests } } else { Drained::Complete }
 }
 
+/// Connections that share their places.
 struct Connections {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     router: axum::Router,
     config: Arc<HttpConfig>,
     places: Arc<Semaphore>,
@@ -104,11 +125,18 @@ struct Connections {
 impl Connections {
     /// Accepts for ever. May be dropped and called again.
     async fn accept(&mut self) {
+        if self.listeners.is_empty() {
+            return std::future::pending().await;
+        }
         loop {
             // The place comes first: whom we have no place for waits in the kernel, at no cost to us.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            let stream = match self.listener.accept().await {
-                Ok((stream, _peer)) => stream,
+            let (accepted, index, _) =
+                select_all(self.listeners.iter().map(|listener| listener.accept().boxed())).await;
+            // The next one is looked at first: one that always has somebody does not keep the others from having anybody.
+            self.listeners.rotate_left(index + 1);
+            let arrived = match accepted {
+                Ok(arrived) => arrived,
                 Err(error) => {
                     warn!(%error, "failed to accept a connection; trying again shortly");
                     tokio::time::sleep(limits::ACCEPT_PAUSE).await;
@@ -118,7 +146,7 @@ impl Connections {
             let (router, config) = (self.router.clone(), Arc::clone(&self.config));
             let draining = self.draining.subscribe();
             self.tasks.spawn(async move {
-                connection::serve_connection(stream, router, &config, draining).await;
+                connection::serve_connection(arrived, router, &config, draining).await;
                 drop(place);
             });
             // Those that ended meanwhile, so that the set does not grow with the connections of a lifetime.
@@ -128,8 +156,8 @@ impl Connections {
 
     /// Stops listening and lets connections carry their last bytes.
     async fn close(self, deadline: Instant) {
-        let Self { listener, mut tasks, .. } = self;
-        drop(listener);
+        let Self { listeners, mut tasks, .. } = self;
+        drop(listeners);
         let all_ended = async { while tasks.join_next().await.is_some() {} };
         let _in_time = tokio::time::timeout_at(deadline, all_ended).await;
     }
@@ -145,17 +173,16 @@ async fn finished(service: &Service) {
 /// What an operator decides about connections.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// Names by which clients may call this server, beside `localhost`, the loopback addresses and the address that
-    /// a connection arrived at. Without a port.
-    pub hosts_allowed: Vec<String>,
-    /// The header that names who asks.
-    pub caller_header: ::http::HeaderName,
+    /// Who may ask.
+    pub access: Replaceable<Access>,
     /// Who answers the admin routes; `None`: nobody.
     pub admin: Option<Arc<dyn PluginAdmin>>,
     /// Connections at once.
     pub connections_max: usize,
     /// Bytes of a request body.
     pub body_bytes_max: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// Time for a request's head to arrive.
     pub head_timeout: Duration,
     /// Time for a request's whole body to arrive.
@@ -173,11 +200,11 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            hosts_allowed: Vec::new(),
-            caller_header: ::http::HeaderName::from_static(limits::CALLER_HEADER_DEFAULT),
+            access: Replaceable::default(),
             admin: None,
             connections_max: limits::CONNECTIONS_MAX_DEFAULT,
             body_bytes_max: limits::BODY_BYTES_MAX_DEFAULT,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT_DEFAULT,
             head_timeout: limits::HEAD_TIMEOUT_DEFAULT,
             body_timeout: limits::BODY_TIMEOUT_DEFAULT,
             idle_timeout: limits::IDLE_TIMEOUT_DEFAULT,

@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::handler::Handler;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use inference::RequestId;
 use serde::Serialize;
-use telemetry::Format;
 use uuid::Uuid;
 
 use super::body::BodyReader;
 use super::status::Failure;
-use super::{HttpConfig, admin, encode, generate, guard, prompts};
-use crate::Standing;
-use crate::service::{ChatError, Readiness, Service};
+use super::terms::Caller;
+use super::{HttpConfig, admin, encode, generate, guard, probes, prompts};
+use crate::service::{ChatError, Service};
 use crate::wire::{self, ModelList, ModelObject};
 
 /// What every handler may need.
@@ -27,11 +27,25 @@ pub(super) struct App {
     pub(super) service: Arc<Service>,
     pub(super) config: HttpConfig,
     pub(super) bodies: BodyReader,
+    /// Only probes and metrics are answered, to anybody.
+    pub(super) is_for_probes: bool,
 }
 
-/// The address that a request's connection arrived at; put into its extensions by the connection.
+impl App {
+    pub(super) fn new(service: Arc<Service>, config: HttpConfig, is_for_probes: bool) -> Arc<Self> {
+        let bodies = BodyReader::new(config.body_bytes_max, config.body_timeout);
+        Arc::new(Self { service, config, bodies, is_for_probes })
+    }
+}
+
+/// Where a request's connection arrived; put into its extensions by the connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ArrivedAt(pub(super) IpAddr);
+pub(super) enum ArrivedAt {
+    /// At this address.
+    Address(IpAddr),
+    /// At a Unix socket, from this user.
+    Socket { uid: u32 },
+}
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +69,7 @@ struct Route {
     method: fn() -> MethodRouter<Arc<App>>,
 }
 
-const ROUTES: [Route; 19] = [
+const ROUTES: [Route; 20] = [
     route("/v1/chat/completions", "chat_completions", Reach::Answer, || post(generate::chat)),
     route("/v1/completions", "completions", Reach::Answer, || post(generate::completion)),
     route("/v1/messages", "messages", Reach::Answer, || post(generate::message)),
@@ -68,11 +82,12 @@ const ROUTES: [Route; 19] = [
     route("/v1/rerank", "rerank", Reach::Encoding, || post(encode::rerank)),
     route("/v1/models", "models", Reach::Facts, || get(models)),
     route("/v1/models/{*id}", "models", Reach::Facts, || get(model)),
-    route("/livez", "livez", Reach::Facts, || get(live)),
-    route("/readyz", "readyz", Reach::Facts, || get(ready)),
-    route("/health", "readyz", Reach::Facts, || get(ready)),
-    route("/v1/ready", "readyz", Reach::Facts, || get(ready)),
-    route("/metrics", "metrics", Reach::Facts, || get(metrics)),
+    route("/livez", "livez", Reach::Facts, || get(probes::live)),
+    route("/startupz", "startupz", Reach::Facts, || get(probes::started)),
+    route("/readyz", "readyz", Reach::Facts, || get(probes::ready)),
+    route("/health", "readyz", Reach::Facts, || get(probes::ready)),
+    route("/v1/ready", "readyz", Reach::Facts, || get(probes::ready)),
+    route("/metrics", "metrics", Reach::Facts, || get(probes::metrics)),
     route("/admin/plugins", "admin", Reach::Facts, || get(admin::plugins)),
     route("/admin/plugins/reload", "admin", Reach::Facts, || post(admin::reload)),
 ];
@@ -87,13 +102,21 @@ pub fn routes() -> impl Iterator<Item = (&'static str, Reach)> {
 }
 
 pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
-    let bodies = BodyReader::new(config.body_bytes_max, config.body_timeout);
-    let app = Arc::new(App { service, config, bodies });
+    assemble(App::new(service, config, false), |_| true, not_found)
+}
+
+/// The routes whose paths are `here`, with everything that goes around them.
+pub(super) fn assemble<T: 'static>(
+    app: Arc<App>,
+    here: impl Fn(&str) -> bool,
+    fallback: impl Handler<T, Arc<App>>,
+) -> Router {
     ROUTES
         .iter()
+        .filter(|route| here(route.path))
         .fold(Router::new(), |router, route| router.route(route.path, (route.method)()))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
+        .fallback(fallback)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around))
         .with_state(app)
 }
@@ -105,10 +128,12 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     let route = route_name(path);
     // Whoever speaks this form reads no other, whatever it is that went wrong.
     let is_messages = path.strip_prefix(MESSAGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let arrived_at = request.extensions().get::<ArrivedAt>().map_or(IpAddr::from([127, 0, 0, 1]), |at| at.0);
-    let checked = guard::check_sender(request.uri(), request.headers(), arrived_at, &app.config.hosts_allowed);
+    let checked = check(&app, &request);
     let mut response = match checked {
-        Ok(()) => {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
             request.extensions_mut().insert(id.clone());
             next.run(request).await
         }
@@ -130,6 +155,21 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     response
 }
 
+/// Whether the request may come in, and who it is known to be from.
+fn check(app: &App, request: &Request) -> Result<Option<Caller>, Failure> {
+    let (headers, access) = (request.headers(), app.config.access.now());
+    let loopback = ArrivedAt::Address(IpAddr::from([127, 0, 0, 1]));
+    let arrived_at = request.extensions().get::<ArrivedAt>().copied().unwrap_or(loopback);
+    guard::check_sender(request.uri(), headers, arrived_at, &access.hosts)?;
+    match (arrived_at, &access.keys) {
+        (ArrivedAt::Socket { uid }, _) => Ok(Some(Caller::User(uid))),
+        (ArrivedAt::Address(_), Some(keys)) if !app.is_for_probes && !probes::is_probe(request.uri().path()) => {
+            guard::check_key(headers, keys).map(|holder| Some(Caller::Key(holder)))
+        }
+        (ArrivedAt::Address(_), _) => Ok(None),
+    }
+}
+
 /// Time-ordered, so that names sort as the requests came.
 pub(super) fn new_request_id() -> RequestId {
     RequestId::new(Uuid::now_v7().simple().to_string())
@@ -149,58 +189,6 @@ async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Re
         Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
     })?;
     Ok(json(&ModelObject::new(model, app.service.device())))
-}
-
-/// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is
-/// about to finish.
-async fn live() -> Response {
-    json(&Probe { status: "ok", reason: None, requests: None })
-}
-
-async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let (code, status, reason) = match app.service.readiness() {
-        Readiness::Ready => (StatusCode::OK, "ok", None),
-        // Whoever waited for more than this before sending requests would wait for ever.
-        Readiness::OnFirstUse => (StatusCode::OK, "ok", Some("the model is loaded at its first use".to_owned())),
-        Readiness::Loading(progress) => (StatusCode::SERVICE_UNAVAILABLE, "loading", Some(progress)),
-        Readiness::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "failed", Some(reason)),
-        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", None),
-    };
-    // As Kubernetes' own probes have it: `?verbose`.
-    let is_verbose =
-        uri.query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
-    let requests = is_verbose.then(|| Line::of(&app.service.standing()));
-    (code, json(&Probe { status, reason, requests })).into_response()
-}
-
-/// How things stand with slots and line.
-#[derive(Serialize)]
-struct Line {
-    running: usize,
-    waiting: usize,
-    batch_waiting: usize,
-    prompt_tokens_waiting: u64,
-    callers: usize,
-    /// The mean time that a request holds its slot; `null` until enough were answered.
-    request_ms: Option<u128>,
-}
-
-impl Line {
-    fn of(standing: &Standing) -> Self {
-        Self {
-            running: standing.running,
-            waiting: standing.waiting(),
-            batch_waiting: standing.batch_waiting,
-            prompt_tokens_waiting: standing.waiting_tokens,
-            callers: standing.callers,
-            request_ms: standing.service.map(|service| service.as_millis()),
-        }
-    }
-}
-
-async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let format = Format::from_accept(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    ([(CONTENT_TYPE, format.content_type())], app.service.metrics().encode(format)).into_response()
 }
 
 /// axum adds `Allow`.
@@ -257,15 +245,6 @@ fn route_name(path: &str) -> &'static str {
         None if path.starts_with("/v1/models/") => "models",
         None => "other",
     }
-}
-
-#[derive(Serialize)]
-struct Probe {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requests: Option<Line>,
 }
 
 pub(super) fn json(value: &impl Serialize) -> Response {

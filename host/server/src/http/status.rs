@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use grammar::GrammarError;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use inference::{Blame, EngineFault, PipelineError, SubmitError};
 
@@ -141,6 +141,9 @@ impl IntoResponse for Failure {
             // Whole seconds, and never none: `0` invites a client to spin.
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outrigger\""));
         }
         // For where errors have another form.
         response.extensions_mut().insert(self);

@@ -11,14 +11,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use futures::FutureExt as _;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::socket::{ReadHalf, Stream, WriteHalf};
 use crate::limits;
 
 /// Why a connection is given up.
@@ -35,7 +33,7 @@ pub(super) enum Overdue {
 /// The eye on a connection.
 #[derive(Clone)]
 pub(super) struct Watch {
-    read: Arc<OwnedReadHalf>,
+    read: Arc<ReadHalf>,
     seen: Arc<Mutex<Seen>>,
     head_timeout: Duration,
     write_stall_max: Duration,
@@ -55,13 +53,18 @@ struct Seen {
 
 impl Watch {
     /// The watched socket, and its eye.
-    pub(super) fn over(stream: TcpStream, head_timeout: Duration, write_stall_max: Duration) -> (Socket, Self) {
+    pub(super) fn over(stream: Stream, head_timeout: Duration, write_stall_max: Duration) -> (Socket, Self) {
         let (read, write) = stream.into_split();
         let seen =
             Seen { is_busy: false, head_began: Some(Instant::now()), write_blocked: None, is_body_unread: false };
         let (read, seen) = (Arc::new(read), Arc::new(Mutex::new(seen)));
         let watch = Self { read, seen, head_timeout, write_stall_max };
         (Socket { write, watch: watch.clone() }, watch)
+    }
+
+    /// The handshake is over: from now on the first request's head is awaited.
+    pub(super) fn greeted(&self) {
+        self.seen().head_began = Some(Instant::now());
     }
 
     /// A request's head has arrived; the answer is under way until the guard is dropped.
@@ -122,17 +125,11 @@ impl Watch {
             Some(Overdue::WriteStall)
         } else if passed(seen.head_began, self.head_timeout) {
             Some(Overdue::Head)
-        } else if seen.is_busy && self.has_client_left() {
+        } else if seen.is_busy && self.read.is_closed_by_peer() {
             Some(Overdue::ClientLeft)
         } else {
             None
         }
-    }
-
-    /// Whether the client has closed its side, also behind bytes that nobody has read yet.
-    fn has_client_left(&self) -> bool {
-        let ready = self.read.ready(Interest::READABLE).now_or_never();
-        ready.is_some_and(|ready| ready.map_or(true, tokio::io::Ready::is_read_closed))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -184,7 +181,7 @@ impl Drop for RequestBody {
 
 /// The watched socket.
 pub(super) struct Socket {
-    write: OwnedWriteHalf,
+    write: WriteHalf,
     watch: Watch,
 }
 
@@ -192,7 +189,7 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let read = &self.watch.read;
         loop {
-            ready!(read.as_ref().as_ref().poll_read_ready(cx))?;
+            ready!(read.poll_read_ready(cx))?;
             match read.try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
                     buf.advance(count);

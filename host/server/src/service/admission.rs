@@ -47,14 +47,33 @@ impl Deadline {
 }
 
 pub(super) fn new(config: &ServiceConfig, metrics: &InferenceMetrics) -> Admission {
-    let rules = Rules {
+    let metrics = metrics.clone();
+    Admission::new(rules(config), move |standing| metrics.standing(gauges(standing)))
+}
+
+fn rules(config: &ServiceConfig) -> Rules {
+    Rules {
         slots: config.max_concurrency,
         waiting_max: config.queue_max,
         waiting_tokens_max: config.queue_tokens_max,
         per_minute_max: config.requests_per_minute_max,
-    };
-    let metrics = metrics.clone();
-    Admission::new(rules, move |standing| metrics.standing(gauges(standing)))
+    }
+}
+
+/// How long requests may wait, and take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) queue_wait_max: Duration,
+    pub(super) request_timeout: Duration,
+    /// How long a step of the engine may take.
+    pub(super) stall_max: Duration,
+}
+
+impl Times {
+    pub(super) fn of(config: &ServiceConfig) -> Self {
+        let &ServiceConfig { queue_wait_max, request_timeout, stall_max, .. } = config;
+        Self { queue_wait_max, request_timeout, stall_max }
+    }
 }
 
 fn gauges(standing: &Standing) -> telemetry::Standing {
@@ -70,11 +89,12 @@ fn gauges(standing: &Standing) -> telemetry::Standing {
 impl Service {
     /// A slot, now or when it is this request's turn, and how long that took.
     pub(super) async fn admit(&self, terms: &Terms) -> Result<(Permit, Duration), ChatError> {
+        let queue_wait_max = self.times.now().queue_wait_max;
         let arrival = Arrival {
             caller: Arc::clone(&terms.caller),
             priority: terms.priority,
             tokens: (terms.bytes / limits::BYTES_PER_TOKEN) as u64,
-            wait_max: terms.timeout.map_or(self.queue_wait_max, |timeout| timeout.min(self.queue_wait_max)),
+            wait_max: terms.timeout.map_or(queue_wait_max, |timeout| timeout.min(queue_wait_max)),
         };
         let is_waiting = |position| {
             // One request waits once.
@@ -89,8 +109,16 @@ impl Service {
 
     /// When a request that begins now has to be over.
     pub(super) fn deadline(&self, terms: &Terms) -> Deadline {
-        let after = terms.timeout.map_or(self.request_timeout, |timeout| timeout.min(self.request_timeout));
+        let request_timeout = self.times.now().request_timeout;
+        let after = terms.timeout.map_or(request_timeout, |timeout| timeout.min(request_timeout));
         Deadline { at: Instant::now() + after, after }
+    }
+
+    /// From now on the bounds of the line and the times of `config` hold, for requests that come. Everything else of it stays
+    /// as it was when the service began.
+    pub fn set_limits(&self, config: &ServiceConfig) {
+        self.admission.set_rules(&rules(config));
+        self.times.replace(Times::of(config));
     }
 
     /// How things stand with slots and line.

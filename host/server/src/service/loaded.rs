@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inference::{EncodingEngine, EncodingTask, ModelCard, Prompt, Segment, Token, Vocabulary};
+use inference::{EncodingEngine, EncodingTask, ModelCard, Progress, Prompt, Segment, Token, Vocabulary};
 
 use super::{ChatError, Serving};
 
@@ -32,6 +32,13 @@ impl Loaded {
         match self {
             Self::Chat(serving) => serving.engine.card(),
             Self::Encoder(engine) => engine.card(),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match self {
+            Self::Chat(serving) => serving.engine.progress(),
+            Self::Encoder(engine) => engine.progress(),
         }
     }
 

@@ -8,6 +8,7 @@ mod encode;
 mod error;
 mod generate;
 mod grammar;
+mod liveness;
 mod loaded;
 mod pass;
 mod raw;
@@ -31,13 +32,16 @@ pub use answer::{Answer, AnswerEvent, Finished};
 pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
 pub use generate::Asked;
+pub use liveness::Liveness;
 pub use loaded::Capability;
 pub use render::Rendered;
 pub use tokens::Tokenized;
 
+use admission::Times;
 use grammar::Grammars;
 use loaded::Loaded;
 
+use crate::access::Replaceable;
 use crate::limits;
 
 /// What an operator decides about requests for work.
@@ -57,6 +61,8 @@ pub struct ServiceConfig {
     pub requests_per_minute_max: Option<NonZeroU32>,
     /// From a request's arrival to its end.
     pub request_timeout: Duration,
+    /// Time without a step of the engine, while there is work, after which it counts as stalled.
+    pub stall_max: Duration,
     /// What a request gets that does not say.
     pub defaults: Defaults,
 }
@@ -80,6 +86,7 @@ impl Default for ServiceConfig {
             queue_wait_max: limits::QUEUE_WAIT_MAX_DEFAULT,
             requests_per_minute_max: None,
             request_timeout: limits::REQUEST_TIMEOUT_DEFAULT,
+            stall_max: limits::STALL_MAX_DEFAULT,
             defaults: Defaults::default(),
         }
     }
@@ -114,8 +121,7 @@ pub struct Service {
     defaults: Defaults,
     metrics: Metrics,
     admission: Admission,
-    queue_wait_max: Duration,
-    request_timeout: Duration,
+    times: Replaceable<Times>,
     grammars: Arc<Grammars>,
     model_id: Option<String>,
     state: watch::Sender<State>,
@@ -123,6 +129,7 @@ pub struct Service {
     /// Whether requests for a model that is not there wait for it, rather than being sent away.
     is_loaded_on_use: AtomicBool,
     wanted: Notify,
+    has_started: AtomicBool,
     is_draining: AtomicBool,
     cancelled: watch::Sender<bool>,
 }
@@ -141,8 +148,7 @@ impl Service {
     pub fn new(config: ServiceConfig, metrics: Metrics) -> Self {
         Self {
             admission: admission::new(&config, &metrics.inference),
-            queue_wait_max: config.queue_wait_max,
-            request_timeout: config.request_timeout,
+            times: Replaceable::new(Times::of(&config)),
             defaults: config.defaults,
             grammars: Arc::default(),
             metrics,
@@ -151,6 +157,7 @@ impl Service {
             state: watch::Sender::new(State::Loading("starting".to_owned())),
             is_loaded_on_use: AtomicBool::new(false),
             wanted: Notify::new(),
+            has_started: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             cancelled: watch::Sender::new(false),
         }
@@ -332,7 +339,7 @@ impl Service {
         let (mut state, mut cancelled) = (self.state.subscribe(), self.cancelled.subscribe());
         let is_there = |state: &State| matches!(state, State::Ready { .. } | State::Failed(_));
         tokio::select! {
-            _ = tokio::time::timeout(self.queue_wait_max, state.wait_for(is_there)) => {}
+            _ = tokio::time::timeout(self.times.now().queue_wait_max, state.wait_for(is_there)) => {}
             _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
         }
         self.loaded_now()
@@ -355,6 +362,9 @@ impl Service {
     }
 
     fn set(&self, state: State) {
+        if matches!(state, State::Ready { .. } | State::OnFirstUse) {
+            self.has_started.store(true, Ordering::Relaxed);
+        }
         self.state.send_replace(state);
     }
 }

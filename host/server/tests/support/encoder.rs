@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use inference::{
     Encoded, Encoding, EncodingEngine, EncodingFacts, EncodingRequest, EncodingTask, EngineFault, Frame, ModelCard,
-    SubmitError, Timings, Token, Vocabulary,
+    Progress, SubmitError, Timings, Token, Vocabulary,
 };
 use tokio::sync::oneshot;
 
@@ -124,5 +124,9 @@ impl EncodingEngine for FakeEncoder {
             live.fetch_sub(1, Ordering::SeqCst);
         });
         Ok(Encoding::new(receiver))
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::Idle
     }
 }

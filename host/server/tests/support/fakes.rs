@@ -9,7 +9,7 @@ use std::time::Duration;
 use inference::{
     Annotations, Call, ChatRequest, ChosenToken, Completion, Delta, Engine, EngineFault, Finish, Generation,
     GenerationEvent, GenerationRequest, ModelCard, Output, OutputFormat, Part, Pipeline, PipelineError, PipelineRun,
-    Prepared, Prompt, Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenControl, TokenLogprob,
+    Prepared, Progress, Prompt, Segment, SpecialTokens, Step, SubmitError, Timings, Token, TokenControl, TokenLogprob,
     TokenLogprobs, Usage, Vocabulary,
 };
 use tokio::sync::mpsc;
@@ -45,6 +45,8 @@ pub(crate) struct FakeEngine {
     live: Arc<AtomicUsize>,
     /// Every request that was taken, for tests to look at.
     pub(crate) taken: Mutex<Vec<GenerationRequest>>,
+    /// How it says that it gets on.
+    pub(crate) progress: Mutex<Progress>,
 }
 
 pub(crate) const CONTEXT_LENGTH: u32 = 512;
@@ -65,7 +67,8 @@ impl FakeEngine {
         };
         let live = Arc::new(AtomicUsize::new(0));
         let (vocabulary, taken) = (Arc::new(Bytes), Mutex::new(Vec::new()));
-        Arc::new(Self { card, vocabulary, script, max_concurrency, live, taken })
+        let progress = Mutex::new(Progress::Idle);
+        Arc::new(Self { card, vocabulary, script, max_concurrency, live, taken, progress })
     }
 
     /// Generations that were neither finished nor dropped.
@@ -101,6 +104,10 @@ impl Engine for FakeEngine {
             live.fetch_sub(1, Ordering::SeqCst);
         });
         Ok(Generation::new(events))
+    }
+
+    fn progress(&self) -> Progress {
+        *self.progress.lock().expect("no test panicked")
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fakes::{Act, FakeEngine, FakePipeline};
-use server::{Drained, HttpConfig, Service, ServiceConfig, Serving, serve};
+use server::{Drained, HttpConfig, Listener, Service, ServiceConfig, Serving, serve};
 use telemetry::{Format, Metrics};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -73,12 +73,27 @@ impl Setup {
     }
 
     pub(crate) async fn start(self) -> Server {
+        self.start_on(Listener::from).await
+    }
+
+    /// Starts it on what `make` makes of a port.
+    pub(crate) async fn start_on(self, make: impl FnOnce(TcpListener) -> Listener) -> Server {
+        self.start_all(make, Vec::new()).await
+    }
+
+    /// Starts it on a port and on these.
+    pub(crate) async fn start_beside(self, others: Vec<Listener>) -> Server {
+        self.start_all(Listener::from, others).await
+    }
+
+    async fn start_all(self, make: impl FnOnce(TcpListener) -> Listener, mut listeners: Vec<Listener>) -> Server {
         let engine = FakeEngine::new(self.service.max_concurrency.get(), self.script);
         let service = Arc::new(Service::new(self.service, Metrics::new(&[("version", "test")])));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = listener.local_addr().expect("a bound address");
         let (shutdown, told) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&service), self.http, async move {
+        listeners.insert(0, make(listener));
+        let serving = tokio::spawn(serve(listeners, Arc::clone(&service), self.http, async move {
             let _told = told.await;
         }));
         let server =
@@ -124,6 +139,13 @@ impl Server {
         let serde_json::Value::Object(members) = members else { panic!("{members} is no object") };
         body.as_object_mut().expect("an object").extend(members);
         self.post(path, &body).await
+    }
+
+    /// Sends a request and leaves its response to come.
+    pub(crate) async fn begin(&self, request: &str) -> TcpStream {
+        let mut client = self.connect().await;
+        client.write_all(request.as_bytes()).await.expect("the server reads");
+        client
     }
 
     /// Begins a streamed chat and waits for its first bytes.
@@ -202,7 +224,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) async fn read(client: &mut TcpStream) -> Self {
+    pub(crate) async fn read(client: &mut (impl AsyncRead + Unpin)) -> Self {
         let mut bytes = Vec::new();
         // A reset counts as an end: what came before it is what a client has.
         let _ended = client.read_to_end(&mut bytes).await;
