@@ -15,7 +15,7 @@ if [ "${1:-}" = --full ]; then
     heavy=(--run-ignored all)
 fi
 
-setup_packages build-essential pkg-config cmake clang libclang-dev ccache python3 python3-venv
+setup_packages build-essential pkg-config cmake clang libclang-dev ccache python3 python3-venv curl openssl
 setup_rust
 command -v cargo-nextest >/dev/null || { say "installing cargo-nextest" && cargo install --locked cargo-nextest; }
 setup_venv "$root/tests/requirements.txt"

@@ -171,6 +171,12 @@ impl Host {
         Reply::read(agent().get(self.url(path)).call().expect("a reply"))
     }
 
+    /// `GET path`, addressed to a host of this name.
+    #[must_use]
+    pub fn get_as(&self, name: &str, path: &str) -> Reply {
+        Reply::read(agent().get(self.url(path)).header("host", name).call().expect("a reply"))
+    }
+
     /// `POST /v1/chat/completions`, answered in one piece.
     #[must_use]
     pub fn chat(&self, body: &Value) -> Reply {

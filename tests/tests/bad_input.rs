@@ -100,7 +100,7 @@ fn a_port_in_use() {
     let model = format!("--model=file:{}", path.display());
     let output = command().args(["serve", &model, &listen]).output().expect("the binary runs");
     let printed = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert_eq!(output.status.code(), Some(3), "{printed}");
     assert!(printed.contains(&address) && printed.contains("in use"), "{printed}");
 }
 

@@ -119,7 +119,11 @@ fn deployment_files_say_what_the_binary_understands() {
             checked += 1;
         }
     }
-    assert!(checked >= 9, "only {checked} words were found");
+    for path in texts[1].lines().filter_map(|line| line.trim().strip_prefix("path: ")) {
+        assert!(help.contains(path), "{path} is no path of `outrigger serve`");
+        checked += 1;
+    }
+    assert!(checked >= 12, "only {checked} words were found");
 
     // The service's configuration names a model that is not there; everything else about it must be right.
     let config = deploy.join("systemd/outrigger.toml");

@@ -72,14 +72,20 @@ Bundled plugins:
 Routes:
   POST /v1/chat/completions, /v1/embeddings,
   POST /v1/rerank, GET /v1/models                the OpenAI API
-  GET /livez, /readyz, /health, /v1/ready        is it alive, is it ready
+  GET /livez, /startupz, /readyz                 does it get on, has it started, is it ready (/health, /v1/ready)
   GET /metrics                                   Prometheus
   GET /admin/plugins, POST /admin/plugins/reload what runs, and a reload (loopback only)
 
-SIGHUP loads the plugins anew, from the configuration as it is now; they take over only when all of them load.
+SIGHUP reads the configuration again: plugins, keys, certificates, allowed hosts and the limits of the line change; a change of
+anything else is refused by its name, and with it the rest. Ctrl-C or SIGTERM lets running answers finish; a second one ends at once.
 
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or configuration.
-Ctrl-C or SIGTERM lets running answers finish; a second one ends at once.")]
+Exit codes:
+  0  ended as asked; every answer was finished
+  1  failed: the model or a plugin was refused, or could not be had
+  2  wrong usage or configuration, unusable keys or certificates
+  3  an address or a socket to listen on is not to be had
+  4  ended as asked; answers were broken off after drain_seconds
+  5  ended at once by a second signal")]
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) settings: SettingsArguments,

@@ -6,7 +6,9 @@ mod cli;
 mod config;
 mod console;
 mod doctor;
+mod doors;
 mod encoder;
+mod exit;
 mod grants;
 mod inspect;
 mod models;
@@ -18,6 +20,7 @@ mod reload;
 mod run;
 mod running;
 mod serve;
+mod service_manager;
 mod source;
 mod spin;
 mod wiring;
@@ -26,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration (`clap`'s own code for wrong flags).
+/// Exit codes: 0, or one of [`exit`].
 fn main() -> ExitCode {
     spin::bound_openmp_spin();
     let cli = cli::Cli::parse();
@@ -60,14 +63,14 @@ struct Failure {
 }
 
 impl Failure {
-    /// What was said cannot be meant: exit code 2.
+    /// What was said cannot be meant.
     fn usage(error: anyhow::Error) -> Self {
-        Self { code: 2, error }
+        Self { code: exit::USAGE, error }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { code: 1, error }
+        Self { code: exit::FAILED, error }
     }
 }

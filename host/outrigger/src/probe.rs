@@ -1,7 +1,8 @@
 //! `outrigger probe`: what a container's health check runs where the prober cannot reach loopback.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -15,39 +16,46 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const REPLY_BYTES_MAX: u64 = 4096;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Speaks no TLS: where the server does, name its --probe-listen, or a Unix socket.")]
 pub(crate) struct Probe {
     /// What to ask
     #[arg(value_enum)]
     probe: ProbeKind,
 
-    /// Where the server listens
-    #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8484")]
+    /// Where the server listens; of several places the first
+    #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS|unix:PATH", default_value = "127.0.0.1:8484")]
     listen: String,
+
+    /// Where it listens for probes, if anywhere; asked instead of --listen
+    #[arg(long, env = "OUTRIGGER_PROBE_LISTEN", value_name = "ADDRESS")]
+    probe_listen: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ProbeKind {
-    /// Does it answer at all?
+    /// Does it get on?
     Livez,
     /// Does it take requests?
     Readyz,
+    /// Has the model been loaded?
+    Startupz,
 }
+
+/// A connection to the server.
+trait Connection: Read + Write {}
+
+impl<T: Read + Write> Connection for T {}
 
 pub(crate) fn probe(arguments: &Probe) -> Result<(), Failure> {
     Ok(ask(arguments)?)
 }
 
-fn ask(Probe { probe, listen }: &Probe) -> anyhow::Result<()> {
+fn ask(Probe { probe, listen, probe_listen }: &Probe) -> anyhow::Result<()> {
+    let listen = probe_listen.as_deref().filter(|place| !place.is_empty()).unwrap_or(listen);
+    let listen = listen.split(',').next().unwrap_or(listen);
     let path = probe.path();
-    let address = listen
-        .to_socket_addrs()
-        .with_context(|| format!("`{listen}` is no ADDRESS:PORT"))?
-        .next()
-        .with_context(|| format!("`{listen}` resolves to no address"))?;
-    let mut socket =
-        TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("nothing answers on {listen}"))?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    socket.set_write_timeout(Some(TIMEOUT))?;
+    let mut socket = connect(listen)?;
     write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut reply = Vec::new();
     socket
@@ -58,9 +66,31 @@ fn ask(Probe { probe, listen }: &Probe) -> anyhow::Result<()> {
     if reply.starts_with("HTTP/1.1 200 ") {
         return Ok(());
     }
+    if !reply.starts_with("HTTP/") {
+        bail!("{listen}{path} answered no HTTP; where the server speaks TLS, probe its --probe-listen");
+    }
     let status = reply.lines().next().unwrap_or_default();
     let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
     bail!("{listen}{path} answered `{status}`: {body}")
+}
+
+fn connect(listen: &str) -> anyhow::Result<Box<dyn Connection>> {
+    let nobody = || format!("nothing answers on {listen}");
+    if let Some(path) = listen.strip_prefix("unix:") {
+        let socket = UnixStream::connect(path).with_context(nobody)?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
+        return Ok(Box::new(socket));
+    }
+    let address = listen
+        .to_socket_addrs()
+        .with_context(|| format!("`{listen}` is no ADDRESS:PORT"))?
+        .next()
+        .with_context(|| format!("`{listen}` resolves to no address"))?;
+    let socket = TcpStream::connect_timeout(&address, TIMEOUT).with_context(nobody)?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    Ok(Box::new(socket))
 }
 
 impl ProbeKind {
@@ -69,6 +99,7 @@ impl ProbeKind {
         match self {
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
+            Self::Startupz => "/startupz",
         }
     }
 }

@@ -1,30 +1,31 @@
 //! `outrigger serve`: listen first, download and load behind it, drain at the end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use inference::RequestId;
 use server::{Drained, HttpConfig, PluginAdmin, Service, Serving};
 use telemetry::Metrics;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::Failure;
 use crate::cli::{Serve, SettingsArguments};
-use crate::config::Settings;
+use crate::config::{Said, Settings};
 use crate::console::Stderr;
-use crate::reload::{self, Admin, Reloader};
+use crate::doors::Doors;
+use crate::reload::{self, Admin, Everything, Reloader};
 use crate::source::{Located, Source};
 use crate::wiring::{self, Loaded};
+use crate::{Failure, exit, service_manager};
 
 /// After a model could not be had, before a request makes us try again: a hub that is down is not asked at every request.
 const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings: arguments } = arguments;
-    let settings = arguments.clone().resolve().map_err(Failure::usage)?;
+    let said = arguments.said.clone().or_file(arguments.config.as_deref()).map_err(Failure::usage)?;
+    let settings = Settings::from_said(said.clone()).map_err(Failure::usage)?;
     telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
     settings.store.log_warnings();
@@ -33,10 +34,10 @@ pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(listen_and_serve(settings, arguments));
+    let result = runtime.block_on(listen_and_serve(settings, said, arguments));
     // A load that is still under way in C++ is not waited for.
     runtime.shutdown_background();
-    Ok(result?)
+    result
 }
 
 /// Threads that move bytes. The processors are for the model: each of these that wakes for a token takes one of them
@@ -45,33 +46,45 @@ fn io_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get() / 4).clamp(1, 4)
 }
 
-/// `arguments`: what `settings` were made of, to be read again.
-async fn listen_and_serve(settings: Settings, arguments: SettingsArguments) -> anyhow::Result<()> {
+/// `arguments`: what `said` and the `settings` were made of, to be read again.
+async fn listen_and_serve(settings: Settings, said: Said, arguments: SettingsArguments) -> Result<(), Failure> {
     // The port first: whoever asks learns from the first moment that the model is on its way.
-    let listener =
-        TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
-    let address = listener.local_addr().context("cannot tell the address")?;
+    let (doors, listeners) = Doors::open(&settings).await?;
+    let address = listeners.iter().filter(|listener| !listener.is_for_probes()).find_map(server::Listener::address);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "outrigger");
 
     let metrics = wiring::metrics();
     let service = Arc::new(Service::new(wiring::service_config(&settings), metrics.clone()));
     let drain = settings.drain;
     let reloader =
-        Reloader::new(arguments, settings.warm_prompts.clone(), Arc::clone(&service), metrics.plugins.clone());
+        Reloader::new(arguments.clone(), settings.warm_prompts.clone(), Arc::clone(&service), metrics.plugins.clone());
     let reloader = Arc::new(reloader);
     // From here on, SIGHUP does not end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    tokio::spawn(reload::on_hangup(Arc::clone(&reloader), hangup));
+    let everything = Everything {
+        arguments,
+        said: Mutex::new(said),
+        doors: Arc::clone(&doors),
+        service: Arc::clone(&service),
+        plugins: Arc::clone(&reloader),
+    };
+    tokio::spawn(everything.on_hangup(hangup));
+    let access = doors.access();
+    tokio::spawn(doors.watch());
+    tokio::spawn(service_manager::watch_over(Arc::clone(&service)));
+    let started = Arc::clone(&service);
+    tokio::spawn(async move {
+        started.started().await;
+        service_manager::ready();
+    });
     if settings.plugin_watch {
         tokio::spawn(reload::watch(Arc::clone(&reloader)));
     }
     let admin = settings.admin.then(|| Arc::new(Admin(Arc::clone(&reloader))) as Arc<dyn PluginAdmin>);
-    let hosts_allowed = settings.allowed_hosts.clone();
-    let caller_header = settings.caller_header.clone();
-    let http = HttpConfig { hosts_allowed, caller_header, admin, drain_grace: drain, ..HttpConfig::default() };
+    let http = HttpConfig { access, admin, drain_grace: drain, ..HttpConfig::default() };
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(server::serve(listener, Arc::clone(&service), http, async {
+    let server = tokio::spawn(server::serve(listeners, Arc::clone(&service), http, async {
         let _ = stopped.await;
     }));
     let mut signals = Signals::new()?;
@@ -81,26 +94,31 @@ async fn listen_and_serve(settings: Settings, arguments: SettingsArguments) -> a
         () = signals.next() => None,
     };
     if loaded.is_some() {
-        tracing::info!(address = %address, "ready");
+        tracing::info!(address = address.map(|address| address.to_string()), "ready");
         signals.next().await;
     }
+    service_manager::stopping();
     tracing::info!("draining: running answers may finish; a second signal ends at once");
     drop(stop);
     let drained = tokio::select! {
         drained = server => drained.context("the server panicked")?,
-        () = signals.next() => leave(1, "ended by a second signal; answers were cut off"),
+        () = signals.next() => leave(exit::SECOND_SIGNAL, "ended by a second signal; answers were cut off"),
     };
     if loaded.is_none() {
         // C++ may be still reading the model on another thread; the destructors of a normal exit would pull its ground away.
         leave(0, "ended before the model was loaded");
     }
     match drained {
-        Drained::Complete => tracing::info!("ended; every request was answered"),
+        Drained::Complete => {
+            tracing::info!("ended; every request was answered");
+            Ok(())
+        }
         Drained::Cancelled { requests } => {
-            anyhow::bail!("{requests} requests did not finish within the {} s of drain_seconds", drain.as_secs())
+            let seconds = drain.as_secs();
+            let error = anyhow!("{requests} requests did not finish within the {seconds} s of drain_seconds");
+            Err(Failure { code: exit::CUT_OFF, error })
         }
     }
-    Ok(())
 }
 
 /// Makes the service ready: at once, or, for a model that must be downloaded first, when the first request wants it (R29).
@@ -174,12 +192,12 @@ async fn warm(settings: &Settings, service: &Service, serving: &Serving) {
 }
 
 /// Ends the process without destructors of any kind.
-fn leave(code: i32, why: &str) -> ! {
+fn leave(code: u8, why: &str) -> ! {
     tracing::warn!("{why}");
     #[expect(unsafe_code, reason = "std can only exit with destructors")]
     // SAFETY: takes no pointers and does not return.
     unsafe {
-        libc::_exit(code)
+        libc::_exit(code.into())
     }
 }
 

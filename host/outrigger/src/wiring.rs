@@ -29,6 +29,7 @@ pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
         queue_wait_max: settings.queue_wait,
         requests_per_minute_max: settings.requests_per_minute_max,
         request_timeout: settings.request_timeout,
+        stall_max: settings.listen.stall_max,
         ..ServiceConfig::default()
     }
 }

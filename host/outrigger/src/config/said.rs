@@ -18,6 +18,7 @@ use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
 use super::lines::config_lines;
+use super::listen::FileMode;
 use super::{ContextLength, PluginTable, SecretText};
 
 /// Every key, each perhaps unsaid.
@@ -195,11 +196,52 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_CACHE_DIR", value_name = "DIR", help_heading = "Plugins")]
     pub(crate) cache_dir: Option<PathBuf>,
 
-    /// Address and port to listen on [default: 127.0.0.1:8484]
-    #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS", help_heading = "Server")]
-    pub(crate) listen: Option<String>,
+    /// Address and port to listen on, or unix:PATH for a Unix socket; may be given several times [default: 127.0.0.1:8484]
+    ///
+    /// An address that other machines reach needs TLS, and keys or certificates of clients.
+    #[arg(
+        long,
+        env = "OUTRIGGER_LISTEN",
+        value_name = "ADDRESS|unix:PATH",
+        value_delimiter = ',',
+        help_heading = "Server"
+    )]
+    #[serde(deserialize_with = "super::listen::deserialize_places")]
+    pub(crate) listen: Option<Vec<String>>,
 
-    /// Listen on an address that other machines reach although there is neither a key nor TLS
+    /// Further address that answers probes and /metrics, and nothing else; it tells no content and needs no key, so other
+    /// machines may reach it [default: none]
+    #[arg(long, env = "OUTRIGGER_PROBE_LISTEN", value_name = "ADDRESS", help_heading = "Server")]
+    pub(crate) probe_listen: Option<String>,
+
+    /// File of the keys that clients need, one to a line, perhaps after the name of whoever it is for; read again when it
+    /// changes [default: none is needed]
+    #[arg(long, env = "OUTRIGGER_API_KEYS_FILE", value_name = "FILE", help_heading = "Server")]
+    pub(crate) api_keys_file: Option<PathBuf>,
+
+    /// Certificate of the server, with those that lead to its authority (PEM); read again when it changes
+    #[arg(long, env = "OUTRIGGER_TLS_CERT_FILE", value_name = "FILE", help_heading = "Server")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+
+    /// Key of that certificate (PEM)
+    #[arg(long, env = "OUTRIGGER_TLS_KEY_FILE", value_name = "FILE", help_heading = "Server")]
+    pub(crate) tls_key_file: Option<PathBuf>,
+
+    /// Authorities (PEM), one of which must have signed a client's certificate [default: clients need none]
+    #[arg(long, env = "OUTRIGGER_TLS_CLIENT_CA_FILE", value_name = "FILE", help_heading = "Server")]
+    pub(crate) tls_client_ca_file: Option<PathBuf>,
+
+    /// Mode of Unix sockets, in octal digits [default: 0600]
+    #[arg(long, env = "OUTRIGGER_SOCKET_MODE", value_name = "MODE", help_heading = "Server")]
+    #[serde(deserialize_with = "super::compute::deserialize_name")]
+    pub(crate) socket_mode: Option<FileMode>,
+
+    /// User who may connect to a Unix socket, by number; may be given several times [default: the host's own, and root]
+    #[arg(long = "allowed-uid", env = "OUTRIGGER_ALLOWED_UIDS", value_name = "UID", value_delimiter = ',')]
+    #[arg(help_heading = "Server")]
+    pub(crate) allowed_uids: Option<Vec<u32>>,
+
+    /// Listen on an address that other machines reach without a key, without TLS or without both
     #[arg(long, env = "OUTRIGGER_LISTEN_INSECURE", value_name = "BOOL", help_heading = "Server")]
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) listen_insecure: Option<bool>,
@@ -213,6 +255,11 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_ADMIN", value_name = "BOOL", help_heading = "Server")]
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) admin: Option<bool>,
+
+    /// How long the engine may go without ending a step, while there is work, before /livez says that it is stalled [default:
+    /// 300]
+    #[arg(long, env = "OUTRIGGER_STALL_SECONDS", value_name = "SECONDS", help_heading = "Server")]
+    pub(crate) stall_seconds: Option<u64>,
 
     /// How long running answers may take to finish after SIGTERM or Ctrl-C [default: 30]
     #[arg(long, env = "OUTRIGGER_DRAIN_SECONDS", value_name = "SECONDS", help_heading = "Server")]
@@ -302,6 +349,14 @@ impl Said {
             plugin_watch: self.plugin_watch.or(file.plugin_watch),
             cache_dir: self.cache_dir.or(file.cache_dir),
             listen: self.listen.or(file.listen),
+            probe_listen: self.probe_listen.or(file.probe_listen),
+            api_keys_file: self.api_keys_file.or(file.api_keys_file),
+            tls_cert_file: self.tls_cert_file.or(file.tls_cert_file),
+            tls_key_file: self.tls_key_file.or(file.tls_key_file),
+            tls_client_ca_file: self.tls_client_ca_file.or(file.tls_client_ca_file),
+            socket_mode: self.socket_mode.or(file.socket_mode),
+            allowed_uids: self.allowed_uids.or(file.allowed_uids),
+            stall_seconds: self.stall_seconds.or(file.stall_seconds),
             listen_insecure: self.listen_insecure.or(file.listen_insecure),
             allowed_hosts: self.allowed_hosts.or(file.allowed_hosts),
             admin: self.admin.or(file.admin),
@@ -346,6 +401,8 @@ mod tests {
             let variable = argument.get_env().unwrap_or_else(|| panic!("--{flag} has no variable")).to_string_lossy();
             let (key, value) = match flag {
                 "allowed-host" => ("allowed_hosts".to_owned(), "[\"a.example\"]"),
+                "allowed-uid" => ("allowed_uids".to_owned(), "[1000]"),
+                "socket-mode" => ("socket_mode".to_owned(), "\"0660\""),
                 "plugin" => ("plugin".to_owned(), "[{ name = \"redact\" }]"),
                 "log-format" => ("log_format".to_owned(), "\"json\""),
                 "device" => ("device".to_owned(), "\"cpu\""),

@@ -1,7 +1,6 @@
 //! What was said, and what it means: checked values that nothing has to check again.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,10 +11,8 @@ use model::ModelReference;
 use server::HeaderName;
 use telemetry::logging::LogFormat;
 
-use super::{ContextLength, PluginTable, Said, StoreSettings};
+use super::{ContextLength, ListenSettings, PluginTable, Said, StoreSettings};
 
-/// Where we listen unless told otherwise.
-const LISTEN_DEFAULT: &str = "127.0.0.1:8484";
 /// R20: a local model answers one request at a time unless the operator says that the machine bears more.
 const MAX_CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
 /// llama.cpp's own limit on sequences in a batch (`LLAMA_MAX_SEQ`).
@@ -67,7 +64,7 @@ pub(crate) struct Settings {
     pub(crate) plugin_workers: Option<NonZeroUsize>,
     pub(crate) plugin_watch: bool,
     pub(crate) cache_dir: Option<PathBuf>,
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: ListenSettings,
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) admin: bool,
     pub(crate) drain: Duration,
@@ -83,12 +80,12 @@ impl Settings {
                 "no model is named; pass --model org/model or --model file:/path/to/model.gguf, or set `model` in the configuration"
             )
         };
-        let model = at_home(ModelReference::parse(model)?);
+        let model = model_at_home(ModelReference::parse(model)?);
         let store = StoreSettings::from_said(&said)?;
         if matches!(model, ModelReference::Hub(_)) {
             store.hub()?;
         }
-        let listen = listen_address(said.listen.as_deref(), said.listen_insecure.unwrap_or(false))?;
+        let listen = ListenSettings::from_said(&said)?;
         Ok(Self {
             model_id: said.model_id.filter(|id| !id.is_empty()).unwrap_or_else(|| model.default_id()),
             model,
@@ -133,12 +130,15 @@ impl Settings {
     }
 }
 
+/// A path that begins with `~/`, which no shell expanded.
+pub(super) fn at_home(path: PathBuf) -> PathBuf {
+    super::store::at_home(&path, &|name| std::env::var(name).ok())
+}
+
 /// `file:~/model.gguf`, which no shell expands.
-fn at_home(model: ModelReference) -> ModelReference {
+fn model_at_home(model: ModelReference) -> ModelReference {
     match model {
-        ModelReference::File(path) => {
-            ModelReference::File(super::store::at_home(&path, &|name| std::env::var(name).ok()))
-        }
+        ModelReference::File(path) => ModelReference::File(at_home(path)),
         hub @ ModelReference::Hub(_) => hub,
     }
 }
@@ -180,7 +180,7 @@ fn at_most(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<us
     Ok(value.map(|value| value as usize))
 }
 
-fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
+pub(super) fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
     if let Some(value) = value.filter(|&value| value > SECONDS_MAX) {
         bail!("`{key}` is {value}; {SECONDS_MAX}, which is a week, is the most that is accepted");
     }
@@ -201,24 +201,6 @@ fn caller_header(given: Option<&str>) -> anyhow::Result<HeaderName> {
 
 fn size(count: NonZeroU32) -> NonZeroUsize {
     NonZeroUsize::try_from(count).unwrap_or(NonZeroUsize::MAX)
-}
-
-fn listen_address(given: Option<&str>, insecure: bool) -> anyhow::Result<SocketAddr> {
-    let given = given.unwrap_or(LISTEN_DEFAULT);
-    let address = given
-        .to_socket_addrs()
-        .with_context(|| {
-            format!("`listen` is `{given}`, which is no ADDRESS:PORT; write for example {LISTEN_DEFAULT}")
-        })?
-        .next()
-        .with_context(|| format!("`listen` is `{given}`, which resolves to no address"))?;
-    if !address.ip().is_loopback() && !insecure {
-        bail!(
-            "`listen` is {address}, which other machines reach, and there is neither a key nor TLS; listen on \
-             {LISTEN_DEFAULT}, or pass --listen-insecure where the network itself keeps others out"
-        );
-    }
-    Ok(address)
 }
 
 /// Names given as flags select tables of the file, bundled plugins or components; without any, the file's tables stand.
@@ -286,7 +268,7 @@ mod tests {
     fn defaults_are_those_of_a_sidecar() {
         let settings = Settings::from_said(said()).expect("defaults");
         assert_eq!(settings.max_concurrency.get(), 1, "R20");
-        assert!(settings.listen.ip().is_loopback());
+        assert!(settings.listen.addresses().all(|address| address.ip().is_loopback()));
         assert_eq!(settings.model_id, "a");
     }
 
@@ -321,17 +303,6 @@ mod tests {
         check_refused(
             Said { caller_header: Some("x y".to_owned()), ..said() },
             "`caller_header` is `x y`, which is no name of an HTTP header",
-        );
-    }
-
-    #[test]
-    fn other_machines_are_let_in_only_on_purpose() {
-        let open = Said { listen: Some("0.0.0.0:80".to_owned()), ..said() };
-        assert!(Settings::from_said(Said { listen_insecure: Some(true), ..open.clone() }).is_ok());
-        check_refused(
-            open,
-            "`listen` is 0.0.0.0:80, which other machines reach, and there is neither a key nor TLS; listen on \
-             127.0.0.1:8484, or pass --listen-insecure where the network itself keeps others out",
         );
     }
 

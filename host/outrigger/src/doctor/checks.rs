@@ -10,6 +10,7 @@ use store::{Presence, Store};
 
 use super::Finding;
 use crate::config::Settings;
+use crate::doors::Credentials;
 use crate::placement::Plan;
 use crate::progress::size;
 
@@ -33,8 +34,7 @@ pub(super) fn all(settings: &Settings) -> Vec<Finding> {
     findings.push(concurrency(settings));
     findings.push(threads(settings));
     findings.push(listening(settings));
-    findings
-        .push(Finding::ok("metrics", format!("http://{}/metrics, Prometheus text or OpenMetrics", settings.listen)));
+    findings.push(metrics(settings));
     findings
 }
 
@@ -210,12 +210,35 @@ fn threads(settings: &Settings) -> Finding {
 
 fn listening(settings: &Settings) -> Finding {
     const CHECK: &str = "listen";
-    if settings.listen.ip().is_loopback() {
-        Finding::ok(CHECK, format!("{}, which no other machine reaches", settings.listen))
-    } else {
-        let says = format!("{}: other machines reach it, with neither a key nor TLS", settings.listen);
-        Finding::note(CHECK, says)
+    let listen = &settings.listen;
+    if let Err(error) = Credentials::read(listen) {
+        return Finding::fail(CHECK, format!("{}: {error:#}", listen.describe()));
     }
+    let is_reached = listen.addresses().any(|address| !address.ip().to_canonical().is_loopback());
+    let keys = if listen.keys_file.is_some() { "with keys" } else { "without keys" };
+    let tls = match &listen.tls {
+        None => "without TLS",
+        Some(tls) if tls.client_authorities.is_some() => "with TLS and certificates of clients",
+        Some(_) => "with TLS",
+    };
+    if !is_reached {
+        Finding::ok(CHECK, format!("{}, which no other machine reaches, {keys} and {tls}", listen.describe()))
+    } else if listen.is_guarded() {
+        Finding::ok(CHECK, format!("{}: other machines reach it, {keys} and {tls}", listen.describe()))
+    } else {
+        Finding::note(CHECK, format!("{}: other machines reach it, {keys} and {tls}", listen.describe()))
+    }
+}
+
+fn metrics(settings: &Settings) -> Finding {
+    let listen = &settings.listen;
+    let scheme = if listen.tls.is_some() { "https" } else { "http" };
+    let url = match (listen.probes, listen.addresses().next()) {
+        (Some(probes), _) => format!("http://{probes}/metrics"),
+        (None, Some(address)) => format!("{scheme}://{address}/metrics"),
+        (None, None) => format!("/metrics on {}", listen.describe()),
+    };
+    Finding::ok("metrics", format!("{url}, Prometheus text or OpenMetrics"))
 }
 
 #[cfg(test)]
@@ -256,6 +279,29 @@ mod tests {
     fn a_file_is_there_or_not() {
         let missing = settings(Said { model: Some("file:/nonexistent/a.gguf".to_owned()), ..Said::default() });
         assert_eq!(state(&model(&missing).0, "cache"), State::Fail);
+    }
+
+    #[test]
+    fn who_is_let_in_is_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = folder.path().join("keys");
+        let with = |listen: &str| Said {
+            model: Some("file:/a.gguf".to_owned()),
+            listen: Some(vec![listen.to_owned()]),
+            listen_insecure: Some(true),
+            api_keys_file: Some(keys.clone()),
+            ..Said::default()
+        };
+        assert_eq!(listening(&settings(with("127.0.0.1:1"))).state, State::Fail, "there is no such file");
+        std::fs::write(&keys, "0123456789abcdef").expect("written");
+        assert_eq!(listening(&settings(with("127.0.0.1:1"))).state, State::Ok);
+        let open = listening(&settings(with("0.0.0.0:1")));
+        assert_eq!(
+            (open.state, open.says.as_str()),
+            (State::Note, "0.0.0.0:1: other machines reach it, with keys and without TLS")
+        );
+        let probes = Said { probe_listen: Some("0.0.0.0:2".to_owned()), ..with("unix:/s") };
+        assert!(metrics(&settings(probes)).says.starts_with("http://0.0.0.0:2/metrics"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! of it loads. Requests keep the set that they began with, which is freed with the last of them.
 
 mod admin;
+mod everything;
 mod links;
 mod loader;
 mod watch;
@@ -19,7 +20,6 @@ use plugin::{FileStamp, LoadReport, Plugins};
 use serde::Serialize;
 use server::Service;
 use telemetry::PluginMetrics;
-use tokio::signal::unix::Signal;
 use tokio::sync::watch as channel;
 
 use crate::cli::SettingsArguments;
@@ -27,6 +27,7 @@ use crate::config::{PluginTable, choose_plugins};
 use loader::LoadRefused;
 
 pub(crate) use admin::Admin;
+pub(crate) use everything::Everything;
 pub(crate) use loader::{LoadedSet, PluginLoader};
 pub(crate) use watch::watch;
 
@@ -126,6 +127,11 @@ impl Reloader {
             files,
             refusal: None,
         })));
+    }
+
+    /// Whether there is something to replace.
+    pub(crate) fn has_started(&self) -> bool {
+        self.running.borrow().is_some()
     }
 
     /// Waits until there is something to replace.
@@ -253,14 +259,6 @@ impl fmt::Debug for Reloader {
 }
 
 const PANICKED: &str = "the host panicked; this is a bug of Outrigger, please report it";
-
-/// Reloads at every SIGHUP, for ever. One that comes while the model is on its way counts as soon as it is there.
-pub(crate) async fn on_hangup(reloader: Arc<Reloader>, mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        reloader.is_started().await;
-        reloader.reload(Trigger::Signal).await;
-    }
-}
 
 fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -115,7 +115,8 @@ fn attempt(dir: &std::path::Path, publish: impl FnOnce(&Project) -> anyhow::Resu
 
 /// The line that shows the plugin at work.
 fn how_to_try(settings: &SettingsArguments) -> String {
-    let listen = settings.said.listen.as_deref().unwrap_or("127.0.0.1:8484");
+    let listen = settings.said.listen.iter().flatten().find(|place| !place.starts_with("unix:"));
+    let listen = listen.map_or("127.0.0.1:8484", String::as_str);
     format!(
         "starting a host with it; when it is ready, try it, change a file, and try it again:\n\n  \
          curl http://{listen}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{}\", \"messages\": \
