@@ -269,6 +269,12 @@ mod tests {
         assert_eq!(read(&mut third).0, letters(3, 2));
     }
 
+    /// Later than any step of a test takes.
+    fn is_late(engine: &EngineHandle) -> bool {
+        let bound = Duration::from_millis(20);
+        matches!(engine.progress(), Progress::Working { since_step } if since_step >= bound)
+    }
+
     #[test]
     fn a_step_that_does_not_end_is_seen_from_outside() {
         let (go, gate) = mpsc::channel::<()>();
@@ -278,15 +284,12 @@ mod tests {
         });
         assert_eq!(engine.progress(), Progress::Idle);
         let mut first = engine.submit(request(2, 100)).unwrap();
-        let is_late = |engine: &EngineHandle, by: Duration| {
-            matches!(engine.progress(), Progress::Working { since_step } if since_step >= by)
-        };
-        while !is_late(&engine, Duration::from_millis(20)) {
+        while !is_late(&engine) {
             std::thread::yield_now();
         }
         // Requests that come do not make it look alive.
         let mut second = engine.submit(request(2, 100)).unwrap();
-        assert!(is_late(&engine, Duration::from_millis(20)));
+        assert!(is_late(&engine));
         drop(go);
         read(&mut first);
         read(&mut second);

@@ -20,16 +20,16 @@ const REPLY_BYTES_MAX: u64 = 4096;
 Speaks no TLS: where the server does, name its --probe-listen, or a Unix socket.")]
 pub(crate) struct Probe {
     /// What to ask
-    #[arg(value_enum)]
-    probe: ProbeKind,
+    #[arg(value_enum, value_name = "PROBE")]
+    kind: ProbeKind,
 
     /// Where the server listens; of several places the first
     #[arg(long, env = "OUTRIGGER_LISTEN", value_name = "ADDRESS|unix:PATH", default_value = "127.0.0.1:8484")]
     listen: String,
 
     /// Where it listens for probes, if anywhere; asked instead of --listen
-    #[arg(long, env = "OUTRIGGER_PROBE_LISTEN", value_name = "ADDRESS")]
-    probe_listen: Option<String>,
+    #[arg(long = "probe-listen", env = "OUTRIGGER_PROBE_LISTEN", value_name = "ADDRESS")]
+    listen_for_probes: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -51,10 +51,10 @@ pub(crate) fn probe(arguments: &Probe) -> Result<(), Failure> {
     Ok(ask(arguments)?)
 }
 
-fn ask(Probe { probe, listen, probe_listen }: &Probe) -> anyhow::Result<()> {
-    let listen = probe_listen.as_deref().filter(|place| !place.is_empty()).unwrap_or(listen);
+fn ask(Probe { kind, listen, listen_for_probes }: &Probe) -> anyhow::Result<()> {
+    let listen = listen_for_probes.as_deref().filter(|place| !place.is_empty()).unwrap_or(listen);
     let listen = listen.split(',').next().unwrap_or(listen);
-    let path = probe.path();
+    let path = kind.path();
     let mut socket = connect(listen)?;
     write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut reply = Vec::new();

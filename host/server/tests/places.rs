@@ -102,7 +102,7 @@ async fn it_has_started_once_and_for_all() {
 #[tokio::test]
 async fn livez_follows_the_engine() {
     let mut setup = Setup::default();
-    setup.service.stall_max = Duration::from_secs(300);
+    setup.service.stall_max = Duration::from_mins(5);
     let server = setup.start().await;
     let check = async |progress: Progress, status: u16, engine: &str| {
         *server.engine.progress.lock().expect("no test panicked") = progress;

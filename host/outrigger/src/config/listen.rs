@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -55,7 +55,7 @@ impl ListenSettings {
         }
         let uids = said.allowed_uids.as_ref();
         let socket = |path: &str| SocketConfig {
-            path: at_home(PathBuf::from(path)),
+            path: at_home(Path::new(path)),
             mode: said.socket_mode.map_or(SOCKET_MODE_DEFAULT, |mode| mode.0),
             uids: uids.map_or_else(own_uid_and_root, |uids| uids.iter().copied().collect()),
         };
@@ -170,7 +170,7 @@ fn stall_max(said: Option<u64>) -> anyhow::Result<Duration> {
 }
 
 fn path(said: Option<&PathBuf>) -> Option<PathBuf> {
-    said.filter(|path| !path.as_os_str().is_empty()).cloned().map(at_home)
+    said.filter(|path| !path.as_os_str().is_empty()).map(|path| at_home(path))
 }
 
 fn own_uid_and_root() -> BTreeSet<u32> {

@@ -131,14 +131,14 @@ impl Settings {
 }
 
 /// A path that begins with `~/`, which no shell expanded.
-pub(super) fn at_home(path: PathBuf) -> PathBuf {
-    super::store::at_home(&path, &|name| std::env::var(name).ok())
+pub(super) fn at_home(path: &Path) -> PathBuf {
+    super::store::at_home(path, &|name| std::env::var(name).ok())
 }
 
 /// `file:~/model.gguf`, which no shell expands.
 fn model_at_home(model: ModelReference) -> ModelReference {
     match model {
-        ModelReference::File(path) => ModelReference::File(at_home(path)),
+        ModelReference::File(path) => ModelReference::File(at_home(&path)),
         hub @ ModelReference::Hub(_) => hub,
     }
 }
