@@ -68,7 +68,15 @@ async fn listen_and_serve(settings: Settings, arguments: SettingsArguments) -> a
     let admin = settings.admin.then(|| Arc::new(Admin(Arc::clone(&reloader))) as Arc<dyn PluginAdmin>);
     let hosts_allowed = settings.allowed_hosts.clone();
     let caller_header = settings.caller_header.clone();
-    let http = HttpConfig { hosts_allowed, caller_header, admin, drain_grace: drain, ..HttpConfig::default() };
+    let connections_max = settings.connections_max;
+    let http = HttpConfig {
+        hosts_allowed,
+        caller_header,
+        connections_max,
+        admin,
+        drain_grace: drain,
+        ..HttpConfig::default()
+    };
 
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(listener, Arc::clone(&service), http, async {

@@ -105,6 +105,8 @@ pub const QUERY_BYTES_MAX: usize = 16 * 1024;
 
 /// Connections at once; each costs about 20 KiB when idle. The next one waits in the kernel's backlog.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 512;
+/// What may be asked for at most: a pod's clients are not more, and each may hold [`memory_bytes_max`] of one.
+pub const CONNECTIONS_MAX_MAX: u32 = 65_536;
 /// Time for a request's head to arrive, from the connection's start or the head's first byte.
 pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time that a connection may stay open between two requests.

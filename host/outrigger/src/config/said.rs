@@ -157,6 +157,11 @@ pub(crate) struct Said {
     #[arg(long, env = "OUTRIGGER_REQUEST_TIMEOUT_SECONDS", value_name = "SECONDS", help_heading = "Capacity")]
     pub(crate) request_timeout_seconds: Option<u64>,
 
+    /// Connections at once, each up to 148 KiB of memory, idle ones a tenth of that; the next one waits until one closes
+    /// [default: 512]
+    #[arg(long, env = "OUTRIGGER_CONNECTIONS_MAX", value_name = "COUNT", help_heading = "Capacity")]
+    pub(crate) connections_max: Option<u32>,
+
     /// The header that tells callers apart, who share places and queue fairly [default: X-Gateway-Inference-Fairness-Id]
     #[arg(long, env = "OUTRIGGER_CALLER_HEADER", value_name = "NAME", help_heading = "Capacity")]
     pub(crate) caller_header: Option<String>,
@@ -294,6 +299,7 @@ impl Said {
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
             requests_per_minute_limit: self.requests_per_minute_limit.or(file.requests_per_minute_limit),
             request_timeout_seconds: self.request_timeout_seconds.or(file.request_timeout_seconds),
+            connections_max: self.connections_max.or(file.connections_max),
             caller_header: self.caller_header.or(file.caller_header),
             plugin_names: self.plugin_names,
             plugin_tables: file.plugin_tables,

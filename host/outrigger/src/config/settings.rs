@@ -62,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) queue_wait: Duration,
     pub(crate) requests_per_minute_max: Option<NonZeroU32>,
     pub(crate) request_timeout: Duration,
+    pub(crate) connections_max: usize,
     pub(crate) caller_header: HeaderName,
     pub(crate) plugins: Vec<PluginTable>,
     pub(crate) plugin_workers: Option<NonZeroUsize>,
@@ -118,6 +119,12 @@ impl Settings {
                 u32::MAX,
             )?,
             request_timeout: request_timeout(said.request_timeout_seconds)?,
+            connections_max: at_least_one(
+                "connections_max",
+                said.connections_max,
+                server::limits::CONNECTIONS_MAX_MAX,
+            )?
+            .map_or(server::limits::CONNECTIONS_MAX_DEFAULT, |count| size(count).get()),
             caller_header: caller_header(said.caller_header.as_deref())?,
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
             plugin_workers: at_least_one("plugin_workers", said.plugin_workers, PLUGIN_WORKERS_MAX)?.map(size),
@@ -318,6 +325,8 @@ mod tests {
             Said { requests_per_minute_limit: Some(0), ..said() },
             "`requests_per_minute_limit` is 0; it must be at least 1",
         );
+        check_refused(Said { connections_max: Some(0), ..said() }, "`connections_max` is 0; it must be at least 1");
+        check_refused(Said { connections_max: Some(65_537), ..said() }, "65536 is the most that is accepted");
         check_refused(
             Said { caller_header: Some("x y".to_owned()), ..said() },
             "`caller_header` is `x y`, which is no name of an HTTP header",
