@@ -30,7 +30,7 @@ const PIECES_LONG: usize = 200_000;
 
 fn main() {
     println!("{:<66} {:>11} {:>11}", "", "p50", "p99");
-    for (what, body, end) in [("whole", WHOLE, "]}"), ("streamed", STREAMED, "data: [DONE]")] {
+    for (what, body, end) in [("whole", WHOLE, "\"usage\""), ("streamed", STREAMED, "data: [DONE]")] {
         let server = Served::start(vec!["word "; PIECES]);
         let mut times = runtime().block_on(latencies(server.address, body, end));
         times.sort_unstable();
