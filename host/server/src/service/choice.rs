@@ -27,11 +27,19 @@ pub(super) struct Choice {
     shown_to: TokensShownTo,
     has_tool_calls: bool,
     cuts_call: bool,
+    /// The calls so far, where it matters what their arguments are.
+    calls: Option<Vec<Call>>,
     usage: Usage,
     /// The stop texts of the client's.
     stop: Vec<String>,
     tally: Arc<Tally>,
     cancelled: watch::Receiver<bool>,
+}
+
+/// A call of the model's.
+struct Call {
+    function: String,
+    arguments: String,
 }
 
 enum Phase {
@@ -61,6 +69,7 @@ impl Choice {
             shown_to: begun.shown_to,
             has_tool_calls: false,
             cuts_call: false,
+            calls: begun.wants_objects.then(Vec::new),
             usage: Usage { prompt_tokens: begun.prompt_tokens, ..Usage::default() },
             stop: begun.stop,
             tally,
@@ -142,14 +151,37 @@ impl Choice {
     fn release(&mut self, output: Output) -> Option<Finish> {
         self.has_tool_calls |= output.deltas.iter().any(|delta| matches!(delta, Delta::ToolCallStart { .. }));
         self.cuts_call |= output.cuts_call;
+        for delta in &output.deltas {
+            self.keep_call(delta);
+        }
         for delta in output.deltas {
-            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens. Those of
-            // thoughts and calls are not the content's, and there is no place in a reply for them.
-            let logprobs = std::mem::take(&mut self.logprobs);
-            let logprobs = if matches!(delta, Delta::Content(_)) { logprobs } else { Vec::new() };
+            let logprobs = match &delta {
+                Delta::Content(text) => take_tokens_of(text, &mut self.logprobs),
+                // There is no place in a reply for those of thoughts and calls.
+                Delta::Reasoning(text) | Delta::ToolArguments { text, .. } => {
+                    take_tokens_of(text, &mut self.logprobs);
+                    Vec::new()
+                }
+                Delta::ToolCallStart { .. } | Delta::ToolCallEnd { .. } => Vec::new(),
+            };
             self.released.push_back((delta, logprobs));
         }
         output.stop
+    }
+
+    fn keep_call(&mut self, delta: &Delta) {
+        let Some(calls) = &mut self.calls else { return };
+        match delta {
+            Delta::ToolCallStart { name, .. } => {
+                calls.push(Call { function: name.clone(), arguments: String::new() });
+            }
+            Delta::ToolArguments { index, text } => {
+                if let Some(call) = usize::try_from(*index).ok().and_then(|index| calls.get_mut(index)) {
+                    call.arguments.push_str(text);
+                }
+            }
+            Delta::Content(_) | Delta::Reasoning(_) | Delta::ToolCallEnd { .. } => {}
+        }
     }
 
     async fn end(
@@ -160,7 +192,16 @@ impl Choice {
     ) -> Result<(), ChatError> {
         // The engine cannot know that what it completed were calls. A stop text inside one leaves no call that could be made.
         let is_call = self.has_tool_calls && !self.cuts_call;
-        let finish = if finish == Finish::Stop && is_call { Finish::ToolCalls } else { finish };
+        let (finish, stop_text) = match finish {
+            Finish::Stop if is_call => (Finish::ToolCalls, None),
+            finish => (finish, stop_text),
+        };
+        // An answer that asks for a call asks for this one: to leave it out, or to make its arguments up, would be another answer.
+        let unreadable = self.calls.iter().flatten().find(|call| !is_object(&call.arguments));
+        if let Some(call) = unreadable.filter(|_| finish == Finish::ToolCalls) {
+            let function = call.function.clone();
+            return Err(self.break_off(ChatError::CallUnreadable { function }).await);
+        }
         let annotations = self.run.finish(finish, self.usage).await?;
         self.phase =
             Phase::Ended(Finished { choice: self.index, finish, stop_text, timings, annotations, usage: None });
@@ -176,6 +217,35 @@ impl Choice {
     }
 }
 
+/// Takes the tokens that `text` is made of. Nobody changes the text of a request with log probabilities, but a parser leaves out
+/// what frames thoughts and calls: the tokens before it are dropped, and those behind it are of text that is still to come.
+fn take_tokens_of(text: &str, tokens: &mut Vec<TokenLogprobs>) -> Vec<TokenLogprobs> {
+    let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.sampled.bytes.iter().copied()).collect();
+    // The last place: frames come before what they frame.
+    let starts = bytes.windows(text.len().max(1)).rposition(|window| window == text.as_bytes());
+    let Some(start) = starts else { return std::mem::take(tokens) };
+    let (mut from, mut to, mut at) = (0, tokens.len(), 0);
+    for (place, token) in tokens.iter().enumerate() {
+        if at >= start + text.len() {
+            to = place;
+            break;
+        }
+        at += token.sampled.bytes.len();
+        if at <= start {
+            from = place + 1;
+        }
+    }
+    let behind = tokens.split_off(to);
+    let taken = tokens.split_off(from);
+    *tokens = behind;
+    taken
+}
+
+/// Whether a text is a JSON object.
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
 fn chosen(logprobs: &[TokenLogprobs]) -> Vec<ChosenToken> {
     logprobs.iter().map(|said| ChosenToken { token: said.token, logprob: said.sampled.logprob }).collect()
 }
@@ -184,5 +254,47 @@ pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
     if cancelled.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
         // The service is gone, and with it everybody who could say so.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inference::{Token, TokenLogprob};
+
+    use super::*;
+
+    fn check(tokens: &[&str], text: &str, expected: &[&str], left: &[&str]) {
+        let of = |text: &&str| TokenLogprobs {
+            token: Token(0),
+            sampled: TokenLogprob { bytes: text.as_bytes().to_vec(), logprob: -1.0 },
+            top: Vec::new(),
+        };
+        let mut tokens: Vec<TokenLogprobs> = tokens.iter().map(of).collect();
+        let taken = take_tokens_of(text, &mut tokens);
+        assert_eq!((taken, tokens), (expected.iter().map(of).collect(), left.iter().map(of).collect()), "{text}");
+    }
+
+    #[test]
+    fn a_text_has_its_own_tokens() {
+        check(&["a", "b"], "ab", &["a", "b"], &[]);
+        check(&["</think>", "\n\n", "H", "i"], "Hi", &["H", "i"], &[]);
+        check(&["a", "<"], "a", &["a"], &["<"]);
+        check(&["</", "t>", "t", "<"], "t", &["t"], &["<"]);
+        // One that lies across a border is its first part's.
+        check(&[">a", "b<"], "ab", &[">a", "b<"], &[]);
+        // A token without text frames something, or will be explained by what comes.
+        check(&["x", "", "y", ""], "y", &["y"], &[""]);
+        // A text that nobody sampled is left to be explained by all there is.
+        check(&["a"], "b", &["a"], &[]);
+        check(&[], "b", &[], &[]);
+    }
+
+    #[test]
+    fn arguments_are_an_object_or_not() {
+        for (text, expected) in
+            [("{}", true), (" {\"a\":1}\n", true), ("", false), ("[]", false), ("{a: 1}", false), ("{}}", false)]
+        {
+            assert_eq!(is_object(text), expected, "{text:?}");
+        }
     }
 }

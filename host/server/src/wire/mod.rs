@@ -14,6 +14,7 @@ mod members;
 mod message;
 mod messages;
 mod models;
+mod names;
 mod parts;
 mod request;
 mod rerank;
