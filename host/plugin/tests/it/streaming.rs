@@ -119,7 +119,7 @@ fn what_is_held_keeps_its_place_or_is_told_of() {
     check("{}", &in_order);
     check(r#"{"mask": "hmm"}"#, &in_order);
     check(r#"{"mask": "ahoi"}"#, &in_order);
-    let late = ["(hm)", "(ah)", "add!", "{}", "end 0", "now!", "yes\n"];
+    let late = ["(hmah)", "add!", "{}", "end 0", "now!", "yes\n"];
     check(r#"{"min-bytes": 200}"#, &late);
     check(r#"{"min-bytes": 4294967295}"#, &late);
 }

@@ -66,15 +66,15 @@ impl BodyReader {
         if body_bytes <= limits::PARSE_INLINE_BYTES_MAX {
             return Ok(work()?);
         }
-        let failed = |()| Failure::from(&ChatError::Internal { attempted: "read the body" });
-        let place = Arc::clone(&self.parsers).acquire_owned().await.map_err(|_closed| failed(()))?;
+        let failed = || Failure::from(&ChatError::Internal { attempted: "read the body" });
+        let place = Arc::clone(&self.parsers).acquire_owned().await.map_err(|_closed| failed())?;
         // The place goes along: who leaves meanwhile does not make room before the work is done.
         let done = tokio::task::spawn_blocking(move || {
             let parsed = work();
             drop(place);
             parsed
         });
-        Ok(done.await.map_err(|_| failed(()))??)
+        Ok(done.await.map_err(|_| failed())??)
     }
 
     async fn collect(&self, mut body: Body) -> Result<HeldBody, Failure> {

@@ -13,6 +13,7 @@ use super::ChatError;
 use super::answer::{AnswerEvent, Finished};
 use super::pass::{Begun, Pass, TokensShownTo};
 use super::record::Tally;
+use super::tokens_of::take_tokens_of;
 use crate::limits::BREAK_OFF_WAIT_MAX;
 
 /// An answer under way. It owns what the answer holds: the generation and the plugins' run.
@@ -217,30 +218,6 @@ impl Choice {
     }
 }
 
-/// Takes the tokens that `text` is made of. Nobody changes the text of a request with log probabilities, but a parser leaves out
-/// what frames thoughts and calls: the tokens before it are dropped, and those behind it are of text that is still to come.
-fn take_tokens_of(text: &str, tokens: &mut Vec<TokenLogprobs>) -> Vec<TokenLogprobs> {
-    let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.sampled.bytes.iter().copied()).collect();
-    // The last place: frames come before what they frame.
-    let starts = bytes.windows(text.len().max(1)).rposition(|window| window == text.as_bytes());
-    let Some(start) = starts else { return std::mem::take(tokens) };
-    let (mut from, mut to, mut at) = (0, tokens.len(), 0);
-    for (place, token) in tokens.iter().enumerate() {
-        if at >= start + text.len() {
-            to = place;
-            break;
-        }
-        at += token.sampled.bytes.len();
-        if at <= start {
-            from = place + 1;
-        }
-    }
-    let behind = tokens.split_off(to);
-    let taken = tokens.split_off(from);
-    *tokens = behind;
-    taken
-}
-
 /// Whether a text is a JSON object.
 fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
@@ -259,35 +236,7 @@ pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
-    use inference::{Token, TokenLogprob};
-
     use super::*;
-
-    fn check(tokens: &[&str], text: &str, expected: &[&str], left: &[&str]) {
-        let of = |text: &&str| TokenLogprobs {
-            token: Token(0),
-            sampled: TokenLogprob { bytes: text.as_bytes().to_vec(), logprob: -1.0 },
-            top: Vec::new(),
-        };
-        let mut tokens: Vec<TokenLogprobs> = tokens.iter().map(of).collect();
-        let taken = take_tokens_of(text, &mut tokens);
-        assert_eq!((taken, tokens), (expected.iter().map(of).collect(), left.iter().map(of).collect()), "{text}");
-    }
-
-    #[test]
-    fn a_text_has_its_own_tokens() {
-        check(&["a", "b"], "ab", &["a", "b"], &[]);
-        check(&["</think>", "\n\n", "H", "i"], "Hi", &["H", "i"], &[]);
-        check(&["a", "<"], "a", &["a"], &["<"]);
-        check(&["</", "t>", "t", "<"], "t", &["t"], &["<"]);
-        // One that lies across a border is its first part's.
-        check(&[">a", "b<"], "ab", &[">a", "b<"], &[]);
-        // A token without text frames something, or will be explained by what comes.
-        check(&["x", "", "y", ""], "y", &["y"], &[""]);
-        // A text that nobody sampled is left to be explained by all there is.
-        check(&["a"], "b", &["a"], &[]);
-        check(&[], "b", &[], &[]);
-    }
 
     #[test]
     fn arguments_are_an_object_or_not() {

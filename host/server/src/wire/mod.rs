@@ -4,6 +4,7 @@
 mod blocks;
 mod completion;
 mod completion_writer;
+mod counted;
 mod embeddings;
 mod error;
 mod format;

@@ -169,8 +169,9 @@ pub(super) fn item(id: &str, block: &Block, status: &str, is_begun: bool) -> Val
 /// How an item stands that nothing more comes to, in an answer that stands like this at its end.
 pub(super) fn status_of(block: &Block, end: &'static str) -> &'static str {
     match block {
-        Block::Call { is_whole: false, .. } => "incomplete",
-        _ => end,
+        Block::Call { is_whole: true, .. } => "completed",
+        Block::Call { .. } => "incomplete",
+        Block::Reasoning(_) | Block::Text(_) => end,
     }
 }
 
