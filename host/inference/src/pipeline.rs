@@ -105,6 +105,8 @@ pub enum Delta {
         id: String,
         /// The function's name.
         name: String,
+        /// Text that stands before it is held by a plugin, and comes behind it.
+        overtakes_text: bool,
     },
     /// More of the arguments of the call at `index`, as JSON text.
     ToolArguments {
@@ -112,6 +114,11 @@ pub enum Delta {
         index: u32,
         /// JSON text to append.
         text: String,
+    },
+    /// The call at `index` is whole. One that is cut short has no end.
+    ToolCallEnd {
+        /// Which call.
+        index: u32,
     },
 }
 

@@ -41,6 +41,7 @@ impl Sent {
                         call.arguments.push_str(&text);
                     }
                 }
+                Delta::ToolCallEnd { .. } => {}
             }
         }
         self.stop = output.stop;

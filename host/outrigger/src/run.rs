@@ -75,7 +75,10 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
             Ok(AnswerEvent::Delta { delta: Delta::Reasoning(text), .. }) => Stderr.write_all(text.as_bytes())?,
-            Ok(AnswerEvent::Delta { delta: Delta::ToolCallStart { .. } | Delta::ToolArguments { .. }, .. }) => {}
+            Ok(AnswerEvent::Delta {
+                delta: Delta::ToolCallStart { .. } | Delta::ToolArguments { .. } | Delta::ToolCallEnd { .. },
+                ..
+            }) => {}
             Ok(AnswerEvent::Finished(finished)) => {
                 console::write("\n")?;
                 report(&finished, started);

@@ -121,7 +121,7 @@ impl Lane {
             }
             Err(error) if self.may_go_on_after(&error) => {
                 self.answer.is_raw = true;
-                let open = self.answer.calls.open.take().map(|index| Item::CallEnd { index });
+                let open = self.answer.calls.open.take().map(|index| Item::CallEnd { index, is_cut: false });
                 Ok(open.into_iter().chain([raw(std::mem::take(&mut self.answer.unparsed))]).collect())
             }
             Err(error) => Err(error),
@@ -151,7 +151,7 @@ impl Lane {
             return Err(self.fail(index, Stage::Parse, too_much(limit).into()));
         }
         if last && let Some(index) = self.answer.calls.open {
-            items.push(Item::CallEnd { index });
+            items.push(Item::CallEnd { index, is_cut: true });
         }
         Ok(items)
     }
@@ -166,14 +166,26 @@ impl Lane {
         let now = Instant::now();
         let mut out = Vec::with_capacity(items.len());
         for item in items {
+            // So that nobody reads the end of a thought behind what follows it.
+            if item.ends_thought() && !self.answer.filters[position].windows[place(Channel::Reasoning)].is_empty() {
+                let stopped = self.show_last(position, Channel::Reasoning, now, &mut out)?;
+                if stopped.is_some() {
+                    return Ok((out, stopped));
+                }
+            }
             let stopped = match item {
                 Item::Text { channel, call, text } if self.answer.filters[position].takes(channel) => {
                     self.feed(position, channel, call, &text, now, &mut out)?
                 }
-                Item::CallEnd { index } => {
+                Item::CallStart { index, id, name, overtakes_text } => {
+                    let holds_text = !self.answer.filters[position].windows[place(Channel::Content)].is_empty();
+                    out.push(Item::CallStart { index, id, name, overtakes_text: overtakes_text || holds_text });
+                    None
+                }
+                Item::CallEnd { .. } => {
                     let stopped = self.show_last(position, Channel::ToolArguments, now, &mut out)?;
                     self.answer.filters[position].call = None;
-                    out.push(Item::CallEnd { index });
+                    out.push(item);
                     stopped
                 }
                 item => {
@@ -185,7 +197,7 @@ impl Lane {
                 return Ok((out, stopped));
             }
         }
-        // The order in which an answer has them: thoughts, calls, text. A call that a stop cut short has no end.
+        // What is under way: a thought, or a call, which has no end where a stop cut it short, and text.
         for channel in [Channel::Reasoning, Channel::ToolArguments, Channel::Content] {
             let stopped = if last {
                 self.show_last(position, channel, now, &mut out)?

@@ -11,9 +11,23 @@ use crate::text::cut;
 /// A piece of an answer between two stages.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Text { channel: Channel, call: Option<u32>, text: String },
-    CallStart { index: u32, id: String, name: String },
-    CallEnd { index: u32 },
+    Text {
+        channel: Channel,
+        call: Option<u32>,
+        text: String,
+    },
+    /// `overtakes_text`: a filter holds text from before it.
+    CallStart {
+        index: u32,
+        id: String,
+        name: String,
+        overtakes_text: bool,
+    },
+    /// `is_cut`: the answer ends within the call.
+    CallEnd {
+        index: u32,
+        is_cut: bool,
+    },
 }
 
 /// The tool calls of an answer.
@@ -52,10 +66,10 @@ impl Calls {
                 // answers, so that no two of them make the same one.
                 let id = id.unwrap_or_else(|| format!("call_{}{:x}{index:02x}", call.request_id, call.choice));
                 let [id, name] = [id, name].map(|text| cut(text, NOTE_BYTES_MAX));
-                Ok(Item::CallStart { index, id, name })
+                Ok(Item::CallStart { index, id, name, overtakes_text: false })
             }
             Event::ToolCallEnd => match self.open.take() {
-                Some(index) => Ok(Item::CallEnd { index }),
+                Some(index) => Ok(Item::CallEnd { index, is_cut: false }),
                 None => Err(Fault::contract("the parser ended a tool call that is not open")),
             },
         }
@@ -65,6 +79,15 @@ impl Calls {
 impl Item {
     pub(crate) fn text(channel: Channel, call: Option<u32>, text: String) -> Self {
         Self::Text { channel, call, text }
+    }
+
+    /// Whether a thought before it is over.
+    pub(crate) fn ends_thought(&self) -> bool {
+        match self {
+            Self::Text { channel, text, .. } => *channel == Channel::Content && !text.is_empty(),
+            Self::CallStart { .. } => true,
+            Self::CallEnd { .. } => false,
+        }
     }
 
     /// Bytes of text in it.
@@ -95,9 +118,12 @@ pub(crate) fn deltas(items: Vec<Item>) -> Vec<Delta> {
     let mut deltas: Vec<Delta> = Vec::with_capacity(items.len());
     for item in items {
         let next = match item {
-            Item::CallEnd { .. } => continue,
+            Item::CallEnd { is_cut: true, .. } => continue,
+            Item::CallEnd { index, is_cut: false } => Delta::ToolCallEnd { index },
             Item::Text { text, .. } if text.is_empty() => continue,
-            Item::CallStart { index, id, name } => Delta::ToolCallStart { index, id, name },
+            Item::CallStart { index, id, name, overtakes_text } => {
+                Delta::ToolCallStart { index, id, name, overtakes_text }
+            }
             Item::Text { channel: Channel::Content, text, .. } => Delta::Content(text),
             Item::Text { channel: Channel::Reasoning, text, .. } => Delta::Reasoning(text),
             Item::Text { channel: Channel::ToolArguments, call, text } => {

@@ -23,3 +23,7 @@ pub use wire::chat_request;
 #[expect(dead_code, reason = "shared with the tests over real sockets, which use all of it")]
 #[path = "../tests/support/fakes.rs"]
 mod fakes;
+
+#[cfg(test)]
+#[path = "../../model/src/allocation.rs"]
+mod allocation;

@@ -39,14 +39,26 @@ pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Bytes of request bodies held at once, over all connections: what keeps 512 clients with 4 MiB each from costing
 /// 2 GiB. A body counts from its first byte until its request has a slot and its prompt.
 pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a body up to which it is parsed on the async threads: a millisecond or two at most. More would hold up other
+/// connections' events.
+pub const PARSE_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Larger bodies parsed at once: each takes memory that nobody has accounted for until it is done, and they compete with decoding
+/// for the cores. The next one waits some tens of milliseconds.
+pub const PARSERS_MAX: usize = 4;
 /// Nesting of arrays and objects; a chat request needs five, JSON for a template some more.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Members of one object whose names this API knows: more than any has.
+pub const MEMBERS_MAX: usize = 256;
 /// Messages of a conversation.
 pub const MESSAGES_MAX: usize = 1024;
 /// Text parts of one message.
 pub const PARTS_MAX: usize = 256;
+/// Parts of all messages together: each costs about a hundred bytes beside its text, which may be none.
+pub const CONVERSATION_PARTS_MAX: usize = 8 * 1024;
 /// Earlier tool calls in one assistant message.
 pub const TOOL_CALLS_MAX: usize = 128;
+/// Bytes of an earlier call's `input` in a message request, which is checked as JSON: more than a model says in one answer.
+pub const CALL_INPUT_BYTES_MAX: usize = 1024 * 1024;
 /// Functions in `tools`, as with OpenAI.
 pub const TOOLS_MAX: usize = 128;
 /// Bytes of one function's `parameters`; as large as a schema that is enforced may be (`grammar::limits`).
@@ -92,6 +104,11 @@ pub const DRY_LENGTH_MAX: u64 = 1_000_000;
 pub const DRY_BREAKERS_MAX: usize = 16;
 /// Bytes of one of them: what llama.cpp looks at.
 pub const DRY_BREAKER_BYTES_MAX: usize = 40;
+/// Tokens of a text that `/tokenize` tells: as many as the longest contexts hold. Each is a number and, where the client wants it,
+/// a text, in memory and in JSON.
+pub const TOKENS_SHOWN_MAX: usize = 256 * 1024;
+/// Bytes of text that `/detokenize` tells: what a body may bring back.
+pub const TEXT_SHOWN_BYTES_MAX: usize = BODY_BYTES_MAX_DEFAULT;
 
 // ---- requests to encode ----
 
@@ -125,12 +142,14 @@ pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bytes that clients can make this room hold, with this many connections: what hyper buffers in both directions, a
-/// connection's tasks and state, and the bodies. A body is held as text and, for a while, as the request parsed from it.
+/// connection's tasks and state, and the bodies. What is parsed from a body takes up to twice its bytes, and some more for as long
+/// as it is being parsed (`wire/forms.rs` measures both).
 #[must_use]
 pub const fn memory_bytes_max(connections_max: usize) -> usize {
     const STATE_BYTES: usize = 20 * 1024;
+    const PARSING_BYTES: usize = 4 * BODY_BYTES_MAX_DEFAULT;
     let connections = connections_max.saturating_mul(2 * CONNECTION_BUFFER_BYTES_MAX + STATE_BYTES);
-    connections.saturating_add(2 * BODIES_BYTES_MAX)
+    connections.saturating_add(2 * BODIES_BYTES_MAX + PARSERS_MAX * PARSING_BYTES)
 }
 
 // ---- streams and shutdown ----

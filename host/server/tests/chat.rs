@@ -102,6 +102,23 @@ async fn log_probabilities_come_with_their_text() {
     assert!(reply.body.contains(r#""logprobs":{"content":[],"refusal":null}"#), "{}", reply.body);
 }
 
+/// What frames a thought is no text of the answer, and its tokens are none of the answer's.
+#[tokio::test]
+async fn log_probabilities_are_of_the_text_they_stand_with() {
+    let script = ["h", "m", "</think>", "Hi"].map(|text| Act::Likely(text.to_owned(), -0.5)).to_vec();
+    let pipeline = FakePipeline { thinks_until: Some("</think>".to_owned()), ..FakePipeline::default() };
+    let server = Setup { pipeline, ..Setup::plays([script, says(&[])].concat()) }.start().await;
+    let asking = |body: &str| body.replace("}]", r#"}],"logprobs":true"#);
+    let whole = server.chat(&asking(WHOLE)).await.json();
+    let tokens = |choice: &serde_json::Value| {
+        let tokens = choice["logprobs"]["content"].as_array().into_iter().flatten();
+        tokens.map(|token| token["token"].as_str().expect("a text").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(&whole["choices"][0]), ["Hi"], "{whole}");
+    let streamed = server.chat(&asking(STREAMED)).await.events();
+    assert_eq!(streamed.iter().flat_map(|event| tokens(&event["choices"][0])).collect::<Vec<_>>(), ["Hi"]);
+}
+
 #[tokio::test]
 async fn log_probabilities_do_not_pass_a_plugin_by() {
     let pipeline = FakePipeline { changes_text: Some("redact"), ..FakePipeline::default() };

@@ -55,10 +55,10 @@ pub(super) async fn response(State(app): State<Arc<App>>, request: Request) -> R
 
 async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Failure> {
     let (call, terms, body) = receive(app, request).await?;
-    let Parsed { asked, writer } = (form.parse)(&body.bytes, app.service.defaults())?;
+    let (service, parse) = (Arc::clone(&app.service), form.parse);
     // The text lives on in the parsed request, and so does its share of the budget while it waits for a slot.
-    let share = body.share;
-    drop(body.bytes);
+    let (Parsed { asked, writer }, share) =
+        app.bodies.parse(body, move |bytes| parse(bytes, service.defaults())).await?;
 
     let (is_streamed, answers) = (asked.request.streaming, asked.answers());
     let (service, place, endpoint) = (Arc::clone(&app.service), Arc::clone(&terms.place), form.endpoint);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -139,7 +140,13 @@ async fn models(State(app): State<Arc<App>>) -> Response {
     json(&ModelList::new(&app.service.models(), app.service.device(), app.service.model_expected()))
 }
 
-async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+async fn model(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    // What is no text names no model.
+    let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
     if let Some(expected) = app.service.model_expected().filter(|expected| *expected == id) {
         return Ok(json(&ModelObject::expected(expected)));
     }
@@ -269,6 +276,14 @@ struct Probe {
 }
 
 pub(super) fn json(value: &impl Serialize) -> Response {
-    let text = serde_json::to_string(value).expect("strings and numbers serialise");
+    json_of(json_text(value))
+}
+
+/// JSON that is written already.
+pub(super) fn json_of(text: String) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+pub(super) fn json_text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers serialise")
 }

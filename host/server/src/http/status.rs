@@ -87,6 +87,8 @@ impl From<&ChatError> for Failure {
             | ChatError::TokenWithoutText { member, .. }
             | ChatError::TokensOfNoText { member }
             | ChatError::InputEmpty { member } => at(member, "invalid_value"),
+            ChatError::TooManyTokens { .. } => at("prompt", "invalid_value"),
+            ChatError::TooMuchText { .. } => at("tokens", "invalid_value"),
             ChatError::LogprobsWithheld { .. } => at("logprobs", "unsupported_parameter"),
             ChatError::NotAdmitted(refusal) => {
                 let failure = later(refusal.reason.as_str(), refusal.retry_after);
@@ -100,6 +102,7 @@ impl From<&ChatError> for Failure {
             | ChatError::PromptFormat(GrammarError::Busy)
             | ChatError::Calls { reason: GrammarError::Busy, .. } => later("overloaded", limits::RETRY_AFTER_BUSY),
             ChatError::CallsUnbound { member } => at(member, "unsupported_parameter"),
+            ChatError::CallUnreadable { .. } => base("call_unreadable"),
             ChatError::CallSchema { .. } => at("tools", "invalid_value"),
             ChatError::CallsOrFormat { .. } => at("tool_choice", "unsupported_parameter"),
             ChatError::Pipeline(error) => pipeline(error),

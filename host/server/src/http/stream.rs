@@ -129,20 +129,24 @@ impl Stream for EventStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let state = std::mem::replace(&mut this.state, State::Over);
-        let (state, text) = this.advance(state, cx);
-        let is_over = matches!(state, State::Over);
-        this.state = state;
-        if is_over {
-            this.share = None;
-        }
-        match text {
-            Some(text) => {
-                this.ping.as_mut().reset(Instant::now() + this.ping_interval);
-                Poll::Ready(Some(Ok(Bytes::from(text))))
+        loop {
+            let state = std::mem::replace(&mut this.state, State::Over);
+            let (state, text) = this.advance(state, cx);
+            let is_over = matches!(state, State::Over);
+            this.state = state;
+            if is_over {
+                this.share = None;
             }
-            None if is_over => Poll::Ready(None),
-            None => Poll::Pending,
+            match text {
+                // What waits for its turn is not heard: the silence goes on.
+                Some(text) if text.is_empty() && !is_over => {}
+                Some(text) => {
+                    this.ping.as_mut().reset(Instant::now() + this.ping_interval);
+                    return Poll::Ready(Some(Ok(Bytes::from(text))));
+                }
+                None if is_over => return Poll::Ready(None),
+                None => return Poll::Pending,
+            }
         }
     }
 }
@@ -150,14 +154,14 @@ impl Stream for EventStream {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt as _;
-    use inference::{Call, RequestId};
+    use inference::{Call, Delta, RequestId, TokenLogprobs, Usage};
     use telemetry::{Endpoint, Metrics};
 
     use super::*;
     use crate::fakes::{Act, FakeEngine, FakePipeline, says};
     use crate::limits;
-    use crate::service::{Defaults, Service, ServiceConfig, Serving, Terms};
-    use crate::wire;
+    use crate::service::{Defaults, Finished, Service, ServiceConfig, Serving, Terms};
+    use crate::wire::{self, ErrorBody};
 
     const BODY: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
@@ -184,5 +188,40 @@ mod tests {
         }
         // The role at once, two comments, and what comes after 40 s: text and end.
         assert_eq!(heard, [(0, false), (15, true), (30, true), (40, false), (40, false)]);
+    }
+
+    /// A form in which everything waits for the end.
+    struct Silent;
+
+    impl Writer for Silent {
+        fn begin(&mut self) -> String {
+            "begin".to_owned()
+        }
+        fn delta(&mut self, _choice: u32, _delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
+            String::new()
+        }
+        fn finish(&mut self, _finished: &Finished) -> String {
+            "end".to_owned()
+        }
+        fn failed(&mut self, _status: u16, _error: &ErrorBody) -> String {
+            "failed".to_owned()
+        }
+        fn collect(&mut self, _choice: u32, _delta: Delta, _logprobs: Vec<TokenLogprobs>) {}
+        fn whole(&mut self, _finished: &[Finished], _usage: Usage) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_its_turn_is_silence() {
+        let wait = Act::Wait(Duration::from_secs(10));
+        let said = || vec![Act::Piece("a".to_owned()), wait.clone()];
+        let answer = answer([said(), said(), said(), said(), says(&[])].concat()).await;
+        let mut events = EventStream::new(answer, Box::new(|_| Box::new(Silent)), limits::PING_INTERVAL, None);
+        let mut heard = Vec::new();
+        while let Some(Ok(bytes)) = events.next().await {
+            heard.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        assert_eq!(heard, ["begin", ": ping\n\n", ": ping\n\n", "end"]);
     }
 }

@@ -23,13 +23,15 @@ pub struct Asked {
     pub prompts: Arc<[Input]>,
     /// Answers to each prompt, or to the conversation.
     pub choices: NonZeroU32,
+    /// The arguments of calls have to be JSON objects, as the answer's form has no other.
+    pub wants_objects: bool,
 }
 
 impl Asked {
     /// One answer to a conversation.
     #[must_use]
     pub fn chat(request: ChatRequest) -> Self {
-        Self { request, prompts: Arc::default(), choices: NonZeroU32::MIN }
+        Self { request, prompts: Arc::default(), choices: NonZeroU32::MIN, wants_objects: false }
     }
 
     /// How many answers there will be. Those to one prompt stand together, prompt by prompt.

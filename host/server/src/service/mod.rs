@@ -14,6 +14,7 @@ mod raw;
 mod record;
 mod render;
 mod tokens;
+mod tokens_of;
 mod warm;
 
 use std::num::{NonZeroU32, NonZeroUsize};

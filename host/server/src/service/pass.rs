@@ -41,6 +41,8 @@ pub(super) struct Begun {
     pub(super) stop: Vec<String>,
     /// Who gets to see the tokens and how likely they were.
     pub(super) shown_to: TokensShownTo,
+    /// See [`Asked::wants_objects`].
+    pub(super) wants_objects: bool,
 }
 
 /// Who gets to see the tokens and how likely they were.
@@ -60,6 +62,7 @@ impl Pass {
     pub(super) async fn begin(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Begun, ChatError> {
         let (serving, grammars) = (this.serving.clone(), Arc::clone(&this.grammars));
         let (id, max_tokens_default) = (this.call.request_id.clone(), this.max_tokens_default);
+        let wants_objects = this.asked.wants_objects;
         let Ready { mut run, mut request, prompt, tokens, wants_tokens } = Self::prepare(this, index, tally).await?;
         let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
         let prompt_tokens = count(&tokens);
@@ -87,13 +90,13 @@ impl Pass {
             ignore_end: request.ignore_end,
         })?;
         run.used(Usage { prompt_tokens, ..Usage::default() });
-        Ok(Begun { generation, run, prompt_tokens, stop, shown_to })
+        Ok(Begun { generation, run, prompt_tokens, stop, shown_to, wants_objects })
     }
 
     /// Takes the answer number `index` through the plugins as far as the tokens of its prompt.
     pub(super) async fn prepare(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Ready, ChatError> {
         let Self { serving, asked, call, .. } = Arc::unwrap_or_clone(this);
-        let Asked { mut request, prompts, choices } = asked;
+        let Asked { mut request, prompts, choices, .. } = asked;
         let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
         let place = (index / choices) as usize;
         let raw = prompts.get(place).map(|input| {

@@ -45,7 +45,7 @@ impl Service {
         };
         match deadline.bound(rendered).await {
             Ok(rendered) => {
-                record.finished(Finish::Stop, None, rendered.annotations.clone());
+                record.rendered(rendered.annotations.clone());
                 Ok(rendered)
             }
             Err(error) => {

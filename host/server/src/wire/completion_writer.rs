@@ -138,7 +138,9 @@ impl Writer for CompletionWriter {
 fn text_of(delta: &Delta) -> Option<&str> {
     match delta {
         Delta::Content(text) => Some(text),
-        Delta::Reasoning(_) | Delta::ToolCallStart { .. } | Delta::ToolArguments { .. } => None,
+        Delta::Reasoning(_) | Delta::ToolCallStart { .. } | Delta::ToolArguments { .. } | Delta::ToolCallEnd { .. } => {
+            None
+        }
     }
 }
 

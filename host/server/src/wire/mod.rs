@@ -4,6 +4,7 @@
 mod blocks;
 mod completion;
 mod completion_writer;
+mod counted;
 mod embeddings;
 mod error;
 mod format;
@@ -14,6 +15,7 @@ mod members;
 mod message;
 mod messages;
 mod models;
+mod names;
 mod parts;
 mod request;
 mod rerank;

@@ -85,9 +85,11 @@ impl Writer for ChunkWriter {
 
     fn delta(&mut self, index: u32, delta: Delta, logprobs: Vec<TokenLogprobs>) -> String {
         let delta = match &delta {
+            // Here a call has no end of its own.
+            Delta::ToolCallEnd { .. } => return String::new(),
             Delta::Content(text) => ChunkDelta { content: Some(Content::Text(text)), ..ChunkDelta::default() },
             Delta::Reasoning(text) => ChunkDelta { reasoning_content: Some(text), ..ChunkDelta::default() },
-            Delta::ToolCallStart { index, id, name } => ChunkDelta {
+            Delta::ToolCallStart { index, id, name, .. } => ChunkDelta {
                 tool_calls: Some([CallDelta {
                     index: *index,
                     id: Some(id),
@@ -179,6 +181,7 @@ impl Collected {
                     call.function.arguments.push_str(&text);
                 }
             }
+            Delta::ToolCallEnd { .. } => {}
         }
     }
 }

@@ -49,13 +49,7 @@ impl SamplingMembers {
 
 /// OpenAI's map from a token's number, as text, to what is added to its logit.
 fn parse_logit_bias(biases: &Member<'_>) -> Result<Vec<(Token, f32)>, Refusal> {
-    let biases = {
-        let (members, count_max) = (biases.object()?, limits::LOGIT_BIASES_MAX);
-        if members.len() > count_max {
-            return Err(biases.wrong(&format!("must have at most {count_max} tokens, it has {}", members.len())));
-        }
-        members
-    };
+    let biases = biases.entries(limits::LOGIT_BIASES_MAX, "tokens")?;
     let bias = |(name, bias): &(String, Member<'_>)| Ok((parse_token(name, bias)?, bias.number(-100.0..=100.0)?));
     let mut biases: Vec<(Token, f32)> = biases.iter().map(bias).collect::<Result<_, Refusal>>()?;
     biases.sort_unstable_by_key(|&(token, _)| token.0);

@@ -171,17 +171,13 @@ pub(super) fn parse_schema(schema: &Member<'_>) -> Result<String, Refusal> {
     if schema.kind() != Kind::Object {
         return Err(schema.wrong("must be a JSON schema, an object"));
     }
-    let (bytes, bytes_max) = (schema.json().len(), limits::TOOL_SCHEMA_BYTES_MAX);
-    if bytes > bytes_max {
-        return Err(schema.wrong(&format!("must be at most {bytes_max} bytes long, it has {bytes}")));
-    }
-    schema.check_names()?;
+    let json = schema.json_for_others(limits::TOOL_SCHEMA_BYTES_MAX)?;
     for (name, value) in schema.object()? {
         if name == "type" && serde_json::from_str::<Value>(value.json()).is_ok_and(|kind| kind != "object") {
             return Err(value.wrong("must be \"object\": the arguments of a call are one"));
         }
     }
-    Ok(schema.json().to_owned())
+    Ok(json.to_owned())
 }
 
 pub(super) fn parse_choice(choice: &Member<'_>) -> Result<Choice, Refusal> {

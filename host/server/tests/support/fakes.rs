@@ -197,6 +197,10 @@ pub(crate) struct FakePipeline {
     pub(crate) thinks_until: Option<String>,
     /// Emits a tool call when the answer ends.
     pub(crate) calls_tool: bool,
+    /// With these arguments, in two pieces.
+    pub(crate) arguments: Option<[&'static str; 2]>,
+    /// Comes behind everything else, as it is.
+    pub(crate) at_end: Vec<Delta>,
     /// The answer ends inside that call.
     pub(crate) cuts_call: bool,
     pub(crate) annotations: Annotations,
@@ -302,9 +306,16 @@ impl PipelineRun for FakeRun {
             let mut deltas = self.deltas(&text);
             if last && self.pipeline.calls_tool {
                 let (id, name) = ("call_1".to_owned(), "weather".to_owned());
-                deltas.push(Delta::ToolCallStart { index: 0, id, name });
-                deltas.push(Delta::ToolArguments { index: 0, text: "{\"city\":".to_owned() });
-                deltas.push(Delta::ToolArguments { index: 0, text: "\"Bonn\"}".to_owned() });
+                deltas.push(Delta::ToolCallStart { index: 0, id, name, overtakes_text: false });
+                for text in self.pipeline.arguments.unwrap_or(["{\"city\":", "\"Bonn\"}"]) {
+                    deltas.push(Delta::ToolArguments { index: 0, text: text.to_owned() });
+                }
+                if !self.pipeline.cuts_call {
+                    deltas.push(Delta::ToolCallEnd { index: 0 });
+                }
+            }
+            if last {
+                deltas.extend(self.pipeline.at_end.clone());
             }
             Ok(Output { deltas, cuts_call: last && self.pipeline.cuts_call, ..Output::default() })
         })

@@ -19,8 +19,10 @@ pub enum Endpoint {
     ChatCompletions,
     /// `POST /v1/completions`.
     Completions,
-    /// `POST /v1/messages`, and counting the tokens of one.
+    /// `POST /v1/messages`.
     Messages,
+    /// `POST /v1/messages/count_tokens`.
+    CountTokens,
     /// `POST /v1/responses`.
     Responses,
     /// `POST /render`.
@@ -41,6 +43,7 @@ impl Endpoint {
             Self::ChatCompletions => "chat_completions",
             Self::Completions => "completions",
             Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
             Self::Responses => "responses",
             Self::Render => "render",
             Self::Embeddings => "embeddings",

@@ -30,7 +30,8 @@ pub(crate) fn parse_message(body: &[u8], defaults: &Defaults) -> Result<Parsed, 
     if request.max_tokens.is_none() {
         return Err(missing("max_tokens", "most tokens of the answer"));
     }
-    Ok(Parsed { asked: Asked::chat(request), writer: Box::new(move |head| Box::new(MessageWriter::new(head))) })
+    let asked = Asked { wants_objects: true, ..Asked::chat(request) };
+    Ok(Parsed { asked, writer: Box::new(move |head| Box::new(MessageWriter::new(head))) })
 }
 
 /// `POST /v1/messages/count_tokens` takes what says what the prompt is; what says how it is answered may stand there too.

@@ -48,17 +48,9 @@ impl MessageWriter {
         let Some(place) = self.open.take() else { return String::new() };
         event("content_block_stop", &json!({"type": "content_block_stop", "index": place}))
     }
-}
 
-impl Writer for MessageWriter {
-    fn begin(&mut self) -> String {
-        let usage = UsageObject::of(Usage { prompt_tokens: self.head.prompt_tokens, ..Usage::default() });
-        let start = Start { kind: "message_start", message: self.message(Vec::new(), None, usage) };
-        event("message_start", &start) + self.ping()
-    }
-
-    fn delta(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
-        let Some(Added { place, is_new, text }) = self.blocks.add(delta) else { return String::new() };
+    /// More of a block, or another one.
+    fn added(&mut self, Added { place, is_new, text }: Added) -> String {
         let mut events = String::new();
         if is_new {
             events += &self.close();
@@ -82,9 +74,23 @@ impl Writer for MessageWriter {
         }
         events
     }
+}
+
+impl Writer for MessageWriter {
+    fn begin(&mut self) -> String {
+        let usage = UsageObject::of(Usage { prompt_tokens: self.head.prompt_tokens, ..Usage::default() });
+        let start = Start { kind: "message_start", message: self.message(Vec::new(), None, usage) };
+        event("message_start", &start) + self.ping()
+    }
+
+    fn delta(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
+        let added = self.blocks.add(delta);
+        added.into_iter().map(|added| self.added(added)).collect()
+    }
 
     fn finish(&mut self, finished: &Finished) -> String {
-        let mut events = self.close();
+        let mut events: String = self.blocks.end().into_iter().map(|added| self.added(added)).collect();
+        events += &self.close();
         let end = End { stop_reason: stop_reason(finished), stop_sequence: finished.stop_text.as_deref() };
         let delta = MessageDelta {
             kind: "message_delta",
@@ -109,6 +115,7 @@ impl Writer for MessageWriter {
     }
 
     fn whole(&mut self, finished: &[Finished], usage: Usage) -> String {
+        self.blocks.end();
         let content = self.blocks.as_slice().iter().map(BlockObject::of).collect();
         let message = self.message(content, finished.first(), UsageObject::of(usage));
         serde_json::to_string(&message).expect("strings and numbers serialise")
@@ -174,7 +181,7 @@ impl<'a> BlockObject<'a> {
             // Nobody signs thoughts here, and nobody asks for the signature when they come back.
             Block::Reasoning(text) => Self::Thinking { thinking: text, signature: "" },
             Block::Text(text) => Self::Text { text },
-            Block::Call { id, name, arguments } => {
+            Block::Call { id, name, arguments, .. } => {
                 let whole = serde_json::from_str::<&RawValue>(arguments.trim()).ok();
                 let whole = whole.filter(|json| json.get().starts_with('{'));
                 Self::ToolUse { id, name, input: whole.map_or_else(|| Input::None(json!({})), Input::Whole) }
