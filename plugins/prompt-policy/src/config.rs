@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::limits::{PATTERNS_MAX, TENANT_WEIGHT_MAX, TENANTS_MAX};
+use crate::limits::{PATTERNS_MAX, TENANT_WEIGHT_MAX, TENANTS_MAX, WINDOW_SECONDS_MAX};
 use crate::patterns::check;
 
 /// What may be asked; README.md explains each.
@@ -47,7 +47,7 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            roles: vec![RoleName::System, RoleName::Developer, RoleName::User, RoleName::Assistant, RoleName::Tool],
+            roles: RoleName::ALL.to_vec(),
             max_messages: None,
             max_message_bytes: None,
             max_bytes: None,
@@ -88,6 +88,9 @@ pub enum RoleName {
 }
 
 impl RoleName {
+    /// Everybody.
+    pub const ALL: [Self; 5] = [Self::System, Self::Developer, Self::User, Self::Assistant, Self::Tool];
+
     /// The contract's word for it.
     #[must_use]
     pub fn role(self) -> Role {
@@ -120,8 +123,8 @@ pub struct Pattern {
     pub pattern: String,
     /// What it is called in notes.
     pub name: Option<String>,
-    /// In whose messages it is looked for.
-    pub roles: Vec<RoleName>,
+    /// In whose messages it is looked for; `None`: what is denied in everybody's, what is allowed in the user's.
+    pub roles: Option<Vec<RoleName>>,
     /// What the client is told, where the pattern is denied.
     pub message: Option<String>,
 }
@@ -137,8 +140,7 @@ struct PatternTable {
 
 impl From<PatternTable> for Pattern {
     fn from(table: PatternTable) -> Self {
-        let roles = table.roles.unwrap_or_else(|| vec![RoleName::User]);
-        Self { pattern: table.pattern, name: table.name, roles, message: table.message }
+        Self { pattern: table.pattern, name: table.name, roles: table.roles, message: table.message }
     }
 }
 
@@ -332,8 +334,9 @@ fn rules_of(table: Map<String, Value>, whose: &str) -> Result<(Rules, [usize; 2]
         Err(problem) => return refuse(&problem),
         Ok(weights) => weights,
     };
-    if rules.rate.is_some_and(|rate| rate.seconds == 0) || rules.quota.is_some_and(|quota| quota.seconds == 0) {
-        return refuse("`seconds` must be at least 1");
+    let windows = [rules.rate.map(|rate| rate.seconds), rules.quota.map(|quota| quota.seconds)];
+    if windows.into_iter().flatten().any(|seconds| !(1..=WINDOW_SECONDS_MAX).contains(&seconds)) {
+        return refuse(&format!("`seconds` must be from 1 to {WINDOW_SECONDS_MAX}"));
     }
     if rules.rejections.values().any(|rejecting| rejecting.status.is_some_and(|status| !(400..=499).contains(&status)))
     {

@@ -12,8 +12,14 @@ use regex_automata::nfa::thompson;
 use regex_automata::{Input, MatchKind, PatternSet};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use crate::config::{Pattern, Rules};
+use crate::config::{Pattern, RoleName, Rules};
 use crate::limits::{PATTERNS_BYTES_MAX, STATES_BYTES};
+
+/// Whose messages are looked at where a denied pattern does not say: a client writes them all.
+const DENIED_TO: [RoleName; 5] = RoleName::ALL;
+
+/// The same of an allowed one, which the rest of a conversation cannot be expected to have.
+const ALLOWED_TO: [RoleName; 1] = [RoleName::User];
 
 /// The patterns of some rules.
 #[derive(Debug)]
@@ -24,15 +30,19 @@ pub(crate) struct Both<T = Patterns> {
 
 impl Both {
     pub(crate) fn of(rules: &Rules) -> Result<Self> {
-        Ok(Self { deny: Patterns::new(&rules.deny)?, allow: Patterns::new(&rules.allow)? })
+        Ok(Self { deny: Patterns::new(&rules.deny, &DENIED_TO)?, allow: Patterns::new(&rules.allow, &ALLOWED_TO)? })
     }
 }
 
 impl Both<Option<Patterns>> {
     /// Those that differ from the usual.
     pub(crate) fn own(rules: &Rules, usual: &Rules) -> Result<Self> {
-        let own = |own: &[Pattern], usual: &[Pattern]| (own != usual).then(|| Patterns::new(own)).transpose();
-        Ok(Self { deny: own(&rules.deny, &usual.deny)?, allow: own(&rules.allow, &usual.allow)? })
+        let own =
+            |own: &[Pattern], usual: &[Pattern], roles| (own != usual).then(|| Patterns::new(own, roles)).transpose();
+        Ok(Self {
+            deny: own(&rules.deny, &usual.deny, &DENIED_TO)?,
+            allow: own(&rules.allow, &usual.allow, &ALLOWED_TO)?,
+        })
     }
 
     pub(crate) fn or<'a>(&'a self, usual: &'a Both) -> Both<&'a Patterns> {
@@ -86,7 +96,8 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    pub(crate) fn new(patterns: &[Pattern]) -> Result<Self> {
+    /// Compiles them; `usual` are the roles of those that name none.
+    pub(crate) fn new(patterns: &[Pattern], usual: &[RoleName]) -> Result<Self> {
         if patterns.is_empty() {
             return Ok(Self::default());
         }
@@ -102,7 +113,10 @@ impl Patterns {
                 format!("the plugin's configuration is wrong: the patterns cannot be used: {error}{cause}")
             })?;
         let cache = RefCell::new(automaton.create_cache());
-        let roles = patterns.iter().map(|pattern| pattern.roles.iter().map(|role| role.role()).collect()).collect();
+        let roles_of = |pattern: &Pattern| -> Vec<Role> {
+            pattern.roles.as_deref().unwrap_or(usual).iter().map(|role| role.role()).collect()
+        };
+        let roles = patterns.iter().map(roles_of).collect();
         Ok(Self { automaton: Some((automaton, cache)), roles })
     }
 
@@ -139,7 +153,7 @@ mod tests {
     use crate::limits::TENANT_WEIGHT_MAX;
 
     fn pattern(pattern: &str) -> Pattern {
-        Pattern { pattern: pattern.to_owned(), name: None, roles: Vec::new(), message: None }
+        Pattern { pattern: pattern.to_owned(), name: None, roles: None, message: None }
     }
 
     /// Bytes of the automaton's states.
@@ -183,7 +197,7 @@ mod tests {
             let one = check(&[pattern(part)]).expect("it is checked") - AUTOMATON_WEIGHT + 1;
             let text = format!("(?:{part}){{{}}}", (TENANT_WEIGHT_MAX - AUTOMATON_WEIGHT) / one);
             assert!(check(&[pattern(&text)]).is_ok_and(|weight| weight <= TENANT_WEIGHT_MAX), "{text}");
-            Patterns::new(&[pattern(&text)]).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+            Patterns::new(&[pattern(&text)], &DENIED_TO).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         }
     }
 }
