@@ -19,7 +19,8 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
     let (id, terms, body, share) = read(&app, request).await?;
     let (request, format) = wire::parse_embeddings(&body)?;
     drop(body);
-    let outputs = app.service.embed(request, id, &terms).await.map_err(|error| Failure::from(&error))?;
+    let service = app.models.of(&request.model).map_err(|error| Failure::from(&error))?;
+    let outputs = service.embed(request, id, &terms).await.map_err(|error| Failure::from(&error))?;
     drop(share);
     written(outputs, move |outputs| wire::write_embeddings(outputs, format)).await
 }
@@ -28,7 +29,8 @@ pub(super) async fn rerank(State(app): State<Arc<App>>, request: Request) -> Res
     let (id, terms, body, share) = read(&app, request).await?;
     let (request, options) = wire::parse_rerank(&body)?;
     drop(body);
-    let outputs = app.service.rank(request, id.clone(), &terms).await.map_err(|error| Failure::from(&error))?;
+    let service = app.models.of(&request.model).map_err(|error| Failure::from(&error))?;
+    let outputs = service.rank(request, id.clone(), &terms).await.map_err(|error| Failure::from(&error))?;
     drop(share);
     written(outputs, move |outputs| wire::write_rerank(id.as_str(), outputs, &options)).await
 }

@@ -22,25 +22,28 @@ pub(super) async fn render(
 ) -> Result<Response, Failure> {
     check_is_local(arrived_at.map(|Extension(at)| at), "prompts are shown")?;
     let (call, terms, body) = receive(&app, request).await?;
-    let asked = wire::parse_render(&body.bytes, app.service.defaults())?;
+    let asked = wire::parse_render(&body.bytes, app.models.defaults())?;
+    let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
     let rendered =
-        app.service.render(asked, call, &terms, Endpoint::Render).await.map_err(|error| Failure::from(&error))?;
+        service.render(asked, call, &terms, Endpoint::Render).await.map_err(|error| Failure::from(&error))?;
     Ok(json(&wire::RenderedObject::new(rendered)))
 }
 
 /// How many tokens the prompt of a message has, with all that the plugins make of it.
 pub(super) async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (call, terms, body) = receive(&app, request).await?;
-    let asked = wire::parse_count_tokens(&body.bytes, app.service.defaults())?;
+    let asked = wire::parse_count_tokens(&body.bytes, app.models.defaults())?;
+    let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
     let rendered =
-        app.service.render(asked, call, &terms, Endpoint::Messages).await.map_err(|error| Failure::from(&error))?;
+        service.render(asked, call, &terms, Endpoint::Messages).await.map_err(|error| Failure::from(&error))?;
     Ok(json(&wire::TokenCount { input_tokens: rendered.tokens.len() }))
 }
 
 pub(super) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (_, terms, body) = receive(&app, request).await?;
     let wire::Tokenize { model, text, adds_special, wants_pieces } = wire::parse_tokenize(&body.bytes)?;
-    let tokenized = app.service.tokenize(model.as_deref(), text, adds_special, wants_pieces, &terms).await;
+    let service = app.models.of_or_only(model.as_deref()).map_err(|error| Failure::from(&error))?;
+    let tokenized = service.tokenize(text, adds_special, wants_pieces, &terms).await;
     let tokenized = tokenized.map_err(|error| Failure::from(&error))?;
     Ok(json(&wire::TokenizedObject::new(&tokenized, wants_pieces)))
 }
@@ -48,6 +51,7 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
 pub(super) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (_, terms, body) = receive(&app, request).await?;
     let (model, tokens) = wire::parse_detokenize(&body.bytes)?;
-    let text = app.service.detokenize(model.as_deref(), tokens, &terms).await.map_err(|error| Failure::from(&error))?;
+    let service = app.models.of_or_only(model.as_deref()).map_err(|error| Failure::from(&error))?;
+    let text = service.detokenize(tokens, &terms).await.map_err(|error| Failure::from(&error))?;
     Ok(json(&wire::TextObject { prompt: text }))
 }

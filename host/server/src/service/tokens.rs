@@ -19,16 +19,15 @@ pub struct Tokenized {
 
 impl Service {
     /// The tokens of `text`, which stays text whatever it spells; `adds_special`: with what a prompt of the model begins
-    /// with, or what stands around a text that it encodes. `model`: by name, or whichever is served.
+    /// with, or what stands around a text that it encodes.
     pub async fn tokenize(
         &self,
-        model: Option<&str>,
         text: String,
         adds_special: bool,
         wants_pieces: bool,
         terms: &Terms,
     ) -> Result<Tokenized, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
+        let loaded = self.loaded_any().await?.0;
         let bytes = text.len();
         self.compute(bytes, terms, move || {
             let vocabulary = loaded.vocabulary();
@@ -45,14 +44,9 @@ impl Service {
         .await
     }
 
-    /// The text of `tokens`; what is no whole character is shown as U+FFFD. `model`: by name, or whichever is served.
-    pub async fn detokenize(
-        &self,
-        model: Option<&str>,
-        tokens: Vec<Token>,
-        terms: &Terms,
-    ) -> Result<String, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
+    /// The text of `tokens`; what is no whole character is shown as U+FFFD.
+    pub async fn detokenize(&self, tokens: Vec<Token>, terms: &Terms) -> Result<String, ChatError> {
+        let loaded = self.loaded_any().await?.0;
         self.compute(tokens.len(), terms, move || {
             let (vocabulary, mut bytes) = (loaded.vocabulary(), Vec::new());
             let vocabulary_size = vocabulary.size();

@@ -51,8 +51,12 @@ pub(crate) const CONTEXT_LENGTH: u32 = 512;
 
 impl FakeEngine {
     pub(crate) fn new(max_concurrency: usize, script: Vec<Act>) -> Arc<Self> {
+        Self::named("fake/model", max_concurrency, script)
+    }
+
+    pub(crate) fn named(id: &str, max_concurrency: usize, script: Vec<Act>) -> Arc<Self> {
         let card = ModelCard {
-            id: "fake/model".to_owned(),
+            id: id.to_owned(),
             revision: "0123abcd".to_owned(),
             architecture: "fake".to_owned(),
             context_length: CONTEXT_LENGTH,
