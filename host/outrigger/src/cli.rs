@@ -76,6 +76,8 @@ Routes:
   GET /metrics                                   Prometheus
   GET /admin/plugins, POST /admin/plugins/reload what runs, and a reload (loopback only)
 
+Several models: [[model]] tables in the configuration file; requests choose by `model`.
+
 SIGHUP loads the plugins anew, from the configuration as it is now; they take over only when all of them load.
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or configuration.

@@ -9,6 +9,7 @@ mod doctor;
 mod encoder;
 mod grants;
 mod inspect;
+mod lifecycle;
 mod models;
 mod placement;
 mod plugin;

@@ -1,11 +1,13 @@
 //! The OpenAI-compatible HTTP API, and the service behind it.
 //!
-//! [`Service`] answers a chat whatever transport it came over; [`serve`] puts it on a listener. The model arrives when
+//! [`Service`] answers a chat whatever transport it came over, with one model; [`Models`] are all that a host has, and [`serve`]
+//! puts them on a listener. The model arrives when
 //! it is loaded ([`Service::ready`]): until then requests are told how far it is.
 
 mod admin;
 mod http;
 pub mod limits;
+mod models;
 mod service;
 mod wire;
 
@@ -13,9 +15,10 @@ pub use ::admission::{Position, Priority, Reason, Refusal, Standing};
 pub use ::http::HeaderName;
 pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
 pub use http::{Drained, HttpConfig, Reach, routes, serve};
+pub use models::Models;
 pub use service::{
     Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs,
-    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Terms, Tokenized,
+    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Terms, Tokenized, Unloaded,
 };
 pub use wire::chat_request;
 

@@ -30,6 +30,9 @@ pub const RETRY_AFTER_LOADING: Duration = Duration::from_secs(5);
 /// The header that names who asks: what the Gateway API's inference extension tells requests apart by for fairness.
 pub const CALLER_HEADER_DEFAULT: &str = "x-gateway-inference-fairness-id";
 
+/// How often it is looked whether a model that nobody has asked for lately is still in use.
+pub const UNLOAD_INTERVAL: Duration = Duration::from_secs(1);
+
 // ---- the body of a request ----
 
 /// Bytes of a request body. A 128k-token prompt is about half a megabyte; escapes and tool results may triple it.

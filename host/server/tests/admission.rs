@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use support::fakes::{Act, says};
-use support::{Reply, STREAMED, Server, Setup, WHOLE, chat};
+use support::{MODEL, Reply, STREAMED, Server, Setup, WHOLE, chat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -71,8 +71,8 @@ async fn who_has_more_of_a_full_line_than_others_is_429() {
     assert_eq!((reply.status, reply.error().0.as_str()), (429, "over_share"));
     assert_eq!(reply.json()["error"]["type"], "rate_limit_error");
     assert!(reply.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0)));
-    assert_eq!(server.metric("outrigger_admissions_total", r#"outcome="over_share""#), 1);
-    assert_eq!(server.metric("outrigger_callers", ""), 2);
+    assert_eq!(server.metric("outrigger_admissions_total", r#"model="fake/model",outcome="over_share""#), 1);
+    assert_eq!(server.metric("outrigger_callers", MODEL), 2);
     drop((running, quiet));
 }
 
@@ -210,7 +210,7 @@ async fn long_prompts_fill_the_line_by_their_length() {
     let long = WHOLE.replace("Hi", &"word ".repeat(1_000));
     let _waiting = begin(&server, &chat(&long)).await;
     until_waiting(&server, 1, 0).await;
-    assert!(server.metric("outrigger_prompt_tokens_waiting", "") > 1_200);
+    assert!(server.metric("outrigger_prompt_tokens_waiting", MODEL) > 1_200);
     assert_eq!(server.chat(&long).await.error().0, "queue_full");
     let _short = begin(&server, &with(&[(CALLER, "other")], WHOLE)).await;
 }

@@ -2,9 +2,12 @@
 //!
 //! This is the only place that reads the environment.
 
+mod checks;
 mod compute;
 mod grants;
 mod lines;
+mod model;
+mod model_settings;
 mod plugins;
 mod running;
 mod said;
@@ -15,6 +18,8 @@ mod store;
 pub(crate) use compute::ContextLength;
 pub(crate) use grants::{InstrumentGrant, StoreGrant};
 pub(crate) use lines::ConfigLines;
+pub(crate) use model::{Load, ModelTable, ModelsSaid};
+pub(crate) use model_settings::ModelSettings;
 pub(crate) use plugins::{PluginLimits, PluginTable};
 pub(crate) use running::{BreakerTable, InstanceTable};
 pub(crate) use said::{Said, log_format};

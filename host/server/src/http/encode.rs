@@ -18,7 +18,8 @@ use crate::{ChatError, wire};
 pub(super) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (id, terms, body) = read(&app, request).await?;
     let ((request, format), share) = app.bodies.parse(body, wire::parse_embeddings).await?;
-    let outputs = app.service.embed(request, id, &terms).await.map_err(|error| Failure::from(&error))?;
+    let service = app.models.of(&request.model).map_err(|error| Failure::from(&error))?;
+    let outputs = service.embed(request, id, &terms).await.map_err(|error| Failure::from(&error))?;
     drop(share);
     written(outputs, move |outputs| wire::write_embeddings(outputs, format)).await
 }
@@ -26,7 +27,8 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
 pub(super) async fn rerank(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (id, terms, body) = read(&app, request).await?;
     let ((request, options), share) = app.bodies.parse(body, wire::parse_rerank).await?;
-    let outputs = app.service.rank(request, id.clone(), &terms).await.map_err(|error| Failure::from(&error))?;
+    let service = app.models.of(&request.model).map_err(|error| Failure::from(&error))?;
+    let outputs = service.rank(request, id.clone(), &terms).await.map_err(|error| Failure::from(&error))?;
     // With the documents, which may be shown again.
     let written = written(outputs, move |outputs| wire::write_rerank(id.as_str(), outputs, &options)).await;
     drop(share);

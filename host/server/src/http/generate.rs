@@ -55,13 +55,14 @@ pub(super) async fn response(State(app): State<Arc<App>>, request: Request) -> R
 
 async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Failure> {
     let (call, terms, body) = receive(app, request).await?;
-    let (service, parse) = (Arc::clone(&app.service), form.parse);
+    let (models, parse) = (app.models.clone(), form.parse);
     // The text lives on in the parsed request, and so does its share of the budget while it waits for a slot.
     let (Parsed { asked, writer }, share) =
-        app.bodies.parse(body, move |bytes| parse(bytes, service.defaults())).await?;
+        app.bodies.parse(body, move |bytes| parse(bytes, models.defaults())).await?;
 
     let (is_streamed, answers) = (asked.request.streaming, asked.answers());
-    let (service, place, endpoint) = (Arc::clone(&app.service), Arc::clone(&terms.place), form.endpoint);
+    let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
+    let (service, place, endpoint) = (Arc::clone(service), Arc::clone(&terms.place), form.endpoint);
     let nobody = Head::nobody(&call.request_id, &asked.request.model);
     let mut answer = Box::pin(async move { service.generate(asked, call, &terms, endpoint).await });
     // As long as nothing was sent an error has its own status. Who waits for long has to hear something, though.

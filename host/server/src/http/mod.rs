@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::admin::PluginAdmin;
 use crate::limits;
-use crate::service::Service;
+use crate::models::Models;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +40,18 @@ pub enum Drained {
     },
 }
 
-/// Serves `service` on `listener` until `shutdown`, then drains.
+/// Serves `models` on `listener` until `shutdown`, then drains.
 ///
 /// While it drains it goes on accepting connections, since a probe that is refused has an orchestrator kill what is
 /// about to finish: `/livez` says 200, `/readyz` 503, and chats are refused. Requests that run or wait get
 /// [`HttpConfig::drain_grace`] to finish; the rest is broken off with an error that says so.
 pub async fn serve(
     listener: TcpListener,
-    service: Arc<Service>,
+    models: impl Into<Models>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
-    let config = Arc::new(config);
+    let (models, config) = (models.into(), Arc::new(config));
     info!(
         address = %listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
         connections_max = config.connections_max,
@@ -61,7 +61,7 @@ pub async fn serve(
     let (draining, _) = tokio::sync::watch::channel(false);
     let mut connections = Connections {
         listener,
-        router: routes::router(Arc::clone(&service), (*config).clone()),
+        router: routes::router(models.clone(), (*config).clone()),
         places: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
         config: Arc::clone(&config),
         draining: draining.clone(),
@@ -72,20 +72,20 @@ pub async fn serve(
         () = connections.accept() => {}
         () = shutdown => {}
     }
-    service.drain();
+    models.drain();
     draining.send_replace(true);
     let deadline = Instant::now() + config.drain_grace;
-    info!(requests = service.active(), grace_s = config.drain_grace.as_secs_f32(), "draining");
+    info!(requests = models.active(), grace_s = config.drain_grace.as_secs_f32(), "draining");
     tokio::select! {
         () = connections.accept() => {}
-        () = finished(&service) => {}
+        () = finished(&models) => {}
         () = tokio::time::sleep_until(deadline) => {}
     }
 
-    let requests = service.active();
+    let requests = models.active();
     if requests > 0 {
         warn!(requests, "the grace period is over; breaking off what still runs");
-        service.cancel();
+        models.cancel();
     }
     let close_by = if requests > 0 { Instant::now() } else { deadline };
     connections.close(close_by + limits::CLOSE_GRACE).await;
@@ -136,8 +136,8 @@ impl Connections {
 }
 
 /// Waits until no request runs or waits.
-async fn finished(service: &Service) {
-    while service.active() > 0 {
+async fn finished(models: &Models) {
+    while models.active() > 0 {
         tokio::time::sleep(limits::DRAIN_INTERVAL).await;
     }
 }

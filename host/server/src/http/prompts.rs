@@ -22,10 +22,11 @@ pub(super) async fn render(
 ) -> Result<Response, Failure> {
     check_is_local(arrived_at.map(|Extension(at)| at), "prompts are shown")?;
     let (call, terms, body) = receive(&app, request).await?;
-    let service = Arc::clone(&app.service);
-    let (asked, share) = app.bodies.parse(body, move |bytes| wire::parse_render(bytes, service.defaults())).await?;
+    let models = app.models.clone();
+    let (asked, share) = app.bodies.parse(body, move |bytes| wire::parse_render(bytes, models.defaults())).await?;
+    let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
     let rendered =
-        app.service.render(asked, call, &terms, Endpoint::Render).await.map_err(|error| Failure::from(&error))?;
+        service.render(asked, call, &terms, Endpoint::Render).await.map_err(|error| Failure::from(&error))?;
     // A prompt may be as long as a body, and is shown thrice: as text, in parts and as tokens.
     let written = tokio::task::spawn_blocking(move || json_text(&wire::RenderedObject::new(rendered)));
     let text = written.await.map_err(|_| Failure::from(&ChatError::Internal { attempted: "write the prompt" }))?;
@@ -36,11 +37,12 @@ pub(super) async fn render(
 /// How many tokens the prompt of a message has, with all that the plugins make of it.
 pub(super) async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (call, terms, body) = receive(&app, request).await?;
-    let service = Arc::clone(&app.service);
+    let models = app.models.clone();
     let (asked, _share) =
-        app.bodies.parse(body, move |bytes| wire::parse_count_tokens(bytes, service.defaults())).await?;
+        app.bodies.parse(body, move |bytes| wire::parse_count_tokens(bytes, models.defaults())).await?;
+    let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
     let rendered =
-        app.service.render(asked, call, &terms, Endpoint::CountTokens).await.map_err(|error| Failure::from(&error))?;
+        service.render(asked, call, &terms, Endpoint::CountTokens).await.map_err(|error| Failure::from(&error))?;
     Ok(json(&wire::TokenCount { input_tokens: rendered.tokens.len() }))
 }
 
@@ -48,15 +50,17 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
     let (_, terms, body) = receive(&app, request).await?;
     let (asked, _share) = app.bodies.parse(body, wire::parse_tokenize).await?;
     let wire::Tokenize { model, text, adds_special, wants_pieces } = asked;
+    let service = app.models.of_or_only(model.as_deref()).map_err(|error| Failure::from(&error))?;
     let write = move |tokenized| json_text(&wire::TokenizedObject::new(&tokenized, wants_pieces));
-    let written = app.service.tokenize(model.as_deref(), text, adds_special, wants_pieces, &terms, write).await;
+    let written = service.tokenize(text, adds_special, wants_pieces, &terms, write).await;
     Ok(json_of(written.map_err(|error| Failure::from(&error))?))
 }
 
 pub(super) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (_, terms, body) = receive(&app, request).await?;
     let ((model, tokens), _share) = app.bodies.parse(body, wire::parse_detokenize).await?;
+    let service = app.models.of_or_only(model.as_deref()).map_err(|error| Failure::from(&error))?;
     let write = |text| json_text(&wire::TextObject { prompt: text });
-    let written = app.service.detokenize(model.as_deref(), tokens, &terms, write).await;
+    let written = service.detokenize(tokens, &terms, write).await;
     Ok(json_of(written.map_err(|error| Failure::from(&error))?))
 }

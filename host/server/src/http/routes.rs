@@ -19,13 +19,14 @@ use uuid::Uuid;
 use super::body::BodyReader;
 use super::status::Failure;
 use super::{HttpConfig, admin, encode, generate, guard, prompts};
-use crate::Standing;
-use crate::service::{ChatError, Readiness, Service};
+use crate::models::Models;
+use crate::service::{Readiness, Service};
 use crate::wire::{self, ModelList, ModelObject};
+use crate::{Standing, limits};
 
 /// What every handler may need.
 pub(super) struct App {
-    pub(super) service: Arc<Service>,
+    pub(super) models: Models,
     pub(super) config: HttpConfig,
     pub(super) bodies: BodyReader,
 }
@@ -41,7 +42,7 @@ pub enum Reach {
     Answer,
     /// The prompt that the model would read: the plugins before the model have a part in it.
     Prompt,
-    /// A model that encodes. Beside plugins none is served.
+    /// A model that encodes. No plugin is there for one.
     Encoding,
     /// Tokens, facts and figures: nothing that a plugin is about.
     Facts,
@@ -87,9 +88,9 @@ pub fn routes() -> impl Iterator<Item = (&'static str, Reach)> {
     ROUTES.iter().map(|route| (route.path, route.reach))
 }
 
-pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
+pub(super) fn router(models: Models, config: HttpConfig) -> Router {
     let bodies = BodyReader::new(config.body_bytes_max, config.body_timeout);
-    let app = Arc::new(App { service, config, bodies });
+    let app = Arc::new(App { models, config, bodies });
     ROUTES
         .iter()
         .fold(Router::new(), |router, route| router.route(route.path, (route.method)()))
@@ -127,7 +128,7 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         }
         response.headers_mut().insert("x-request-id", id);
     }
-    app.service.metrics().http_response(route, response.status().as_u16());
+    app.models.metrics().http_response(route, response.status().as_u16());
     response
 }
 
@@ -137,7 +138,7 @@ pub(super) fn new_request_id() -> RequestId {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    json(&ModelList::new(&app.service.models(), app.service.device(), app.service.model_expected()))
+    json(&ModelList::new(app.models.iter().map(|service| described(service)).collect()))
 }
 
 async fn model(
@@ -147,37 +148,57 @@ async fn model(
 ) -> Result<Response, Failure> {
     // What is no text names no model.
     let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
-    if let Some(expected) = app.service.model_expected().filter(|expected| *expected == id) {
-        return Ok(json(&ModelObject::expected(expected)));
+    // What is not served may be of any length.
+    let id = if id.len() > limits::SHORT_TEXT_BYTES_MAX { id.chars().take(64).collect() } else { id };
+    let service = app.models.of(&id).map_err(|error| Failure::from(&error))?;
+    Ok(json(&described(service)))
+}
+
+fn described(service: &Service) -> ModelObject {
+    let (state, reason) = state(service.readiness());
+    ModelObject::new(service.id(), state, reason, service.model(), service.device().as_deref())
+}
+
+/// A word for how a model is, and what there is to say of it.
+fn state(readiness: Readiness) -> (&'static str, Option<String>) {
+    match readiness {
+        Readiness::Ready => ("ready", None),
+        Readiness::OnFirstUse => ("on_first_use", Some("the model is loaded at its first use".to_owned())),
+        Readiness::Loading(progress) => ("loading", Some(progress)),
+        Readiness::Failed(reason) => ("failed", Some(reason)),
+        Readiness::Draining => ("draining", None),
     }
-    let models = app.service.models();
-    let model = models.iter().find(|(card, _)| card.id == id).ok_or_else(|| {
-        let served = models.iter().map(|(card, _)| card.id.as_str()).collect::<Vec<_>>().join("`, `");
-        Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
-    })?;
-    Ok(json(&ModelObject::new(model, app.service.device())))
 }
 
 /// Alive as long as it answers at all, also while it drains: an orchestrator that saw otherwise would kill what is
 /// about to finish.
 async fn live() -> Response {
-    json(&Probe { status: "ok", reason: None, requests: None })
+    json(&Probe { status: "ok", reason: None, requests: None, models: Vec::new() })
 }
 
 async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let (code, status, reason) = match app.service.readiness() {
-        Readiness::Ready => (StatusCode::OK, "ok", None),
-        // Whoever waited for more than this before sending requests would wait for ever.
-        Readiness::OnFirstUse => (StatusCode::OK, "ok", Some("the model is loaded at its first use".to_owned())),
-        Readiness::Loading(progress) => (StatusCode::SERVICE_UNAVAILABLE, "loading", Some(progress)),
-        Readiness::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "failed", Some(reason)),
-        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", None),
-    };
     // As Kubernetes' own probes have it: `?verbose`.
     let is_verbose =
         uri.query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
-    let requests = is_verbose.then(|| Line::of(&app.service.standing()));
-    (code, json(&Probe { status, reason, requests })).into_response()
+    let line = |service: &Service| is_verbose.then(|| Line::of(&service.standing()));
+    let readiness = app.models.readiness();
+    let code = match readiness {
+        // Whoever waited for more than this before sending requests would wait for ever.
+        Readiness::Ready | Readiness::OnFirstUse => StatusCode::OK,
+        Readiness::Loading(_) | Readiness::Failed(_) | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let (status, reason) = state(readiness);
+    let status = if code == StatusCode::OK { "ok" } else { status };
+    let probe = if let Some(only) = app.models.only() {
+        Probe { status, reason, requests: line(only), models: Vec::new() }
+    } else {
+        let one = |service: &Arc<Service>| {
+            let (state, reason) = state(service.readiness());
+            ModelProbe { id: service.id().to_owned(), state, reason, requests: line(service) }
+        };
+        Probe { status, reason, requests: None, models: app.models.iter().map(one).collect() }
+    };
+    (code, json(&probe)).into_response()
 }
 
 /// How things stand with slots and line.
@@ -207,7 +228,7 @@ impl Line {
 
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let format = Format::from_accept(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    ([(CONTENT_TYPE, format.content_type())], app.service.metrics().encode(format)).into_response()
+    ([(CONTENT_TYPE, format.content_type())], app.models.metrics().encode(format)).into_response()
 }
 
 /// axum adds `Allow`.
@@ -269,6 +290,20 @@ fn route_name(path: &str) -> &'static str {
 #[derive(Serialize)]
 struct Probe {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<Line>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<ModelProbe>,
+}
+
+/// How one of several models is.
+#[derive(Serialize)]
+struct ModelProbe {
+    id: String,
+    state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -79,6 +79,7 @@ impl From<&ChatError> for Failure {
             ChatError::LoadFailed { .. } => later("model_failed", limits::RETRY_AFTER_LOADING),
             ChatError::Draining => later("shutting_down", limits::RETRY_AFTER_LOADING),
             ChatError::ModelNotFound { .. } => Self { status: StatusCode::NOT_FOUND, ..at("model", "model_not_found") },
+            ChatError::ModelNotNamed { .. } => at("model", "missing_required_parameter"),
             ChatError::OtherTask { .. } => at("model", "model_cannot"),
             ChatError::InputTooLong { member, .. } => at(member, "context_length_exceeded"),
             ChatError::TooManyDimensions { .. } => at("dimensions", "invalid_value"),

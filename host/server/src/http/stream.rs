@@ -166,7 +166,7 @@ mod tests {
     const BODY: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
     async fn answer(script: Vec<Act>) -> Answer {
-        let service = Service::new(ServiceConfig::default(), Metrics::new(&[]));
+        let service = Service::new(ServiceConfig::new("fake/model"), Metrics::new(&[]));
         service.ready(Serving { engine: FakeEngine::new(1, script), pipeline: Arc::new(FakePipeline::default()) });
         let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let request_id = RequestId::new("r1");

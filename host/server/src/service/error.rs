@@ -33,6 +33,12 @@ pub enum ChatError {
         /// What there is.
         served: String,
     },
+    /// Several models are served here, and none was named.
+    #[error("`model` is missing, and several models are served here; name one of `{served}`")]
+    ModelNotNamed {
+        /// What there is.
+        served: String,
+    },
     /// The model does something else than what it is asked for here.
     #[error("the model `{model}` {does}; ask it with POST {path}")]
     OtherTask {
@@ -225,6 +231,7 @@ impl ChatError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::ModelNotFound { .. }
+            | Self::ModelNotNamed { .. }
             | Self::OtherTask { .. }
             | Self::InputTooLong { .. }
             | Self::InputEmpty { .. }

@@ -7,7 +7,7 @@ use inference::{ChatRequest, Grammar, OutputFormat, Tool, ToolChoice, Vocabulary
 
 use super::ChatError;
 
-/// The compiler for the model that is served, with what it has compiled.
+/// The compiler for the model that is loaded, with what it has compiled.
 #[derive(Default)]
 pub(super) struct Grammars {
     current: Mutex<Option<Current>>,
@@ -48,6 +48,11 @@ impl Grammars {
         };
         let work = tokio::task::spawn_blocking(work).await;
         work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?
+    }
+
+    /// Lets go of the vocabulary, and of what was compiled for it.
+    pub(super) fn forget(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn compiler(&self, vocabulary: &Arc<dyn Vocabulary>) -> Arc<Compiler> {

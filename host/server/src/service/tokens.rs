@@ -19,18 +19,16 @@ pub struct Tokenized {
 
 impl Service {
     /// The tokens of `text`, which stays text whatever it spells; `adds_special`: with what a prompt of the model begins
-    /// with, or what stands around a text that it encodes. `model`: by name, or whichever is served. `write`: what the caller
-    /// makes of them, as a part of the work.
+    /// with, or what stands around a text that it encodes. `write`: what the caller makes of them, as a part of the work.
     pub async fn tokenize<T: Send + 'static>(
         &self,
-        model: Option<&str>,
         text: String,
         adds_special: bool,
         wants_pieces: bool,
         terms: &Terms,
         write: impl FnOnce(Tokenized) -> T + Send + 'static,
     ) -> Result<T, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
+        let loaded = self.loaded_any().await?.0;
         let bytes = text.len();
         self.compute(bytes, terms, move || {
             let vocabulary = loaded.vocabulary();
@@ -52,16 +50,15 @@ impl Service {
         .await
     }
 
-    /// The text of `tokens`; what is no whole character is shown as U+FFFD. `model`: by name, or whichever is served. `write`:
-    /// what the caller makes of it, as a part of the work.
+    /// The text of `tokens`; what is no whole character is shown as U+FFFD. `write`: what the caller makes of it, as a part of
+    /// the work.
     pub async fn detokenize<T: Send + 'static>(
         &self,
-        model: Option<&str>,
         tokens: Vec<Token>,
         terms: &Terms,
         write: impl FnOnce(String) -> T + Send + 'static,
     ) -> Result<T, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
+        let loaded = self.loaded_any().await?.0;
         self.compute(tokens.len().saturating_mul(limits::BYTES_PER_TOKEN), terms, move || {
             text_of(&tokens, &*loaded.vocabulary(), limits::TEXT_SHOWN_BYTES_MAX).map(write)
         })

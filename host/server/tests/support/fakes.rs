@@ -51,8 +51,12 @@ pub(crate) const CONTEXT_LENGTH: u32 = 512;
 
 impl FakeEngine {
     pub(crate) fn new(max_concurrency: usize, script: Vec<Act>) -> Arc<Self> {
+        Self::named("fake/model", max_concurrency, script)
+    }
+
+    pub(crate) fn named(id: &str, max_concurrency: usize, script: Vec<Act>) -> Arc<Self> {
         let card = ModelCard {
-            id: "fake/model".to_owned(),
+            id: id.to_owned(),
             revision: "0123abcd".to_owned(),
             architecture: "fake".to_owned(),
             context_length: CONTEXT_LENGTH,
@@ -181,6 +185,8 @@ impl Vocabulary for Bytes {
 /// What a scripted pipeline does to requests and answers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FakePipeline {
+    /// The model that it is there for, where that is not the usual one.
+    pub(crate) model: Option<&'static str>,
     /// Every request that came to `prepare`, for tests to look at.
     pub(crate) asked: Arc<Mutex<Vec<ChatRequest>>>,
     /// The prompt, whatever is asked.
@@ -220,7 +226,7 @@ pub(crate) struct FakePipeline {
 
 impl Pipeline for FakePipeline {
     fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
-        assert_eq!(call.model, "fake/model", "the service says which model answers");
+        assert_eq!(call.model, self.model.unwrap_or("fake/model"), "the service says which model answers");
         Box::new(FakeRun { pipeline: self.clone(), stage: Stage::Begun, held: String::new(), is_thinking: true })
     }
 

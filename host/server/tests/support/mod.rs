@@ -40,7 +40,7 @@ impl Default for Setup {
         Self {
             script: fakes::says(&["Hello", " world", "."]),
             pipeline: FakePipeline::default(),
-            service: ServiceConfig::default(),
+            service: ServiceConfig::new("fake/model"),
             http: HttpConfig::default(),
             is_ready: true,
         }
@@ -176,6 +176,9 @@ impl Server {
 
 pub(crate) const WHOLE: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"Hi"}]}"#;
 pub(crate) const STREAMED: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
+
+/// The label of metrics that are the model's.
+pub(crate) const MODEL: &str = r#"model="fake/model""#;
 
 /// A chat request on its own connection.
 pub(crate) fn chat(body: &str) -> String {

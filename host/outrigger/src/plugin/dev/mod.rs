@@ -15,6 +15,7 @@ use kit::suite::Options;
 use super::test::run_cases;
 use super::{config_of, reload};
 use crate::cli::{Serve, SettingsArguments};
+use crate::config::Settings;
 use crate::{Failure, console, serve};
 use changes::Changes;
 use stage::Staged;
@@ -120,6 +121,6 @@ fn how_to_try(settings: &SettingsArguments) -> String {
         "starting a host with it; when it is ready, try it, change a file, and try it again:\n\n  \
          curl http://{listen}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{}\", \"messages\": \
          [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n",
-        settings.said.model_id.as_deref().unwrap_or_default(),
+        Settings::from_said(settings.said.clone()).map_or_else(|_| String::new(), |it| it.models[0].id.clone()),
     )
 }
