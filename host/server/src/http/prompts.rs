@@ -23,9 +23,9 @@ pub(super) async fn render(
     check_is_local(arrived_at.map(|Extension(at)| at), "prompts are shown")?;
     let (call, terms, body) = receive(&app, request).await?;
     let asked = wire::parse_render(&body.bytes, app.service.defaults())?;
-    let rendered =
-        app.service.render(asked, call, &terms, Endpoint::Render).await.map_err(|error| Failure::from(&error))?;
-    Ok(json(&wire::RenderedObject::new(rendered)))
+    let prompt = if asked.prompts.is_empty() { "messages" } else { "prompt" };
+    let rendered = app.service.render(asked, call, &terms, Endpoint::Render).await;
+    Ok(json(&wire::RenderedObject::new(rendered.map_err(|error| Failure::of(&error, prompt))?)))
 }
 
 /// How many tokens the prompt of a message has, with all that the plugins make of it.

@@ -1,13 +1,16 @@
 //! The list of models in OpenAI's form, with what is ours.
 
 use inference::{DeviceFacts, ModelCard};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::service::Capability;
 
 /// `GET /v1/models`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModelList")]
 pub(crate) struct ModelList<'a> {
+    #[schemars(extend("const" = "list"))]
     object: &'static str,
     data: Vec<ModelObject<'a>>,
 }
@@ -25,17 +28,21 @@ impl<'a> ModelList<'a> {
 }
 
 /// `GET /v1/models/{id}`. R13: `revision` says what a moving name resolved to.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Model")]
 pub(crate) struct ModelObject<'a> {
     id: &'a str,
+    #[schemars(extend("const" = "model"))]
     object: &'static str,
     created: u64,
+    #[schemars(extend("const" = "outrigger"))]
     owned_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     outrigger: Option<ModelFacts<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModelFacts")]
 struct ModelFacts<'a> {
     revision: &'a str,
     architecture: &'a str,
@@ -43,6 +50,7 @@ struct ModelFacts<'a> {
     context_length_trained: u32,
     size_bytes: u64,
     /// What the model can be asked for: `chat`, `embedding` or `rerank`.
+    #[schemars(extend("enum" = ["chat", "embedding", "rerank"]))]
     capability: &'static str,
     /// Numbers of a vector, where it makes vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +60,8 @@ struct ModelFacts<'a> {
 }
 
 /// R16, R27: what computes, and why not something faster.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Device")]
 struct DeviceObject<'a> {
     backend: &'a str,
     devices: &'a [String],
@@ -62,7 +71,8 @@ struct DeviceObject<'a> {
     skipped: Vec<SkippedObject<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SkippedDevice")]
 struct SkippedObject<'a> {
     backend: &'a str,
     reason: &'a str,
