@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Check what `serve` would be run with: token, revision, cache, device, memory, disk, concurrency, metrics
     Doctor(Doctor),
+    /// Print the HTTP API as an OpenAPI document, as `GET /openapi.json` serves it
+    Openapi,
 }
 
 const PRECEDENCE: &str = "\
@@ -74,6 +76,7 @@ Routes:
   POST /v1/rerank, GET /v1/models                the OpenAI API
   GET /livez, /readyz, /health, /v1/ready        is it alive, is it ready
   GET /metrics                                   Prometheus
+  GET /openapi.json                              all routes, as an OpenAPI document
   GET /admin/plugins, POST /admin/plugins/reload what runs, and a reload (loopback only)
 
 Several models: [[model]] tables in the configuration file; requests choose by `model`.

@@ -14,7 +14,7 @@ mod wire;
 pub use ::admission::{Position, Priority, Reason, Refusal, Standing};
 pub use ::http::HeaderName;
 pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
-pub use http::{Drained, HttpConfig, Reach, routes, serve};
+pub use http::{Drained, HttpConfig, Reach, openapi, routes, serve};
 pub use models::Models;
 pub use service::{
     Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Outputs,

@@ -1,6 +1,7 @@
 //! Every limit of this room, with its unit and its reason. What an operator may change is a field of
 //! [`ServiceConfig`](crate::ServiceConfig) or [`HttpConfig`](crate::HttpConfig) and starts from the value here.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // ---- requests for work ----
@@ -91,6 +92,16 @@ pub const COMPLETIONS_MAX: u32 = 128;
 pub const METADATA_PAIRS_MAX: usize = 16;
 /// Tokens in `stop_token_ids`, as many as texts in `stop`.
 pub const STOP_TOKENS_MAX: usize = 16;
+/// `temperature`, as with OpenAI.
+pub const TEMPERATURE: RangeInclusive<f32> = 0.0..=2.0;
+/// `top_p`, `min_p` and `typical_p`: parts of all there is.
+pub const PROBABILITY: RangeInclusive<f32> = 0.0..=1.0;
+/// `presence_penalty` and `frequency_penalty`, as with OpenAI.
+pub const PENALTY: RangeInclusive<f32> = -2.0..=2.0;
+/// `repeat_penalty`: logits are divided by it; 1 is none.
+pub const REPEAT_PENALTY: RangeInclusive<f32> = 0.01..=2.0;
+/// What `logit_bias` adds, as with OpenAI.
+pub const LOGIT_BIAS: RangeInclusive<f32> = -100.0..=100.0;
 /// `top_k`: beyond any vocabulary there is nothing to keep.
 pub const TOP_K_MAX: u64 = 1_000_000;
 /// `top_logprobs`, as with OpenAI. Each costs an entry in every event.
@@ -98,9 +109,9 @@ pub const TOP_LOGPROBS_MAX: u64 = 20;
 /// Tokens in `logit_bias`: some words in all their spellings. Each is visited at each step.
 pub const LOGIT_BIASES_MAX: usize = 1000;
 /// `dry_multiplier`: logits are some tens apart, so this bans already.
-pub const DRY_MULTIPLIER_MAX: f32 = 100.0;
+pub const DRY_MULTIPLIER: RangeInclusive<f32> = 0.0..=100.0;
 /// `dry_base`: the second token of a repetition would be banned.
-pub const DRY_BASE_MAX: f32 = 100.0;
+pub const DRY_BASE: RangeInclusive<f32> = 1.0..=100.0;
 /// `dry_allowed_length`, in tokens: beyond any context there is nothing to penalise.
 pub const DRY_LENGTH_MAX: u64 = 1_000_000;
 /// Texts in `dry_sequence_breakers`; four are usual. The vocabulary is searched for each.

@@ -124,6 +124,12 @@ async fn what_is_not_supported_is_refused_by_name() {
         (json!({"tools": [{"type": "web_search"}]}), "unsupported_parameter", "tools[0].type"),
         (json!({"tools": [{"type": "function"}]}), "missing_required_parameter", "tools[0].name"),
         (json!({"tool_choice": "required"}), "invalid_value", "tool_choice"),
+        (
+            json!({"tools": [{"type": "function", "name": "f"}],
+                "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": []}}),
+            "invalid_value",
+            "tool_choice.tools",
+        ),
         (json!({"tool_choice": {"type": "mcp"}}), "unsupported_parameter", "tool_choice.type"),
         (
             json!({"stream": true, "stream_options": {"include_obfuscation": true}}),

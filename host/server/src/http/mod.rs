@@ -6,6 +6,7 @@ mod connection;
 mod encode;
 mod generate;
 mod guard;
+mod openapi;
 mod prompts;
 mod routes;
 mod status;
@@ -13,6 +14,7 @@ mod stream;
 mod terms;
 mod watch;
 
+pub use openapi::openapi;
 pub use routes::{Reach, routes};
 
 use std::sync::Arc;

@@ -24,9 +24,10 @@ pub(super) async fn render(
     let (call, terms, body) = receive(&app, request).await?;
     let models = app.models.clone();
     let (asked, share) = app.bodies.parse(body, move |bytes| wire::parse_render(bytes, models.defaults())).await?;
+    let prompt = if asked.prompts.is_empty() { "messages" } else { "prompt" };
     let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
-    let rendered =
-        service.render(asked, call, &terms, Endpoint::Render).await.map_err(|error| Failure::from(&error))?;
+    let rendered = service.render(asked, call, &terms, Endpoint::Render).await;
+    let rendered = rendered.map_err(|error| Failure::of(&error, prompt))?;
     // A prompt may be as long as a body, and is shown thrice: as text, in parts and as tokens.
     let written = tokio::task::spawn_blocking(move || json_text(&wire::RenderedObject::new(rendered)));
     let text = written.await.map_err(|_| Failure::from(&ChatError::Internal { attempted: "write the prompt" }))?;

@@ -12,15 +12,18 @@ use axum::routing::{MethodRouter, get, post};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use inference::RequestId;
+use schemars::JsonSchema;
 use serde::Serialize;
 use telemetry::Format;
 use uuid::Uuid;
 
 use super::body::BodyReader;
+use super::openapi::{Operation, operations};
 use super::status::Failure;
-use super::{HttpConfig, admin, encode, generate, guard, prompts};
+use super::{HttpConfig, admin, encode, generate, guard, openapi, prompts};
 use crate::models::Models;
 use crate::service::{Readiness, Service};
+use crate::wire::schemas::Schemas;
 use crate::wire::{self, ModelList, ModelObject};
 use crate::{Standing, limits};
 
@@ -49,38 +52,49 @@ pub enum Reach {
 }
 
 /// A path that is served.
-struct Route {
-    path: &'static str,
+pub(super) struct Route {
+    pub(super) path: &'static str,
     /// What metrics call it.
     name: &'static str,
+    /// What the OpenAPI document says of it.
+    pub(super) described: fn(&mut Schemas) -> Operation,
     reach: Reach,
     method: fn() -> MethodRouter<Arc<App>>,
 }
 
-const ROUTES: [Route; 19] = [
-    route("/v1/chat/completions", "chat_completions", Reach::Answer, || post(generate::chat)),
-    route("/v1/completions", "completions", Reach::Answer, || post(generate::completion)),
-    route("/v1/messages", "messages", Reach::Answer, || post(generate::message)),
-    route("/v1/responses", "responses", Reach::Answer, || post(generate::response)),
-    route("/v1/messages/count_tokens", "count_tokens", Reach::Prompt, || post(prompts::count_tokens)),
-    route("/render", "render", Reach::Prompt, || post(prompts::render)),
-    route("/tokenize", "tokenize", Reach::Facts, || post(prompts::tokenize)),
-    route("/detokenize", "detokenize", Reach::Facts, || post(prompts::detokenize)),
-    route("/v1/embeddings", "embeddings", Reach::Encoding, || post(encode::embeddings)),
-    route("/v1/rerank", "rerank", Reach::Encoding, || post(encode::rerank)),
-    route("/v1/models", "models", Reach::Facts, || get(models)),
-    route("/v1/models/{*id}", "models", Reach::Facts, || get(model)),
-    route("/livez", "livez", Reach::Facts, || get(live)),
-    route("/readyz", "readyz", Reach::Facts, || get(ready)),
-    route("/health", "readyz", Reach::Facts, || get(ready)),
-    route("/v1/ready", "readyz", Reach::Facts, || get(ready)),
-    route("/metrics", "metrics", Reach::Facts, || get(metrics)),
-    route("/admin/plugins", "admin", Reach::Facts, || get(admin::plugins)),
-    route("/admin/plugins/reload", "admin", Reach::Facts, || post(admin::reload)),
+pub(super) const ROUTES: [Route; 20] = [
+    route("/v1/chat/completions", "chat_completions", operations::chat, Reach::Answer, || post(generate::chat)),
+    route("/v1/completions", "completions", operations::completion, Reach::Answer, || post(generate::completion)),
+    route("/v1/messages", "messages", operations::message, Reach::Answer, || post(generate::message)),
+    route("/v1/responses", "responses", operations::response, Reach::Answer, || post(generate::response)),
+    route("/v1/messages/count_tokens", "count_tokens", operations::count_tokens, Reach::Prompt, || {
+        post(prompts::count_tokens)
+    }),
+    route("/render", "render", operations::render, Reach::Prompt, || post(prompts::render)),
+    route("/tokenize", "tokenize", operations::tokenize, Reach::Facts, || post(prompts::tokenize)),
+    route("/detokenize", "detokenize", operations::detokenize, Reach::Facts, || post(prompts::detokenize)),
+    route("/v1/embeddings", "embeddings", operations::embeddings, Reach::Encoding, || post(encode::embeddings)),
+    route("/v1/rerank", "rerank", operations::rerank, Reach::Encoding, || post(encode::rerank)),
+    route("/v1/models", "models", operations::models, Reach::Facts, || get(models)),
+    route("/v1/models/{*id}", "models", operations::model, Reach::Facts, || get(model)),
+    route("/livez", "livez", operations::live, Reach::Facts, || get(live)),
+    route("/readyz", "readyz", operations::ready, Reach::Facts, || get(ready)),
+    route("/health", "readyz", operations::health, Reach::Facts, || get(ready)),
+    route("/v1/ready", "readyz", operations::v1_ready, Reach::Facts, || get(ready)),
+    route("/openapi.json", "openapi", operations::openapi, Reach::Facts, || get(openapi_document)),
+    route("/metrics", "metrics", operations::metrics, Reach::Facts, || get(metrics)),
+    route("/admin/plugins", "admin", operations::plugins, Reach::Facts, || get(admin::plugins)),
+    route("/admin/plugins/reload", "admin", operations::reload, Reach::Facts, || post(admin::reload)),
 ];
 
-const fn route(path: &'static str, name: &'static str, reach: Reach, method: fn() -> MethodRouter<Arc<App>>) -> Route {
-    Route { path, name, reach, method }
+const fn route(
+    path: &'static str,
+    name: &'static str,
+    described: fn(&mut Schemas) -> Operation,
+    reach: Reach,
+    method: fn() -> MethodRouter<Arc<App>>,
+) -> Route {
+    Route { path, name, described, reach, method }
 }
 
 /// Every path that is served, as the router has it, and what it leads to.
@@ -202,7 +216,8 @@ async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
 }
 
 /// How things stand with slots and line.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Line")]
 struct Line {
     running: usize,
     waiting: usize,
@@ -224,6 +239,11 @@ impl Line {
             request_ms: standing.service.map(|service| service.as_millis()),
         }
     }
+}
+
+/// What can be asked here, and how.
+async fn openapi_document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], openapi::openapi()).into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
@@ -287,8 +307,10 @@ fn route_name(path: &str) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct Probe {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Probe")]
+pub(super) struct Probe {
+    #[schemars(extend("enum" = ["ok", "loading", "failed", "draining"]))]
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -300,9 +322,10 @@ struct Probe {
 }
 
 /// How one of several models is.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ModelProbe {
     id: String,
+    #[schemars(extend("enum" = ["ready", "on_first_use", "loading", "failed", "draining"]))]
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,

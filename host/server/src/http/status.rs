@@ -65,8 +65,9 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<&ChatError> for Failure {
-    fn from(error: &ChatError) -> Self {
+impl Failure {
+    /// The failure of a request whose prompt is made of its member `prompt`.
+    pub(super) fn of(error: &ChatError, prompt: &str) -> Self {
         let base = |code: &str| Self::new(error.blame(), code, error.to_string());
         let later = |code: &str, retry_after| Self { retry_after: Some(retry_after), ..base(code) };
         let at = |param: &str, code: &str| {
@@ -107,7 +108,7 @@ impl From<&ChatError> for Failure {
             ChatError::CallSchema { .. } => at("tools", "invalid_value"),
             ChatError::CallsOrFormat { .. } => at("tool_choice", "unsupported_parameter"),
             ChatError::Pipeline(error) => pipeline(error),
-            ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),
+            ChatError::Submit(SubmitError::PromptTooLong { .. }) => at(prompt, "context_length_exceeded"),
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
             ChatError::Engine(EngineFault::NoToken) => at("logit_bias", "no_token_left"),
             ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
@@ -119,6 +120,12 @@ impl From<&ChatError> for Failure {
                 base("invalid_output_format")
             }
         }
+    }
+}
+
+impl From<&ChatError> for Failure {
+    fn from(error: &ChatError) -> Self {
+        Self::of(error, "messages")
     }
 }
 

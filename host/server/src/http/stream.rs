@@ -21,9 +21,18 @@ use crate::wire::{Head, Writer, WriterFor};
 pub(super) struct EventStream {
     state: State,
     ping: Pin<Box<Sleep>>,
-    ping_interval: Duration,
+    of: StreamOf,
     /// The request's share of what bodies may take, while its text is kept for choices that have not begun.
     share: Option<OwnedSemaphorePermit>,
+}
+
+/// What a stream is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamOf {
+    /// The member of the request that the prompt is made of, which errors name.
+    pub(super) prompt: &'static str,
+    /// Silence after which it carries a comment.
+    pub(super) ping_interval: Duration,
 }
 
 enum State {
@@ -47,23 +56,18 @@ pub(super) struct Waiting {
 }
 
 impl EventStream {
-    pub(super) fn new(
-        answer: Answer,
-        writer: WriterFor,
-        ping_interval: Duration,
-        share: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(super) fn new(answer: Answer, writer: WriterFor, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
         let writer = writer(Head::of(&answer));
-        Self::with(State::Beginning(answer, writer), ping_interval, ping_interval, share)
+        Self::with(State::Beginning(answer, writer), of.ping_interval, of, share)
     }
 
-    pub(super) fn waiting(waiting: Waiting, ping_interval: Duration, share: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn waiting(waiting: Waiting, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
         // The first silence is over.
-        Self::with(State::Waiting(waiting), Duration::ZERO, ping_interval, share)
+        Self::with(State::Waiting(waiting), Duration::ZERO, of, share)
     }
 
-    fn with(state: State, first: Duration, ping_interval: Duration, share: Option<OwnedSemaphorePermit>) -> Self {
-        Self { state, ping: Box::pin(tokio::time::sleep(first)), ping_interval, share }
+    fn with(state: State, first: Duration, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { state, ping: Box::pin(tokio::time::sleep(first)), of, share }
     }
 
     /// The next text, and what follows it; `None` while there is none.
@@ -77,7 +81,9 @@ impl EventStream {
                     let text = writer.begin();
                     (State::Answering(answer, writer), Some(text))
                 }
-                Poll::Ready(Err(error)) => (State::Over, Some(failed(&mut *(waiting.writer)(waiting.nobody), &error))),
+                Poll::Ready(Err(error)) => {
+                    (State::Over, Some(self.failed(&mut *(waiting.writer)(waiting.nobody), &error)))
+                }
                 Poll::Pending => {
                     let text = self.ping.as_mut().poll(cx).is_ready().then(|| waiting.comment());
                     (State::Waiting(waiting), text)
@@ -98,7 +104,7 @@ impl EventStream {
                     let is_last = finished.usage.is_some();
                     (if is_last { State::Over } else { State::Answering(answer, writer) }, Some(text))
                 }
-                Poll::Ready(Some(Err(error))) => (State::Over, Some(failed(&mut *writer, &error))),
+                Poll::Ready(Some(Err(error))) => (State::Over, Some(self.failed(&mut *writer, &error))),
                 Poll::Ready(None) => (State::Over, None),
                 Poll::Pending => {
                     let text = self.ping.as_mut().poll(cx).is_ready().then(|| writer.ping().to_owned());
@@ -106,6 +112,11 @@ impl EventStream {
                 }
             },
         }
+    }
+
+    fn failed(&self, writer: &mut dyn Writer, error: &ChatError) -> String {
+        let failure = Failure::of(error, self.of.prompt);
+        writer.failed(failure.status.as_u16(), &failure.body)
     }
 }
 
@@ -117,11 +128,6 @@ impl Waiting {
             None => ": waiting\n\n".to_owned(),
         }
     }
-}
-
-fn failed(writer: &mut dyn Writer, error: &ChatError) -> String {
-    let failure = Failure::from(error);
-    writer.failed(failure.status.as_u16(), &failure.body)
 }
 
 impl Stream for EventStream {
@@ -141,7 +147,7 @@ impl Stream for EventStream {
                 // What waits for its turn is not heard: the silence goes on.
                 Some(text) if text.is_empty() && !is_over => {}
                 Some(text) => {
-                    this.ping.as_mut().reset(Instant::now() + this.ping_interval);
+                    this.ping.as_mut().reset(Instant::now() + this.of.ping_interval);
                     return Poll::Ready(Some(Ok(Bytes::from(text))));
                 }
                 None if is_over => return Poll::Ready(None),
@@ -180,7 +186,10 @@ mod tests {
         let started = Instant::now();
         let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let answer = answer(script).await;
-        let mut events = EventStream::new(answer, parsed.writer, limits::PING_INTERVAL, None);
+        let mut events = {
+            let of = StreamOf { prompt: "messages", ping_interval: limits::PING_INTERVAL };
+            EventStream::new(answer, parsed.writer, of, None)
+        };
         let mut heard = Vec::new();
         while let Some(Ok(bytes)) = events.next().await {
             let is_ping = bytes.starts_with(b": ping");
@@ -217,7 +226,8 @@ mod tests {
         let wait = Act::Wait(Duration::from_secs(10));
         let said = || vec![Act::Piece("a".to_owned()), wait.clone()];
         let answer = answer([said(), said(), said(), said(), says(&[])].concat()).await;
-        let mut events = EventStream::new(answer, Box::new(|_| Box::new(Silent)), limits::PING_INTERVAL, None);
+        let of = StreamOf { prompt: "messages", ping_interval: limits::PING_INTERVAL };
+        let mut events = EventStream::new(answer, Box::new(|_| Box::new(Silent)), of, None);
         let mut heard = Vec::new();
         while let Some(Ok(bytes)) = events.next().await {
             heard.push(String::from_utf8_lossy(&bytes).into_owned());

@@ -22,14 +22,15 @@ mod rerank;
 mod response;
 mod responses;
 mod sampling;
+pub(crate) mod schemas;
 mod tokens;
 mod tools;
 mod writer;
 
 pub(crate) use completion::parse_completion;
 pub(crate) use embeddings::{parse_embeddings, write_embeddings};
-pub(crate) use error::{ErrorBody, PluginFault, Refusal};
-pub(crate) use message::{message_error, parse_count_tokens, parse_message};
+pub(crate) use error::{ErrorBody, ErrorMembers, PluginFault, Refusal};
+pub(crate) use message::{MessageError, message_error, parse_count_tokens, parse_message};
 pub(crate) use models::{ModelList, ModelObject};
 pub use request::chat_request;
 pub(crate) use request::parse_chat;

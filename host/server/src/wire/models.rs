@@ -1,13 +1,16 @@
 //! The list of models in OpenAI's form, with what is ours.
 
 use inference::{DeviceFacts, ModelCard};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::service::Capability;
 
 /// `GET /v1/models`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModelList")]
 pub(crate) struct ModelList {
+    #[schemars(extend("const" = "list"))]
     object: &'static str,
     data: Vec<ModelObject>,
 }
@@ -20,18 +23,22 @@ impl ModelList {
 }
 
 /// `GET /v1/models/{id}`. R13: `revision` says what a moving name resolved to.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Model")]
 pub(crate) struct ModelObject {
     id: String,
+    #[schemars(extend("const" = "model"))]
     object: &'static str,
     created: u64,
+    #[schemars(extend("const" = "outrigger"))]
     owned_by: &'static str,
     outrigger: ModelFacts,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModelFacts")]
 struct ModelFacts {
-    /// `ready`, `on_first_use`, `loading`, `failed` or `draining`.
+    #[schemars(extend("enum" = ["ready", "on_first_use", "loading", "failed", "draining"]))]
     state: &'static str,
     /// How far it is, or why it is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +48,7 @@ struct ModelFacts {
     loaded: Option<LoadedFacts>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct LoadedFacts {
     revision: String,
     architecture: String,
@@ -49,6 +56,7 @@ struct LoadedFacts {
     context_length_trained: u32,
     size_bytes: u64,
     /// What the model can be asked for: `chat`, `embedding` or `rerank`.
+    #[schemars(extend("enum" = ["chat", "embedding", "rerank"]))]
     capability: &'static str,
     /// Numbers of a vector, where it makes vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +66,8 @@ struct LoadedFacts {
 }
 
 /// R16, R27: what computes, and why not something faster.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Device")]
 struct DeviceObject {
     backend: String,
     devices: Vec<String>,
@@ -68,7 +77,8 @@ struct DeviceObject {
     skipped: Vec<SkippedObject>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SkippedDevice")]
 struct SkippedObject {
     backend: String,
     reason: String,

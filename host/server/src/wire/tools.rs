@@ -218,6 +218,9 @@ fn parse_named(choice: &Member<'_>) -> Result<String, Refusal> {
     found.ok_or_else(|| missing(&function, "name", "a string"))
 }
 
+/// What is wrong with allowed functions that are none.
+pub(super) const NAMES_NOBODY: &str = "must name at least one function; send `tool_choice` as \"none\" for none";
+
 /// Whether one of the allowed functions has to be called.
 pub(super) fn parse_mode(mode: &Member<'_>) -> Result<bool, Refusal> {
     match mode.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str() {
@@ -237,7 +240,7 @@ fn parse_allowed(allowed: &Member<'_>) -> Result<Choice, Refusal> {
             "tools" => {
                 let tools = value.array(limits::TOOLS_MAX)?;
                 if tools.is_empty() {
-                    return Err(value.wrong("must name at least one function; send `tool_choice` as \"none\" for none"));
+                    return Err(value.wrong(NAMES_NOBODY));
                 }
                 names = Some(tools.iter().map(parse_named).collect::<Result<_, _>>()?);
             }

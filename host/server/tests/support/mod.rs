@@ -1,6 +1,7 @@
 //! A server on a real loopback socket with a scripted engine, and a client that speaks raw bytes.
 #![expect(dead_code, reason = "each test binary uses its part")]
 
+mod documented;
 pub(crate) mod encoder;
 pub(crate) mod fakes;
 
@@ -100,7 +101,9 @@ impl Server {
     pub(crate) async fn send(&self, request: &str) -> Reply {
         let mut client = self.connect().await;
         client.write_all(request.as_bytes()).await.expect("the server reads");
-        Reply::read(&mut client).await
+        let reply = Reply::read(&mut client).await;
+        documented::check(request, &reply);
+        reply
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

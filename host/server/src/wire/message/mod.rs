@@ -21,8 +21,9 @@ use crate::limits;
 use crate::service::{Asked, Defaults};
 use content::{check_cache_control, parse_messages, parse_texts};
 
-pub(crate) use error::message_error;
+pub(crate) use error::{MessageError, message_error};
 use writer::MessageWriter;
+pub(in crate::wire) use writer::{MessageDelta, MessageObject, Start};
 
 /// Parses a body. Members that are absent or `null` take their values from `defaults`.
 pub(crate) fn parse_message(body: &[u8], defaults: &Defaults) -> Result<Parsed, Refusal> {

@@ -15,7 +15,7 @@ use super::members::{Kind, Member};
 use super::messages::missing as missing_in;
 use super::request::{missing, missing_model, parse_metadata, parse_template_arguments};
 use super::sampling::SamplingMembers;
-use super::tools::{Choice, ToolMembers, parse_each, parse_function, parse_mode, parse_name};
+use super::tools::{Choice, NAMES_NOBODY, ToolMembers, parse_each, parse_function, parse_mode, parse_name};
 use super::writer::Parsed;
 use crate::limits;
 use crate::service::{Asked, Defaults};
@@ -151,6 +151,9 @@ fn parse_choice(choice: &Member<'_>) -> Result<Choice, Refusal> {
             "mode" => mode = Some(parse_mode(&value)?),
             "tools" => {
                 let tools = value.array(limits::TOOLS_MAX)?;
+                if tools.is_empty() {
+                    return Err(value.wrong(NAMES_NOBODY));
+                }
                 names = Some(tools.iter().map(parse_allowed).collect::<Result<_, _>>()?);
             }
             _ => return Err(value.unknown()),
