@@ -212,7 +212,7 @@ async fn a_call_without_an_object_is_an_error_in_both_forms() {
 async fn a_call_that_a_stop_text_ends_is_a_call() {
     let pipeline = FakePipeline { calls_tool: true, ..FakePipeline::default() };
     let script = vec![Act::Piece("x".to_owned()), Act::EndAt(Finish::Stop, Some(0))];
-    let server = Setup { pipeline, script, ..Setup::default() }.start().await;
+    let server = Setup { script, pipeline, ..Setup::default() }.start().await;
     let whole = ask(&server, json!({"stop_sequences": ["a"]})).await.json();
     assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!("tool_use"), &Value::Null), "{whole}");
 }

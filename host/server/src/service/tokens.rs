@@ -60,7 +60,7 @@ impl Service {
     ) -> Result<T, ChatError> {
         let loaded = self.loaded_any().await?.0;
         self.compute(tokens.len().saturating_mul(limits::BYTES_PER_TOKEN), terms, move || {
-            text_of(&tokens, &*loaded.vocabulary(), limits::TEXT_SHOWN_BYTES_MAX).map(write)
+            text_of(&tokens, loaded.vocabulary(), limits::TEXT_SHOWN_BYTES_MAX).map(write)
         })
         .await
     }

@@ -155,11 +155,11 @@ fn heavy() -> Vec<Heavy> {
     let count = |body: &[u8]| parse_count_tokens(body, &Defaults::default()).is_ok();
 
     let repeated = |text: &str, bytes: usize| vec![text; bytes / (text.len() + 1)].join(",");
-    let open: String = (0..54).map(|_| format!("{{\"{}\":", "\u{1f600}".repeat(64))).collect();
+    let open: String = format!("{{\"{}\":", "\u{1f600}".repeat(64)).repeat(54);
     let deep = |bytes: usize| format!("{open}[{}]{}", repeated("1", bytes), "}".repeat(54));
     let (deep, too_long) = (deep(40_000), deep(150_000));
-    let names: Vec<String> = (0..10_000).map(|name| format!("\"{name}\":0")).collect();
-    let names = format!("{{{}}}", names.join(","));
+    let many: Vec<String> = (0..10_000).map(|name| format!("\"{name}\":0")).collect();
+    let many = format!("{{{}}}", many.join(","));
     let parts = |count: usize, part: &str| format!("[{}]", vec![part; count].join(","));
     let messages = |count: usize, parts: &str| vec![format!(r#"{{"role":"user","content":{parts}}}"#); count].join(",");
     let (empty, short) = (r#"{"type":"text","text":""}"#, r#"{"type":"input_text","text":"a"}"#);
@@ -183,14 +183,14 @@ fn heavy() -> Vec<Heavy> {
             format!(r#"{hi},"tools":[{{"type":"function","function":{{"name":"f","parameters":{deep}}}}}]"#),
         ),
         of(chat, false, format!(r#"{hi},"unheard_of":{too_long}"#)),
-        of(chat, false, format!(r#"{hi},"logit_bias":{names}"#)),
-        of(chat, false, format!(r#"{hi},"metadata":{names}"#)),
-        of(chat, false, format!(r#""messages":{names}"#)),
+        of(chat, false, format!(r#"{hi},"logit_bias":{many}"#)),
+        of(chat, false, format!(r#"{hi},"metadata":{many}"#)),
+        of(chat, false, format!(r#""messages":{many}"#)),
         of(chat, false, format!(r#""messages":[{}]"#, repeated("{}", 100_000))),
         of(chat, true, format!(r#""messages":[{}]"#, messages(20, &parts(256, empty)))),
         of(chat, false, format!(r#""messages":[{}]"#, messages(40, &parts(256, empty)))),
         of(chat, false, format!(r#""messages":[{}]"#, messages(1, &parts(4_000, empty)))),
-        of(chat, false, names[1..names.len() - 1].to_owned()),
+        of(chat, false, many[1..many.len() - 1].to_owned()),
         of(completion, true, format!(r#""prompt":[{}]"#, repeated("1", 100_000))),
         of(completion, false, format!(r#""prompt":[{}]"#, repeated("[1]", 100_000))),
         of(message, true, format!(r#"{hi},"max_tokens":1,"tools":[{{"name":"f","input_schema":{deep}}}]"#)),
