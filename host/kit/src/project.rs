@@ -1,6 +1,7 @@
 //! A plugin's sources on disk: what its manifest says, how it is built, and what its component then is.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,22 @@ pub struct Built {
     pub component: PathBuf,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// The manifest's command, where it ended well and left the file as it was: all was made before, or it makes another file.
+    pub untouched_by: Option<String>,
+}
+
+impl fmt::Display for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (component, kibibytes) = (self.component.display(), self.size_bytes.div_ceil(1024));
+        match &self.untouched_by {
+            None => write!(f, "built {component} ({kibibytes} KiB)"),
+            Some(command) => write!(
+                f,
+                "`{command}` left {component} ({kibibytes} KiB) as it was: nothing had changed, or it makes another file than \
+                 the `component` in plugin.toml"
+            ),
+        }
+    }
 }
 
 /// What went wrong with a project.
@@ -126,6 +143,8 @@ impl Project {
     /// Builds the component. What the compiler says goes to standard error.
     pub fn build(&self) -> Result<Built, ProjectError> {
         let component = self.component()?;
+        let written = || fs::metadata(&component).and_then(|metadata| metadata.modified()).ok();
+        let before = written();
         let command = match &self.manifest.build.command {
             Some(command) => {
                 self.check_needs(command)?;
@@ -140,7 +159,12 @@ impl Project {
             None => return Err(ProjectError::NoBuild { folder: self.folder.clone() }),
         };
         match fs::metadata(&component) {
-            Ok(metadata) if metadata.is_file() => Ok(Built { size_bytes: metadata.len(), component }),
+            Ok(metadata) if metadata.is_file() => {
+                // Cargo says itself which file it is.
+                let is_untouched = self.manifest.build.command.is_some() && before.is_some() && before == written();
+                let untouched_by = is_untouched.then_some(command);
+                Ok(Built { size_bytes: metadata.len(), component, untouched_by })
+            }
             _ => Err(ProjectError::NotMade { command, component }),
         }
     }
@@ -288,9 +312,18 @@ mod tests {
             project("[build]\ncommand = \"printf abc > out.wasm\"\ntest = \"exit 3\"\ncomponent = \"out.wasm\"");
         let project = project.expect("a project");
         let built = project.build().expect("built");
-        assert_eq!(built, Built { component: folder.path().join("out.wasm"), size_bytes: 3 });
+        let component = folder.path().join("out.wasm");
+        assert_eq!(built, Built { component: component.clone(), size_bytes: 3, untouched_by: None });
         let failed = project.test().expect("it has tests").expect_err("they fail").to_string();
         assert!(failed.starts_with("`exit 3` failed (") && failed.contains('3'), "{failed}");
+    }
+
+    #[test]
+    fn a_command_that_makes_nothing_is_told_of() {
+        let (folder, project) = project("component = \"a.wasm\"\n[build]\ncommand = \"true\"\n");
+        fs::write(folder.path().join("a.wasm"), "yesterday's").expect("written");
+        let line = project.expect("a project").build().expect("it is there").to_string();
+        assert!(line.starts_with("`true` left ") && line.contains("as it was"), "{line}");
     }
 
     #[test]

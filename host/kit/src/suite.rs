@@ -9,7 +9,7 @@ use crate::case::{Case, CaseFile};
 use crate::chunking::{self, Chunking};
 use crate::drive::{Cut, Run, Script};
 use crate::judge::{difference, objections};
-use crate::limits::{PREFIXES_MAX, RANDOM_CHUNKINGS};
+use crate::limits::{PIECES_BESIDE_MAX, PREFIXES_MAX, RANDOM_CHUNKINGS};
 use crate::stand::{LoadFailed, Loaded, Stand};
 
 /// What to try.
@@ -175,6 +175,26 @@ fn try_case(loaded: &Loaded, case: &Case, options: &Options, outcome: &mut Outco
     cut_in_every_way(&trial, &whole, options, outcome);
     if outcome.failures.is_empty() && options.chosen().is_none() {
         cut_short(&trial, &whole, outcome);
+        write_beside_another(&trial, &whole, outcome);
+    }
+}
+
+/// A request may have several answers, and one instance serves them all.
+fn write_beside_another(trial: &Trial<'_>, whole: &Run, outcome: &mut Outcome) {
+    let answer = whole.written.as_str();
+    let cuts: Vec<usize> = answer.char_indices().map(|(place, _)| place).skip(1).take(PIECES_BESIDE_MAX).collect();
+    let run = trial.run_as(&trial.case.request, Cut::Beside(&Chunking::at(&cuts, false).pieces(answer)));
+    // What is noted may be a count of all of them.
+    if let Some((part, one, other)) = whole.difference(&run).filter(|(part, ..)| *part != "notes") {
+        let error = match &run.sent.error {
+            Some(error @ PipelineError::Fault { .. }) => format!("\n  {}", crate::answer::described(error)),
+            _ => String::new(),
+        };
+        outcome.failures.push(format!(
+            "another answer where a second one to the same request (`n`) is written beside it: what is of one answer belongs into its \
+             filter, parser or controller, and not into the plugin\n  {}{error}",
+            difference(part, &one, &other).replace('\n', "\n  "),
+        ));
     }
 }
 

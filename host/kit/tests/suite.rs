@@ -84,6 +84,10 @@ fn what_does_not_hold_is_found() {
         config = { behaviour = "note-tokens" }
         answer = "ab"
         [[case]]
+        name = "another answer where a second one to the same request (`n`) is written beside it"
+        config = { behaviour = "forgets-the-answer" }
+        answer = "banana"
+        [[case]]
         name = "output differs"
         config = { mask = "secret" }
         answer = "a secret"

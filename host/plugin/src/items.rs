@@ -1,6 +1,6 @@
 //! The pieces of an answer between two stages: from a parser's events to what the client is sent.
 
-use inference::{Call, Delta};
+use inference::{Delta, RequestId};
 
 use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
@@ -31,20 +31,23 @@ pub(crate) enum Item {
 }
 
 /// The tool calls of an answer.
-#[derive(Default)]
 pub(crate) struct Calls {
     begun: u32,
     pub(crate) open: Option<u32>,
+    /// What the ids begin with that the host chooses.
+    id_prefix: String,
 }
 
 impl Calls {
-    /// Whether the answer would end inside a call if it ended now.
-    pub(crate) fn cut(&self) -> bool {
-        self.open.is_some()
+    /// Those of the answer number `choice`, which has none yet.
+    pub(crate) fn of(request: &RequestId, choice: u32) -> Self {
+        // At most 40 bytes with the call's number, as OpenAI's clients and some templates expect of an id. A conversation has
+        // 16 answers at most, so that no two of them make the same one.
+        Self { begun: 0, open: None, id_prefix: format!("call_{request}{choice:x}") }
     }
 
     /// What an event of the parser is, if it makes sense where it stands.
-    pub(crate) fn item(&mut self, event: Event, call: &Call) -> Result<Item, Fault> {
+    pub(crate) fn item(&mut self, event: Event) -> Result<Item, Fault> {
         match event {
             Event::Content(text) => Ok(Item::text(Channel::Content, None, text)),
             Event::Reasoning(text) => Ok(Item::text(Channel::Reasoning, None, text)),
@@ -62,9 +65,7 @@ impl Calls {
                 let index = self.begun;
                 self.begun += 1;
                 self.open = Some(index);
-                // At most 40 bytes, as OpenAI's clients and some templates expect of an id. A request has fewer than 16
-                // answers, so that no two of them make the same one.
-                let id = id.unwrap_or_else(|| format!("call_{}{:x}{index:02x}", call.request_id, call.choice));
+                let id = id.unwrap_or_else(|| format!("{}{index:02x}", self.id_prefix));
                 let [id, name] = [id, name].map(|text| cut(text, NOTE_BYTES_MAX));
                 Ok(Item::CallStart { index, id, name, overtakes_text: false })
             }

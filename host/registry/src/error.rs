@@ -178,6 +178,17 @@ pub enum RegistryError {
         /// How many it would have.
         count: usize,
     },
+    /// Others write at the same time.
+    #[error(
+        "others changed the signatures of {what} at the same time, {attempts} times in a row, and these are not among them now; the \
+         plugin has no new name yet; push it again when the others have ended"
+    )]
+    Contended {
+        /// Which one.
+        what: String,
+        /// How often it was attempted.
+        attempts: usize,
+    },
     /// Nothing says which bytes are meant.
     #[error(
         "nothing says that {what} is what its author made; name a key (`trusted_keys` in the configuration, or --key), or the \

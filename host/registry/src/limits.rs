@@ -17,6 +17,11 @@ pub(crate) const PATH_BYTES_MAX: usize = 200;
 /// Signatures that are put on one plugin; each is an annotation of 200 bytes. Those of others are read as they are: the manifest
 /// that holds them has a size.
 pub(crate) const SIGNATURES_MAX: usize = 16;
+/// How often signatures are written where somebody else writes at the same time. Each attempt that is lost is one that another push won.
+pub(crate) const SIGNING_ATTEMPTS_MAX: usize = 5;
+/// Until it is looked whether what was written is still there, to twice as long: some times what lies between the reading and the
+/// writing of another push.
+pub(crate) const SIGNING_PAUSE: Duration = Duration::from_millis(300);
 /// Bytes of what a pull notes of itself: a reference, and as many keys as an operator trusts.
 pub(crate) const RECEIPT_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a reference as a person writes it.

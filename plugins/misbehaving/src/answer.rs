@@ -1,6 +1,6 @@
 //! The stages after the model.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::Misbehaving;
 use crate::act::{Where, act, config, is_told, told};
@@ -69,6 +69,10 @@ pub(crate) struct Words {
     puppet: Option<Puppet>,
 }
 
+thread_local! {
+    static SEEN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What stands where a masked word stood.
 const MASK: &str = "[masked]";
 
@@ -107,6 +111,11 @@ impl GuestFilter for Words {
             }
             "hold-for-ever" => return Ok(consume(0)),
             "huge-instead" => return Ok(Output { instead: Some("x".repeat(6 << 20)), ..consume(length) }),
+            // All `a` but the first are masked, and the first is that of the instance, whichever answer has it.
+            "forgets-the-answer" => {
+                let masked = |letter| if letter == 'a' && SEEN.replace(true) { 'b' } else { letter };
+                return Ok(Output { instead: Some(chunk.window.chars().map(masked).collect()), ..consume(length) });
+            }
             "multiply" => return Ok(Output { instead: Some("x".repeat(1 << 20)), ..consume(length) }),
             _ => {}
         }

@@ -55,7 +55,10 @@ pub(crate) fn judge(rules: &Rules, patterns: &Both<&Patterns>, request: &Request
     if let Some(refusal) = match_all(rules, patterns, &texts, &besides) {
         return Some(refusal);
     }
-    if let Some(most) = rules.max_tokens {
+    // A token of ASCII is a byte at least, and a tokenizer puts one in front at most: what is short need not be counted.
+    let most_tokens = all.saturating_add(texts.len() + besides.len()) as u64;
+    let is_short = |most: u64| most_tokens <= most && pieces().all(str::is_ascii);
+    if let Some(most) = rules.max_tokens.filter(|&most| !is_short(most)) {
         let tokens: u64 = pieces().map(|text| u64::from(model::count_tokens(text))).sum();
         if tokens > most {
             return Some(too_large("The conversation", tokens, most, "tokens"));

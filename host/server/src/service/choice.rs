@@ -85,7 +85,8 @@ impl Choice {
         tally: Arc<Tally>,
         cancelled: watch::Receiver<bool>,
     ) -> Stepped {
-        let begun = Pass::begin(pass, index, &tally).await?;
+        let begun = pass.begin(index, &tally).await?;
+        drop(pass);
         Self::new(index, begun, tally, cancelled).step().await
     }
 

@@ -227,7 +227,7 @@ pub(crate) struct FakePipeline {
 impl Pipeline for FakePipeline {
     fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
         assert_eq!(call.model, self.model.unwrap_or("fake/model"), "the service says which model answers");
-        Box::new(FakeRun { pipeline: self.clone(), stage: Stage::Begun, held: String::new(), is_thinking: true })
+        Box::new(FakeRun::new(self.clone(), Stage::Begun))
     }
 
     fn changes_text(&self) -> Option<(&str, inference::Stage)> {
@@ -238,6 +238,8 @@ impl Pipeline for FakePipeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Begun,
+    /// Another choice of a request that somebody else prepares.
+    Beside,
     Prepared,
     Ended,
     Finished,
@@ -250,7 +252,26 @@ struct FakeRun {
     is_thinking: bool,
 }
 
+impl FakeRun {
+    fn new(pipeline: FakePipeline, stage: Stage) -> Self {
+        Self { pipeline, stage, held: String::new(), is_thinking: true }
+    }
+}
+
 impl PipelineRun for FakeRun {
+    fn another(&mut self) -> Box<dyn PipelineRun> {
+        assert_eq!(self.stage, Stage::Begun, "the others are made before the request is prepared");
+        Box::new(Self::new(self.pipeline.clone(), Stage::Beside))
+    }
+
+    fn open(&mut self) -> Step<'_, bool> {
+        Box::pin(async move {
+            assert_eq!(self.stage, Stage::Beside, "open stands for prepare, once");
+            self.stage = Stage::Prepared;
+            Ok(self.pipeline.wants_tokens)
+        })
+    }
+
     fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared> {
         Box::pin(async move {
             assert_eq!(self.stage, Stage::Begun, "prepare comes first, once");

@@ -97,7 +97,10 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
 fn attempt(dir: &std::path::Path, publish: impl FnOnce(&Project) -> anyhow::Result<()>) -> bool {
     let attempted = || -> anyhow::Result<()> {
         let project = Project::open(dir)?;
-        project.build()?;
+        let built = project.build()?;
+        if built.untouched_by.is_some() {
+            console::say(built);
+        }
         let spec = project.spec()?;
         let command = format!("outrigger plugin test {}", dir.display());
         let options = Options { random: RANDOM_CHUNKINGS, command, ..Options::default() };
