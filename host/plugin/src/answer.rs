@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use inference::{ChosenToken, FaultKind, Finish, Output, PipelineError, Stage};
 
-use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Chunk};
 use crate::bindings::outrigger::plugin::types;
 use crate::convert;
@@ -15,6 +14,9 @@ use crate::items::{self, Calls, Item, deltas};
 use crate::lane::Lane;
 use crate::probe::Seen;
 use crate::window::Verdict;
+
+/// The channels as an answer has them: thoughts, calls, text.
+const IN_ORDER: [Channel; 3] = [Channel::Reasoning, Channel::ToolArguments, Channel::Content];
 
 /// Where an answer stands.
 #[derive(Default)]
@@ -131,7 +133,7 @@ impl Lane {
     fn parse_with(&mut self, index: usize, text: &str, last: bool) -> Result<Vec<Item>, PipelineError> {
         let events = self.run(index, Stage::Parse, |instance| instance.parse(text, last))?;
         if let Some(seen) = &mut self.seen {
-            let events = events.iter().map(described).collect();
+            let events = events.iter().map(items::described).collect();
             seen.push(Seen::Parsed {
                 plugin: self.set.plugins[index].owner.name.clone(),
                 text: text.to_owned(),
@@ -147,6 +149,7 @@ impl Lane {
             self.answer.parsed_bytes += item.bytes();
             items::add(&mut items, item);
         }
+        items::check_count(&items).map_err(|fault| self.fail(index, Stage::Parse, fault.into()))?;
         if self.answer.parsed_bytes > limit {
             return Err(self.fail(index, Stage::Parse, too_much(limit).into()));
         }
@@ -164,6 +167,7 @@ impl Lane {
         last: bool,
     ) -> Result<(Vec<Item>, Option<Finish>), PipelineError> {
         let now = Instant::now();
+        self.answer.filters[position].is_counted = false;
         let mut out = Vec::with_capacity(items.len());
         for item in items {
             let stopped = match item {
@@ -182,21 +186,43 @@ impl Lane {
                 }
             };
             if stopped.is_some() {
+                self.let_go(position, &IN_ORDER, now, &mut out)?;
                 return Ok((out, stopped));
             }
         }
-        // The order in which an answer has them: thoughts, calls, text. A call that a stop cut short has no end.
-        for channel in [Channel::Reasoning, Channel::ToolArguments, Channel::Content] {
+        // A call that a stop cut short has no end.
+        for (number, channel) in IN_ORDER.into_iter().enumerate() {
             let stopped = if last {
                 self.show_last(position, channel, now, &mut out)?
             } else {
                 self.show_if_due(position, channel, now, &mut out)?
             };
             if stopped.is_some() {
+                self.let_go(position, &IN_ORDER[..number], now, &mut out)?;
                 return Ok((out, stopped));
             }
         }
         Ok((out, None))
+    }
+
+    /// Shows a filter that ended the answer what it holds of other channels, for the last time: that came before the place where it
+    /// ended.
+    fn let_go(
+        &mut self,
+        position: usize,
+        channels: &[Channel],
+        now: Instant,
+        out: &mut Vec<Item>,
+    ) -> Result<(), PipelineError> {
+        let end = out.pop();
+        for &channel in channels {
+            if !self.answer.filters[position].windows[place(channel)].is_empty() {
+                // Whether it would end there too makes no difference any more.
+                self.show_last(position, channel, now, out)?;
+            }
+        }
+        out.extend(end);
+        Ok(())
     }
 
     fn feed(
@@ -275,8 +301,9 @@ impl Lane {
         let (window, new_from) = filter.windows[place(channel)].show();
         let new_from = u32::try_from(new_from).unwrap_or(u32::MAX);
         let tokens = filter.tokens.as_mut().map(std::mem::take).unwrap_or_default();
+        let is_first = !std::mem::replace(&mut filter.is_counted, true);
         let chunk = Chunk { channel, window, new_from, last, tokens };
-        let answer = self.run(index, Stage::Postprocess, |instance| instance.filter(&chunk));
+        let answer = self.run(index, Stage::Postprocess, |instance| instance.filter(&chunk, is_first));
         let shown = chunk.window;
         let output = match answer {
             Ok(output) => output,
@@ -343,7 +370,7 @@ impl Lane {
         let filter = &mut self.answer.filters[position];
         filter.state = FilterState::Bypassed;
         out.push(Item::text(channel, filter.call, shown));
-        for held in [Channel::Reasoning, Channel::ToolArguments, Channel::Content] {
+        for held in IN_ORDER {
             out.push(Item::text(held, filter.call, filter.windows[place(held)].release()));
         }
         Ok(())
@@ -356,17 +383,6 @@ fn named(channel: Channel) -> &'static str {
         Channel::Content => "content",
         Channel::Reasoning => "reasoning",
         Channel::ToolArguments => "tool-arguments",
-    }
-}
-
-/// A parser's event, for people.
-fn described(event: &Event) -> String {
-    match event {
-        Event::Content(text) => format!("content {text:?}"),
-        Event::Reasoning(text) => format!("reasoning {text:?}"),
-        Event::ToolCallStart((name, _)) => format!("call of {name} begins"),
-        Event::ToolArguments(text) => format!("arguments {text:?}"),
-        Event::ToolCallEnd => "call ends".to_owned(),
     }
 }
 

@@ -151,8 +151,13 @@ impl Instance {
         Ok(profile)
     }
 
-    pub(crate) fn filter(&mut self, chunk: &postprocess::Chunk) -> Result<postprocess::Output, Failure> {
-        self.pushes = self.pushes.saturating_add(1);
+    /// `is_first`: of those that one push of the host's leads to, which add to the request's CPU time together.
+    pub(crate) fn filter(
+        &mut self,
+        chunk: &postprocess::Chunk,
+        is_first: bool,
+    ) -> Result<postprocess::Output, Failure> {
+        self.pushes = self.pushes.saturating_add(u32::from(is_first));
         let outcome = |output: &postprocess::Output| match output {
             postprocess::Output { stop: Some(_), .. } => Outcome::Stop,
             postprocess::Output { instead: Some(_), .. } => Outcome::Rewrite,

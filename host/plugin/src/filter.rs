@@ -23,6 +23,8 @@ pub(crate) struct Filter {
     held_since: [Option<Instant>; 3],
     pub(crate) held_bytes_max: usize,
     pub(crate) state: FilterState,
+    /// Whether it was shown any of the push that is under way.
+    pub(crate) is_counted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,7 @@ impl Filter {
             held_since: [None; 3],
             held_bytes_max: 0,
             state: FilterState::Open,
+            is_counted: false,
         })
     }
 
