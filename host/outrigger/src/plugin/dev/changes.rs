@@ -227,7 +227,9 @@ mod tests {
     fn folder(files: &[&str]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().to_owned();
-        files.iter().for_each(|file| write(&path.join(file), "a"));
+        for file in files {
+            write(&path.join(file), "a");
+        }
         (folder, path)
     }
 
@@ -318,9 +320,9 @@ mod tests {
                 }
             }
         });
-        let changed = changes.wait();
+        let files = changes.wait();
         drop(stop);
         writer.join().expect("it ends");
-        assert!(changed.contains(&path.join("src/lib.rs")), "{changed:?}");
+        assert!(files.contains(&path.join("src/lib.rs")), "{files:?}");
     }
 }

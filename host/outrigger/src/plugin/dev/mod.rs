@@ -94,8 +94,8 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
 
 /// Waits for a change, and says what it was: where it is none of the author's, this is how they hear of it.
 fn wait(changes: &mut Changes, dir: &Path) {
-    let changed = changes.wait();
-    console::say(format_args!("{} changed", changes::shown(dir, &changed)));
+    let files = changes.wait();
+    console::say(format_args!("{} changed", changes::shown(dir, &files)));
 }
 
 /// Builds, tries and publishes; what goes wrong is told, and changes nothing. Whether it went well.
