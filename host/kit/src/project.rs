@@ -263,10 +263,16 @@ fn put(made: &Path, component: &Path) -> Result<(), ProjectError> {
     if same(made).is_some() && same(made) == same(component) {
         return Ok(());
     }
-    let new = component.with_extension("wasm.new");
-    let placed = component.parent().map_or(Ok(()), fs::create_dir_all);
-    let placed = placed.and_then(|()| fs::copy(made, &new)).and_then(|_| fs::rename(&new, component));
-    placed.map_err(|source| ProjectError::Place { component: component.to_owned(), source })
+    let placed = || {
+        let folder = component.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        // A name of its own: another build of the folder may be putting the same component into its place.
+        let new = tempfile::Builder::new().prefix(".").suffix(".wasm.new").tempfile_in(folder)?;
+        fs::copy(made, new.path())?;
+        new.persist(component)?;
+        Ok(())
+    };
+    placed().map_err(|source| ProjectError::Place { component: component.to_owned(), source })
 }
 
 fn shell(command: &str, folder: &Path) -> Command {
@@ -356,6 +362,20 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let error = Project::open(folder.path()).expect_err("nothing is there").to_string();
         assert!(error.contains("outrigger plugin new"), "{error}");
+    }
+
+    #[test]
+    fn two_builds_are_not_in_each_other_s_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [made, component, others] = ["made.wasm", "a.wasm", "a.wasm.new"].map(|name| folder.path().join(name));
+        fs::write(&made, "whole").expect("written");
+        fs::write(&others, "half of ano").expect("written");
+        let permissions = fs::metadata(&made).expect("there").permissions();
+        put(&made, &component).expect("put");
+        let read = |path: &Path| fs::read_to_string(path).expect("there");
+        assert_eq!((read(&component).as_str(), read(&others).as_str()), ("whole", "half of ano"));
+        assert_eq!(fs::metadata(&component).expect("there").permissions(), permissions, "others may read it");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3, "nothing else is left");
     }
 
     #[test]

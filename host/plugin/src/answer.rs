@@ -17,6 +17,9 @@ use crate::parsing::Parsing;
 use crate::probe::Seen;
 use crate::window::Verdict;
 
+/// The channels as an answer has them: thoughts, calls, text.
+const IN_ORDER: [Channel; 3] = [Channel::Reasoning, Channel::ToolArguments, Channel::Content];
+
 /// What every answer to a request begins with.
 #[derive(Default)]
 pub(crate) struct Beginning {
@@ -142,12 +145,14 @@ impl Answer {
         last: bool,
     ) -> Result<(Vec<Item>, Option<Finish>), PipelineError> {
         let now = Instant::now();
+        self.filters[position].is_counted = false;
         let mut out = Vec::with_capacity(items.len());
         for item in items {
             // So that nobody reads the end of a thought behind what follows it.
             if item.ends_thought() && !self.filters[position].windows[place(Channel::Reasoning)].is_empty() {
                 let stopped = self.show_last(guests, position, Channel::Reasoning, now, &mut out)?;
                 if stopped.is_some() {
+                    self.let_go(guests, position, &IN_ORDER, now, &mut out)?;
                     return Ok((out, stopped));
                 }
             }
@@ -177,21 +182,44 @@ impl Answer {
                 }
             };
             if stopped.is_some() {
+                self.let_go(guests, position, &IN_ORDER, now, &mut out)?;
                 return Ok((out, stopped));
             }
         }
         // What is under way: a thought, or a call, which has no end where a stop cut it short, and text.
-        for channel in [Channel::Reasoning, Channel::ToolArguments, Channel::Content] {
+        for (number, channel) in IN_ORDER.into_iter().enumerate() {
             let stopped = if last {
                 self.show_last(guests, position, channel, now, &mut out)?
             } else {
                 self.show_if_due(guests, position, channel, now, &mut out)?
             };
             if stopped.is_some() {
+                self.let_go(guests, position, &IN_ORDER[..number], now, &mut out)?;
                 return Ok((out, stopped));
             }
         }
         Ok((out, None))
+    }
+
+    /// Shows a filter that ended the answer what it holds of other channels, for the last time: that came before the place where it
+    /// ended.
+    fn let_go(
+        &mut self,
+        guests: &mut Guests,
+        position: usize,
+        channels: &[Channel],
+        now: Instant,
+        out: &mut Vec<Item>,
+    ) -> Result<(), PipelineError> {
+        let end = out.pop();
+        for &channel in channels {
+            if !self.filters[position].windows[place(channel)].is_empty() {
+                // Whether it would end there too makes no difference any more.
+                self.show_last(guests, position, channel, now, out)?;
+            }
+        }
+        out.extend(end);
+        Ok(())
     }
 
     fn show_if_due(
@@ -256,8 +284,9 @@ impl Answer {
         let (window, new_from) = filter.windows[place(channel)].show();
         let new_from = u32::try_from(new_from).unwrap_or(u32::MAX);
         let tokens = filter.tokens.as_mut().map(std::mem::take).unwrap_or_default();
+        let is_first = !std::mem::replace(&mut filter.is_counted, true);
         let chunk = Chunk { channel, window, new_from, last, tokens };
-        let answer = guests.run(index, Stage::Postprocess, |instance| instance.filter(resource, &chunk));
+        let answer = guests.run(index, Stage::Postprocess, |instance| instance.filter(resource, &chunk, is_first));
         let shown = chunk.window;
         let output = match answer {
             Ok(output) => output,
@@ -331,7 +360,7 @@ impl Answer {
         let filter = &mut self.filters[position];
         filter.state = FilterState::Bypassed;
         out.push(Item::text(channel, filter.call, shown));
-        for held in [Channel::Reasoning, Channel::ToolArguments, Channel::Content] {
+        for held in IN_ORDER {
             out.push(Item::text(held, filter.call, filter.windows[place(held)].release()));
         }
         Ok(())

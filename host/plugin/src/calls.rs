@@ -156,12 +156,14 @@ impl Instance {
         Ok((filter, profile))
     }
 
+    /// `is_first`: of those that one push of the host's leads to, which add to the request's CPU time together.
     pub(crate) fn filter(
         &mut self,
         filter: ResourceAny,
         chunk: &postprocess::Chunk,
+        is_first: bool,
     ) -> Result<postprocess::Output, Failure> {
-        self.pushes = self.pushes.saturating_add(1);
+        self.pushes = self.pushes.saturating_add(u32::from(is_first));
         let outcome = |output: &postprocess::Output| match output {
             postprocess::Output { stop: Some(_), .. } => Outcome::Stop,
             postprocess::Output { instead: Some(_), .. } => Outcome::Rewrite,

@@ -29,6 +29,8 @@ pub(crate) struct Filter {
     pub(crate) state: FilterState,
     /// Notes that its plugin has made on the request and on this answer.
     notes: usize,
+    /// Whether it was shown any of the push that is under way.
+    pub(crate) is_counted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl Filter {
             held_bytes_max: 0,
             state: FilterState::Open,
             notes,
+            is_counted: false,
         })
     }
 

@@ -5,7 +5,7 @@ use inference::{Delta, RequestId};
 use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
 use crate::fault::Fault;
-use crate::limits::{NOTE_BYTES_MAX, TOOL_CALLS_MAX};
+use crate::limits::{ITEMS_PER_PUSH_MAX, NOTE_BYTES_MAX, TOOL_CALLS_MAX};
 use crate::text::cut;
 
 /// A piece of an answer between two stages.
@@ -114,6 +114,28 @@ pub(crate) fn add(items: &mut Vec<Item>, item: Item) {
     }
 }
 
+/// Whether these are few enough for the filters: each piece is a call of each.
+pub(crate) fn check_count(items: &[Item]) -> Result<(), Fault> {
+    match items.len() {
+        ..=ITEMS_PER_PUSH_MAX => Ok(()),
+        count => Err(Fault::contract(format!(
+            "the parser made {count} pieces of one piece of text, and {ITEMS_PER_PUSH_MAX} are the most; text of one channel that \
+             stands together is one piece"
+        ))),
+    }
+}
+
+/// A parser's event, for people.
+pub(crate) fn described(event: &Event) -> String {
+    match event {
+        Event::Content(text) => format!("content {text:?}"),
+        Event::Reasoning(text) => format!("reasoning {text:?}"),
+        Event::ToolCallStart((name, _)) => format!("call of {name} begins"),
+        Event::ToolArguments(text) => format!("arguments {text:?}"),
+        Event::ToolCallEnd => "call ends".to_owned(),
+    }
+}
+
 /// What the client is sent: no empty texts, and neighbours of a kind joined.
 pub(crate) fn deltas(items: Vec<Item>) -> Vec<Delta> {
     let mut deltas: Vec<Delta> = Vec::with_capacity(items.len());
@@ -143,4 +165,17 @@ pub(crate) fn deltas(items: Vec<Item>) -> Vec<Delta> {
         }
     }
     deltas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parser_may_make_many_pieces_and_not_any_number() {
+        let pieces = |count| (0..count).map(|_| Item::text(Channel::Content, None, String::new())).collect::<Vec<_>>();
+        assert_eq!(check_count(&pieces(ITEMS_PER_PUSH_MAX)), Ok(()));
+        let fault = check_count(&pieces(ITEMS_PER_PUSH_MAX + 1)).expect_err("one more");
+        assert!(fault.detail.starts_with("the parser made 1025 pieces"), "{}", fault.detail);
+    }
 }

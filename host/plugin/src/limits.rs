@@ -233,6 +233,11 @@ pub(crate) const NOTE_BYTES_MAX: usize = 256;
 /// Tool calls in one answer: as many as a request may offer tools. Models make a handful.
 pub(crate) const TOOL_CALLS_MAX: u32 = 128;
 
+/// Pieces that a parser may make of one push of the host's, neighbours of one channel joined. Each is a call of every filter, 0.4 µs
+/// at least, so they are half a millisecond of a worker with one. A push of the model's is a few tokens; a whole answer at once has
+/// seven for each of [`TOOL_CALLS_MAX`] calls.
+pub(crate) const ITEMS_PER_PUSH_MAX: usize = 1_024;
+
 /// Stop texts that a plugin may ask for, beside the request's own.
 pub(crate) const STOP_TEXTS_MAX: usize = 16;
 
@@ -295,8 +300,9 @@ pub(crate) const INSTRUMENTS_MAX: usize = 32;
 /// Stores that one plugin may have.
 pub(crate) const STORES_MAX: usize = 16;
 
-/// Compiled components that the cache may hold, in files; the oldest go first.
-pub(crate) const CACHE_FILES_MAX: usize = 64;
+/// Compiled components that the cache may hold, in bytes; those that were not used for longest go first. A small Rust guest has a
+/// megabyte, one with Python in it 40, and `plugin dev` adds one with every build.
+pub(crate) const CACHE_BYTES_MAX: u64 = 512 << 20;
 
 /// How old a file of the cache may be that is being written: that takes a second at most, so an older one is of somebody who was
 /// killed.

@@ -4,7 +4,6 @@ use inference::{PipelineError, Stage};
 use wasmtime::component::ResourceAny;
 
 use crate::answer::{Beginning, too_much};
-use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
 use crate::guests::Guests;
 use crate::instance::Instance;
@@ -76,7 +75,7 @@ impl Parsing {
     ) -> Result<Vec<Item>, PipelineError> {
         let events = guests.run(index, Stage::Parse, |instance| instance.parse(parser, text, last))?;
         if let Some(seen) = &mut guests.seen {
-            let events = events.iter().map(described).collect();
+            let events = events.iter().map(items::described).collect();
             seen.push(Seen::Parsed {
                 plugin: guests.set.plugins[index].owner.name.clone(),
                 text: text.to_owned(),
@@ -92,6 +91,7 @@ impl Parsing {
             self.emitted_bytes += item.bytes();
             items::add(&mut items, item);
         }
+        items::check_count(&items).map_err(|fault| guests.fail(index, Stage::Parse, fault.into()))?;
         if self.emitted_bytes > limit {
             return Err(guests.fail(index, Stage::Parse, too_much(limit).into()));
         }
@@ -111,16 +111,5 @@ impl Parsing {
         if let Some((index, parser)) = self.parser.take() {
             guests.release(index, Stage::Parse, parser);
         }
-    }
-}
-
-/// A parser's event, for people.
-fn described(event: &Event) -> String {
-    match event {
-        Event::Content(text) => format!("content {text:?}"),
-        Event::Reasoning(text) => format!("reasoning {text:?}"),
-        Event::ToolCallStart((name, _)) => format!("call of {name} begins"),
-        Event::ToolArguments(text) => format!("arguments {text:?}"),
-        Event::ToolCallEnd => "call ends".to_owned(),
     }
 }

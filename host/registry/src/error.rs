@@ -156,6 +156,19 @@ pub enum RegistryError {
         /// Signatures that it has.
         count: usize,
     },
+    /// An older version than was asked for.
+    #[error(
+        "{what} was answered with version {version}, which is older; nothing was kept; where that one is meant all the same, name its \
+         digest, as in {pinned}"
+    )]
+    Older {
+        /// What was asked for.
+        what: String,
+        /// The version that the plugin says it is.
+        version: String,
+        /// The reference with its digest.
+        pinned: String,
+    },
     /// Something else has the name of the plugin's folder.
     #[error("{folder} is there, and {why}; nothing was changed; {remedy} into another folder (--into DIR)")]
     Taken {

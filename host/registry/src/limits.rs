@@ -24,6 +24,8 @@ pub(crate) const SIGNING_ATTEMPTS_MAX: usize = 5;
 pub(crate) const SIGNING_PAUSE: Duration = Duration::from_millis(300);
 /// Bytes of what a pull notes of itself: a reference, and as many keys as an operator trusts.
 pub(crate) const RECEIPT_BYTES_MAX: u64 = 64 << 10;
+/// How old a folder may be whose files are being written: that takes seconds, and clocks of machines that share a disk differ.
+pub(crate) const STAGED_AGE_MAX: Duration = Duration::from_hours(1);
 /// Bytes of a reference as a person writes it.
 pub(crate) const REFERENCE_BYTES_MAX: usize = 1024;
 /// Bytes of a key's file, and of one with a login: a few lines.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::Misbehaving;
-use crate::act::{Where, act, config, is_told, told};
+use crate::act::{Where, act, config, is_told, spin, told};
 use crate::bindings::exports::outrigger::plugin::parse::{self, Event, GuestParser};
 use crate::bindings::exports::outrigger::plugin::postprocess::{
     self, Channel, Chunk, Filter, GuestFilter, Output, Profile,
@@ -110,6 +110,7 @@ impl GuestFilter for Words {
                 return Ok(consume(chunk.window.find('é').map_or(length, |place| place + 1)));
             }
             "hold-for-ever" => return Ok(consume(0)),
+            "loop-at-end" if chunk.window.contains("END") => spin(),
             "huge-instead" => return Ok(Output { instead: Some("x".repeat(6 << 20)), ..consume(length) }),
             // All `a` but the first are masked, and the first is that of the instance, whichever answer has it.
             "forgets-the-answer" => {
@@ -145,6 +146,10 @@ impl Words {
         // What may become a word with what comes next is held.
         let words = [&self.mask, &self.stop];
         let held = words.into_iter().flatten().map(|word| beginning_at_end(window, word)).max().unwrap_or(0);
+        if chunk.last && is_told("lose-what-is-held") {
+            let kept = &window[..window.len() - held];
+            return Output { instead: self.masked(kept).or_else(|| Some(kept.to_owned())), ..consume(window.len()) };
+        }
         let done = if chunk.last { window.len() } else { window.len() - held };
         Output { instead: self.masked(&window[..done]), ..consume(done) }
     }

@@ -4,7 +4,7 @@ mod changes;
 mod place;
 mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Context as _;
@@ -67,7 +67,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
                 console::say(format_args!("{host} runs it: generation {generation} of its plugins"));
                 Ok(())
             });
-            changes.wait();
+            wait(&mut changes, &dir);
         }
     }
     // Held here: what a thread holds is not dropped when the process ends.
@@ -75,7 +75,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
     let staged = Staged::new(folder.path(), config);
     // The host starts with the first version that works.
     while !attempt(&dir, |project| staged.publish(project)) {
-        changes.wait();
+        wait(&mut changes, &dir);
     }
     let settings = staged.settings(settings).map_err(Failure::usage)?;
     console::say(format_args!("{}", how_to_try(&settings)));
@@ -83,7 +83,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
         .name("plugin-dev".to_owned())
         .spawn(move || {
             loop {
-                changes.wait();
+                wait(&mut changes, &dir);
                 attempt(&dir, |project| staged.publish(project));
             }
         })
@@ -93,8 +93,14 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
     served
 }
 
+/// Waits for a change, and says what it was: where it is none of the author's, this is how they hear of it.
+fn wait(changes: &mut Changes, dir: &Path) {
+    let files = changes.wait();
+    console::say(format_args!("{} changed", changes::shown(dir, &files)));
+}
+
 /// Builds, tries and publishes; what goes wrong is told, and changes nothing. Whether it went well.
-fn attempt(dir: &std::path::Path, publish: impl FnOnce(&Project) -> anyhow::Result<()>) -> bool {
+fn attempt(dir: &Path, publish: impl FnOnce(&Project) -> anyhow::Result<()>) -> bool {
     let attempted = || -> anyhow::Result<()> {
         let project = Project::open(dir)?;
         let built = project.build()?;
