@@ -2,9 +2,10 @@
 # Sets up what the tests need, then runs all of them: format, lints, docs, guests, units and properties, end to end.
 #
 #   tests/run.sh            everything but the heavy suites
-#   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm), the
-#                           tools that make plugins of JavaScript and Python, a registry and valgrind (Debian), downloads a second
-#                           model (253 MB), builds Vulkan's module, and counts the sandbox's instructions (a release build)
+#   tests/run.sh --full     everything; first installs Hugging Face's clients of three generations and a mirror (PyPI, npm), clients of
+#                           the API and schemathesis (PyPI, npm), the tools that make plugins of JavaScript and Python, a registry and
+#                           valgrind (Debian), downloads a second model (253 MB), builds Vulkan's module, and counts the sandbox's
+#                           instructions (a release build)
 #   tests/run.sh NAME…      only the tests whose names contain NAME (arguments of cargo nextest run)
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
@@ -48,6 +49,7 @@ if (($# == 0)); then
 fi
 if ((${#heavy[@]})); then
     tests/peers/setup.sh
+    tests/clients/setup.sh
     tests/languages/setup.sh
     setup_packages docker-registry valgrind
     setup_gemma

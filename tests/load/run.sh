@@ -7,6 +7,7 @@
 #   tests/load/run.sh --bounded           the peer's libgomp spins as little as ours: for a machine that is not quiet
 #   tests/load/run.sh decode gap          only these: decode, aggregate, leave, gap, neighbours, prefix, structured, extraction, start
 #   tests/load/run.sh filters hostile     what plugins cost, without the peer: filters, policies, control, hostile
+#   tests/load/run.sh overload idle       more requests than can be answered, and connections that nobody uses; ours alone
 #   tests/load/run.sh soak                100,000 requests through plugins; fails where something is left of them (--requests N)
 #
 # LOAD_JOBS bounds the jobs of the peer's build. The machine should be quiet; the table says how quiet it was.
@@ -23,7 +24,7 @@ cargo build --release --quiet -p outrigger
 cargo build --release --quiet -p load
 # With the names of scenarios that compare us with ourselves, and no others, nothing else is needed.
 names=" $* "
-for name in filters policies control hostile soak; do names=${names// $name / }; done
+for name in filters policies control hostile overload idle soak; do names=${names// $name / }; done
 if [[ $names =~ [[:space:]][a-z] ]] || ! [[ " $* " =~ [[:space:]][a-z] ]]; then
     setup_llama_server
     cargo build --release --quiet -p llama --example bench_decode

@@ -271,7 +271,12 @@ pub fn send_chat(mut socket: TcpStream, body: &Value) -> TcpStream {
 
 /// Runs a script of `tests/python` against a host.
 pub fn run_python(script: &str, host: &Host) {
-    let output = Command::new(python())
+    run_python_of(&python(), script, host);
+}
+
+/// [`run_python`] by another interpreter, which has other packages.
+pub fn run_python_of(python: &Path, script: &str, host: &Host) {
+    let output = Command::new(python)
         .arg(format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR")))
         .arg(format!("http://{}/v1", host.address()))
         .output()

@@ -77,7 +77,7 @@ fn a_client_that_leaves_makes_room_at_once() {
     leaving.write_all(head.as_bytes()).expect("it reads");
     leaving.write_all(body.as_bytes()).expect("it reads");
     host.wait_until("it works for the client", |host| {
-        host.get("/metrics").text.contains("outrigger_requests_running 1")
+        host.get("/metrics").text.contains("outrigger_requests_running{model=\"m\"} 1")
     });
     drop(leaving);
     let asked = Instant::now();

@@ -161,7 +161,7 @@ fn a_packed_plugin_is_pulled_from_its_folder_on_the_word_of_its_key() {
         (&["pull", "mask", "--key", &key][..], 2, "is no reference of a plugin"),
         (&["pull", "two.oci", "--key", "ed25519:AAAA"], 2, "a key has 32 bytes"),
         (&["pack", "mask/build"], 1, "is a folder without a `plugin.toml`"),
-        (&["pack", "mask", "--output", "mask"], 1, "it is no OCI image layout"),
+        (&["pack", "mask", "--output", "mask"], 1, "it is not an OCI image layout of this plugin"),
         (&["keygen", "key.pem"], 1, "File exists"),
         (&["sign", "two.oci", "--key", "mask/README.md"], 1, "outrigger plugin keygen"),
         // The author's own folder has the name of what is pulled.
@@ -191,6 +191,13 @@ fn a_pulled_plugin_takes_the_place_of_its_own_and_of_nothing_else() {
     let (code, _, errors) = pull("theirs.oci", &[]);
     assert!(code == 1 && errors.contains(&format!("none of its signers signed this one ({key})")), "{errors}");
     assert_eq!(pull("theirs.oci", &["--replace"]).0, 0, "the user said so");
+    // What somebody changed is theirs.
+    let readme = path.join("plugins/mask/README.md");
+    fs::write(&readme, "# mine\n").expect("written");
+    let (code, _, errors) = pull("theirs.oci", &[]);
+    assert!(code == 1 && errors.contains("its README.md was changed since it was pulled"), "{errors}");
+    assert_eq!(fs::read_to_string(&readme).expect("there"), "# mine\n");
+    assert_eq!(pull("theirs.oci", &["--replace"]).0, 0, "the user said so");
 
     // A folder that has nothing to do with plugins, and the name that an author chose.
     fs::create_dir(path.join("src")).expect("a folder");
@@ -205,6 +212,8 @@ fn a_pulled_plugin_takes_the_place_of_its_own_and_of_nothing_else() {
         let (code, _, errors) = plugin(path, &[&["pull", "src.oci"][..], told].concat());
         assert!(code == 1 && errors.contains("nothing was changed") && path.join("src/main.rs").exists(), "{errors}");
     }
+    let (code, _, errors) = packed("mine.oci", manifest.replace("\"mask\"", "\"src\""));
+    assert!(code == 1 && errors.contains("remove it"), "another plugin's layout stays: {errors}");
     // What could not be pulled is not packed.
     for (change, said) in [
         (manifest.replace("\"mask\"", "\"../../mask\""), "its name (`plugin.name`)"),

@@ -18,7 +18,7 @@ class Filter(postprocess.Filter):
     @classmethod
     def open(cls, call: Call, choice: int) -> tuple[Self, Profile]:
         # Four bytes a character at most.
-        return cls(), Profile([Channel.CONTENT], min_bytes=0, max_delay_ms=0, max_holdback=4096, want_tokens=False)
+        return cls(), Profile([Channel.CONTENT, Channel.REASONING], min_bytes=0, max_delay_ms=0, max_holdback=4096, want_tokens=False)
 
     def push(self, chunk: Chunk) -> Output:
         done, text = self.guard.check(chunk.window, chunk.last)

@@ -32,22 +32,36 @@ class Links(unittest.TestCase):
         self.assertEqual(streamed(["[x](https://example.org]@evil.test/)"]), "[x]([link removed])")
         self.assertEqual(streamed(['{"a":"https://evil.test","b":1}']), '{"a":"[link removed]","b":1}')
 
+    def test_markdown_hides_few_links(self):
+        for before in ["[x](", "[x]( ", "[x](<", "[x](\n <", "[x]: ", "[x]:<"]:
+            self.assertEqual(streamed([f"{before}//evil.test"]), f"{before}[link removed]")
+            self.assertEqual(streamed([f"{before}//example.org"]), f"{before}//example.org")
+        for colon in [r"\:", "&#58;", "&#x3A;", "&#0058;", "&colon;"]:
+            text = f"[x](https{colon}//evil.test)"
+            self.assertEqual(streamed([text]), "[x]([link removed])")
+            self.assertEqual(streamed(list(text)), "[x]([link removed])")
+        self.assertEqual(streamed(["https://example.org&#64;evil.test/"])[:14], "[link removed]")
+
     def test_a_name_without_end_leads_nowhere(self):
         text = f"https://example.org:{'a' * AUTHORITY_CHARACTERS_MAX}@evil.test/"
         self.assertTrue(streamed([text]).startswith("[link removed]a"))
         self.assertEqual(streamed(list(text)), streamed([text]))
 
     def test_what_is_no_link_stays(self):
-        for text in ["https: is a scheme", "a // b (c)", "(see //comment)", "http"]:
+        for text in ["https: is a scheme", "a // b (c)", "(see //comment)", "f( // why", "a[0]", "https &", "http"]:
             self.assertEqual(streamed(list(text)), text)
 
     def test_every_way_to_cut_a_text_in_three_gives_the_same(self):
         text = "hth 🙂 http://evil.test/ü? https://docs.example.org, htt https:/ (//a.b) http"
+        other = "[a]: <//a.b> ( /c) https&colon;//a.b]"
         whole = streamed([text])
         self.assertEqual(whole, "hth 🙂 [link removed]? https://docs.example.org, htt https:/ ([link removed]) http")
-        for first in range(len(text) + 1):
-            for second in range(first, len(text) + 1):
-                self.assertEqual(streamed([text[:first], text[first:second], text[second:]]), whole)
+        self.assertEqual(streamed([other]), "[a]: <[link removed]> ( /c) [link removed]]")
+        for text in [text, other]:
+            whole = streamed([text])
+            for first in range(len(text) + 1):
+                for second in range(first, len(text) + 1):
+                    self.assertEqual(streamed([text[:first], text[first:second], text[second:]]), whole)
 
     def test_only_what_may_be_a_link_is_held_back(self):
         self.assertEqual([GUARD.check(text, False)[0] for text in ["the", "the h", "the https:/", "a http://x"]], [3, 4, 4, 2])

@@ -1,7 +1,8 @@
 //! From what a client asked for to a grammar, on a thread of its own and within a time, once for each format.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use inference::{Grammar, OutputFormat, Vocabulary};
@@ -10,12 +11,13 @@ use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Matcher, ParserFactory};
 
 use crate::cache::Cache;
+use crate::clock::ThreadClock;
 use crate::error::GrammarError;
 use crate::follow::{Compiled, reason};
 use crate::limits::{
-    COMPILATIONS_MAX, COMPILE_STACK_BYTES, COMPILE_TIME_MAX, GRAMMAR_BYTES_MAX, LEXER_FUEL_MAX, LEXER_STATES_MAX,
-    MASK_ITEMS_MAX, MASK_LEXER_FUEL_MAX, PROMPT_GRAMMAR_BYTES_MAX, REGEX_BYTES_MAX, ROW_ITEMS_MAX, SCHEMA_BYTES_MAX,
-    SYMBOLS_MAX,
+    COMPILATIONS_MAX, COMPILE_STACK_BYTES, COMPILE_TIME_MAX, COMPILE_WAIT_MAX, GRAMMAR_BYTES_MAX, LEXER_FUEL_MAX,
+    LEXER_STATES_MAX, MASK_ITEMS_MAX, MASK_LEXER_FUEL_MAX, PROMPT_GRAMMAR_BYTES_MAX, REGEX_BYTES_MAX, ROW_ITEMS_MAX,
+    SCHEMA_BYTES_MAX, SYMBOLS_MAX,
 };
 use crate::tokens::Tokens;
 use crate::{gbnf, lark, regex, schema};
@@ -33,7 +35,10 @@ pub enum Author {
 /// Compiles formats for one model, and keeps what it compiled.
 pub struct Compiler {
     inner: Arc<Inner>,
+    /// Of a processor, for one format.
     time_max: Duration,
+    /// By the wall's clock, the wait for others included.
+    wait_max: Duration,
 }
 
 struct Inner {
@@ -59,7 +64,7 @@ impl Compiler {
             cache: Mutex::new(Cache::default()),
             compiling: AtomicUsize::new(0),
         };
-        Self { inner: Arc::new(inner), time_max: COMPILE_TIME_MAX }
+        Self { inner: Arc::new(inner), time_max: COMPILE_TIME_MAX, wait_max: COMPILE_WAIT_MAX }
     }
 
     /// The grammar of a format that was compiled before and is still kept. Takes microseconds.
@@ -68,13 +73,13 @@ impl Compiler {
         self.inner.cache().find(format, author)
     }
 
-    /// Compiles a format. Blocks the calling thread for as long as that takes, [`COMPILE_TIME_MAX`] at most.
+    /// Compiles a format. Blocks the calling thread for as long as that takes, [`COMPILE_WAIT_MAX`] at most.
     pub fn compile(&self, format: &OutputFormat, author: Author) -> Result<Grammar, GrammarError> {
         let (kind, bytes, bytes_max) = (format.kind(), format.text().len(), bytes_max(format, author));
         if bytes > bytes_max {
             return Err(GrammarError::TooLarge { kind, bytes, bytes_max });
         }
-        let deadline = Instant::now() + self.time_max;
+        let deadline = Instant::now() + self.wait_max;
         let turn = Turn::wait(&self.inner, deadline).ok_or(GrammarError::Busy)?;
         // Another request may have compiled it meanwhile.
         if let Some(grammar) = self.cached(format, author) {
@@ -82,24 +87,58 @@ impl Compiler {
         }
         let (done, result) = mpsc::sync_channel(1);
         let (inner, format) = (Arc::clone(&self.inner), format.clone());
+        let clock = Arc::new(OnceLock::new());
+        let set_clock = Arc::clone(&clock);
         // A thread of its own: llguidance recurses through what it compiles, and cannot be interrupted.
         std::thread::Builder::new()
             .name("grammar".to_owned())
             .stack_size(COMPILE_STACK_BYTES)
             .spawn(move || {
+                let _ = set_clock.set(ThreadClock::of_this());
                 let compiled = inner.compile(&format, author);
                 drop(turn);
                 // Where nobody waits any more, it is in the cache for the next one.
                 let _ = done.send(compiled);
             })
             .map_err(|error| GrammarError::Unavailable(format!("no thread to compile on ({error})")))?;
-        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(compiled) => compiled,
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(GrammarError::TooSlow { kind, limit: self.time_max }),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(GrammarError::Refused { kind, reason: "compiling it failed".to_owned() })
+        let wall_left = || deadline.saturating_duration_since(Instant::now());
+        let mut patience = self.time_max.min(wall_left());
+        loop {
+            match result.recv_timeout(patience) {
+                Ok(compiled) => return compiled,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(GrammarError::Refused { kind, reason: "compiling it failed".to_owned() });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
+            // Before the thread begins it has used nothing.
+            let used = clock.get().map_or(Some(Duration::ZERO), |clock| clock.as_ref()?.used());
+            patience = match go_on(used, self.time_max, wall_left()) {
+                Ok(patience) => patience,
+                Err(Late::Slow) => return Err(GrammarError::TooSlow { kind, limit: self.time_max }),
+                Err(Late::Starved) => return Err(GrammarError::Busy),
+            };
         }
+    }
+}
+
+/// Why a grammar is not waited for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Late {
+    /// It has had all the time that one may have.
+    Slow,
+    /// The machine gave it too little.
+    Starved,
+}
+
+/// How much longer a grammar is waited for that has used so much of a processor. What counts is the work: on a busy machine it takes
+/// longer, and no client is to blame for that. `None`: the system does not tell, and it is taken to have worked all the time.
+fn go_on(used: Option<Duration>, time_max: Duration, wall_left: Duration) -> Result<Duration, Late> {
+    let left = used.map_or(Duration::ZERO, |used| time_max.saturating_sub(used));
+    match left.min(wall_left) {
+        _ if left.is_zero() => Err(Late::Slow),
+        Duration::ZERO => Err(Late::Starved),
+        patience => Ok(patience),
     }
 }
 
@@ -206,4 +245,25 @@ fn source(format: &OutputFormat, author: Author) -> Result<TopLevelGrammar, Stri
 
 fn nothing(reason: &str) -> String {
     format!("no answer of this model can match it ({reason})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_had_no_processor_is_not_too_slow() {
+        let [none, one, five, ten] = [0, 1, 5, 10].map(Duration::from_secs);
+        for (used, wall_left, expected) in [
+            (Some(none), ten, Ok(five)),
+            (Some(one), ten, Ok(Duration::from_secs(4))),
+            (Some(one), one, Ok(one)),
+            (Some(one), none, Err(Late::Starved)),
+            (Some(five), ten, Err(Late::Slow)),
+            (Some(ten), none, Err(Late::Slow)),
+            (None, ten, Err(Late::Slow)),
+        ] {
+            assert_eq!(go_on(used, five, wall_left), expected, "{used:?} used, {wall_left:?} left");
+        }
+    }
 }

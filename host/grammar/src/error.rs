@@ -26,15 +26,17 @@ pub enum GrammarError {
         reason: String,
     },
     /// It took too long.
-    #[error("the {kind} took longer than {} s to compile; make it simpler", .limit.as_secs())]
+    #[error("the {kind} takes more than {} s of a processor to compile; make it simpler", .limit.as_secs())]
     TooSlow {
         /// What it is.
         kind: &'static str,
-        /// How long it may take.
+        /// How much it may take.
         limit: Duration,
     },
-    /// Others are being compiled.
-    #[error("too many grammars are being compiled; try again later")]
+    /// The machine has no time for it.
+    #[error(
+        "there is no time to compile a grammar now: others are being compiled, or the machine is overloaded; try again later"
+    )]
     Busy,
     /// The machine gives no thread, or the vocabulary cannot be used.
     #[error("grammars cannot be compiled here: {0}")]

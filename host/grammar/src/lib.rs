@@ -6,6 +6,7 @@
 //! compiles, how long, on which thread, and how much of it is kept.
 
 mod cache;
+mod clock;
 mod compiler;
 mod error;
 mod follow;

@@ -24,9 +24,12 @@ pub const RULES_MAX: usize = 1_000;
 /// The largest count in a GBNF repetition, as in llama.cpp (`MAX_REPETITION_THRESHOLD`).
 pub const REPETITION_MAX: u32 = 2_000;
 
-/// Time that compiling a grammar may take, the wait for others' included. A schema takes 1 to 20 ms; this is what a client
+/// Time of a processor that compiling a grammar may take. A schema takes 1 to 20 ms; on an idle machine this is what a client
 /// waits at most for the first token of a strange one.
 pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Time by the clock on the wall, the wait for others' included: where a thread gets a sixth of a processor and less, the machine is
+/// overloaded, and who asks again later is better served.
+pub const COMPILE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Compilations at once, those included that nobody waits for any more: they compete with decoding for the cores.
 pub const COMPILATIONS_MAX: usize = 2;
 /// Bytes of stack of a compiling thread; touched only by what recurses so deep.

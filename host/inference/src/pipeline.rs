@@ -1,4 +1,4 @@
-//! The sockets for plugins: one [`PipelineRun`] takes one request through every stage, streamed or not.
+//! The sockets for plugins: a [`PipelineRun`] takes one request, and one answer to it, through every stage, streamed or not.
 
 use std::fmt;
 use std::future::Future;
@@ -20,12 +20,23 @@ pub trait Pipeline: Send + Sync {
 /// What a pipeline's stages answer with. The work is done on the plugins' own threads; the future only waits.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, PipelineError>> + Send + 'a>>;
 
-/// One request's pass through the plugins. Called in order: `prepare`, `control`, any number of `push` of which exactly the
-/// last has `last` set, `finish`. After an error, or dropped at any point, no guest code runs for it again but
-/// `audit`.
+/// One answer's pass through the plugins. Called in order: `prepare` or `open`, `control`, any number of `push` of which exactly
+/// the last has `last` set, `finish`.
+///
+/// What comes before the model happens once for a request, however many answers it has: the run that [`Pipeline::begin`] made
+/// prepares it, and belongs to the first answer; [`another`](Self::another) makes those of the others. The request is over when
+/// all of its runs have finished. When a step of one of them fails, or one is dropped before it has finished, it is over for all
+/// of them: no guest code runs for it again but `audit`.
 pub trait PipelineRun: Send {
-    /// Runs the policies, renders the prompt, and opens the parser and the filters of the answer.
+    /// Runs the policies, renders the prompt, and opens the parser and the filters of the first answer.
     fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared>;
+
+    /// The run of another answer to the same request: the next one in the reply. Cheap. Asked for before any has finished.
+    fn another(&mut self) -> Box<dyn PipelineRun>;
+
+    /// Opens the parser and the filters of this answer, behind the first one's `prepare`. Says what [`Prepared::wants_tokens`]
+    /// says of that one.
+    fn open(&mut self) -> Step<'_, bool>;
 
     /// Opens the plugin that controls tokens, where there is one: it is shown the tokens of the prompt. What comes back answers
     /// while the pushes of the same request go on.
@@ -36,11 +47,11 @@ pub trait PipelineRun: Send {
     /// otherwise none.
     fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output>;
 
-    /// Says what the request has used so far: it is what the plugins that audit are told where the client leaves, or a
+    /// Says what this answer has used so far: the sum is what the plugins that audit are told where the client leaves, or a
     /// plugin fails, before the end.
     fn used(&mut self, usage: Usage);
 
-    /// Tells the plugins how it ended, and returns what they noted.
+    /// Tells the plugins how it ended, and returns what they noted: on the request, and on this answer.
     fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations>;
 }
 
@@ -55,7 +66,7 @@ pub struct Call {
     pub model: String,
     /// Request headers, lower-case names; a plugin sees those it was granted.
     pub headers: Vec<(String, String)>,
-    /// Which of the answers to the request this is, from 0.
+    /// The place in the reply of the first answer to this, from 0. A reply to several prompts has several of these.
     pub choice: u32,
 }
 
@@ -105,6 +116,8 @@ pub enum Delta {
         id: String,
         /// The function's name.
         name: String,
+        /// Text that stands before it is held by a plugin, and comes behind it.
+        overtakes_text: bool,
     },
     /// More of the arguments of the call at `index`, as JSON text.
     ToolArguments {
@@ -112,6 +125,11 @@ pub enum Delta {
         index: u32,
         /// JSON text to append.
         text: String,
+    },
+    /// The call at `index` is whole. One that is cut short has no end.
+    ToolCallEnd {
+        /// Which call.
+        index: u32,
     },
 }
 

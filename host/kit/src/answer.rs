@@ -41,6 +41,7 @@ impl Sent {
                         call.arguments.push_str(&text);
                     }
                 }
+                Delta::ToolCallEnd { .. } => {}
             }
         }
         self.stop = output.stop;
@@ -96,10 +97,14 @@ impl Sent {
     }
 }
 
-/// An error with what the operator's log has of it.
+/// An error with what its message leaves out: what the operator's log has of it, or the client beside it.
 pub(crate) fn described(error: &PipelineError) -> String {
     match error {
         PipelineError::Fault { detail, .. } => format!("{error}: {detail}"),
+        PipelineError::Rejected { status, code, retry_after, .. } => {
+            let retry = retry_after.map(|after| format!(", try again in {} ms", after.as_millis())).unwrap_or_default();
+            format!("{error} (status {status}, code {code:?}{retry})")
+        }
         _ => error.to_string(),
     }
 }

@@ -6,7 +6,7 @@ mod expect;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use inference::ChatRequest;
@@ -106,10 +106,15 @@ impl CaseFile {
         Self::parse(path, &text).map_err(refuse)
     }
 
-    /// Reads all `*.toml` of a folder, by name. No folder, no files.
+    /// Reads all `*.toml` of a folder, by name. No folder, no files; one that cannot be read is not none.
     pub fn read_folder(folder: &Path) -> Result<Vec<Self>, CaseError> {
-        let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let refuse = |error: io::Error| CaseError { path: folder.to_owned(), reason: error.to_string() };
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(refuse)?,
+        };
+        let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| Ok(entry?.path())).collect();
+        let mut paths = paths.map_err(refuse)?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && path.is_file());
         paths.sort();
         paths.iter().map(|path| Self::read(path)).collect()
@@ -208,6 +213,15 @@ mod tests {
         );
         assert_eq!(file.cases[1].headers, [("x-a".to_owned(), "b".to_owned())]);
         assert_eq!(file.cases[1].request.messages[0].parts, [inference::Part::Text("Hi".to_owned())]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(CaseFile::read_folder(&folder.path().join("tests")).expect("no cases").len(), 0);
+        fs::write(folder.path().join("tests"), "").expect("written");
+        let error = CaseFile::read_folder(&folder.path().join("tests")).expect_err("no folder").to_string();
+        assert!(error.starts_with("cannot use the cases in ") && error.contains("directory"), "{error}");
     }
 
     #[test]

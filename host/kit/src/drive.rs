@@ -1,6 +1,8 @@
 //! One request through the plugins, with a text for what the model answers.
 
-use inference::{Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, RequestId, Steer, Usage};
+use inference::{
+    Call, ChatRequest, Finish, PipelineError, Prepared, Prompt, RequestId, Steer, Token, Usage, Vocabulary,
+};
 use plugin::FaultStatus;
 use plugin::probe::{self, Probe, Used};
 
@@ -45,6 +47,8 @@ pub(crate) enum Cut<'a> {
     Pieces(&'a [&'a str]),
     /// In these, which are its beginning: it ends before its time.
     Short(&'a [&'a str]),
+    /// In these, and in turns with another answer to the same request that is written likewise.
+    Beside(&'a [&'a str]),
 }
 
 impl Run {
@@ -103,7 +107,7 @@ impl Script<'_> {
         if let Err(error) = self.answer(loaded, &mut probe, cut, &mut run, &mut usage) {
             run.sent.error = Some(error);
         }
-        run.sent.notes = probe.notes().to_vec();
+        run.sent.notes = probe.notes();
         let used = probe.end(run.sent.finish(), usage);
         run.used = used.into_iter().find(|used| used.plugin == loaded.name());
         run.late_fault = if run.sent.error.is_none() { loaded.fault_since(faults) } else { None };
@@ -127,14 +131,19 @@ impl Script<'_> {
         // Without an answer there is none that ends.
         let Some(answer) = self.answer else { return Ok(()) };
         usage.prompt_tokens = count(prompt_tokens.len());
+        let mut other = match cut {
+            Cut::Beside(_) => Some(Beside::open(probe, &prompt_tokens, vocabulary, answer, tokens_max)?),
+            _ => None,
+        };
         let is_controlled = probe.control(&prompt_tokens)?;
-        let mut writer =
-            if is_controlled { Writer::new(vocabulary, answer, tokens_max) } else { Writer::done(vocabulary, answer) };
-        let written = write(&mut writer, probe, cut, &mut run.sent);
+        let mut writer = writer(vocabulary, answer, tokens_max, is_controlled);
+        let written = write(&mut writer, probe, cut, other.as_mut(), &mut run.sent);
         // Nobody counts the pieces, and a byte is a token of the stand-in: so it is the same however the answer comes.
         usage.completion_tokens = count(match cut {
             Cut::Whole => writer.text.len(),
-            Cut::Pieces(pieces) | Cut::Short(pieces) => pieces.iter().map(|piece| piece.len()).sum(),
+            Cut::Pieces(pieces) | Cut::Short(pieces) | Cut::Beside(pieces) => {
+                pieces.iter().map(|piece| piece.len()).sum()
+            }
         });
         run.written = writer.text;
         run.steps = is_controlled.then_some(writer.steps);
@@ -144,11 +153,68 @@ impl Script<'_> {
     }
 }
 
+/// Another answer to the same request, which nobody looks at: what it leaves behind in the plugin shows in the one beside it.
+struct Beside<'a> {
+    writer: Writer<'a>,
+    is_over: bool,
+}
+
+impl<'a> Beside<'a> {
+    fn open(
+        probe: &mut Probe,
+        prompt: &[Token],
+        vocabulary: &'a dyn Vocabulary,
+        answer: &'a str,
+        tokens_max: Option<u32>,
+    ) -> Result<Self, PipelineError> {
+        probe.turn_to(1);
+        probe.open()?;
+        let is_controlled = probe.control(prompt)?;
+        probe.turn_to(0);
+        Ok(Self { writer: writer(vocabulary, answer, tokens_max, is_controlled), is_over: false })
+    }
+
+    /// Writes as far as `end`, and shows it the piece that ends there.
+    fn write(&mut self, probe: &mut Probe, start: usize, end: usize, last: bool) -> Result<(), PipelineError> {
+        if self.is_over {
+            return Ok(());
+        }
+        probe.turn_to(1);
+        while self.writer.finish.is_none() && (self.writer.text.len() < end || last) {
+            self.writer.go_on(|appended| probe.step(appended))?;
+        }
+        let end = if last { self.writer.text.len() } else { end };
+        let piece = self.writer.text.get(start..end).unwrap_or_default().to_owned();
+        let output = probe.push(piece, last)?;
+        self.is_over = last || output.stop.is_some();
+        if self.is_over {
+            probe.finish(output.stop.unwrap_or(Finish::Stop), Usage::default())?;
+        }
+        probe.turn_to(0);
+        Ok(())
+    }
+}
+
+fn writer<'a>(
+    vocabulary: &'a dyn Vocabulary,
+    answer: &'a str,
+    tokens_max: Option<u32>,
+    is_controlled: bool,
+) -> Writer<'a> {
+    if is_controlled { Writer::new(vocabulary, answer, tokens_max) } else { Writer::done(vocabulary, answer) }
+}
+
 /// Writes the answer and shows it to the plugins, piece by piece; each piece as soon as it is written.
-fn write(writer: &mut Writer<'_>, probe: &mut Probe, cut: Cut<'_>, sent: &mut Sent) -> Result<(), PipelineError> {
+fn write(
+    writer: &mut Writer<'_>,
+    probe: &mut Probe,
+    cut: Cut<'_>,
+    mut other: Option<&mut Beside<'_>>,
+    sent: &mut Sent,
+) -> Result<(), PipelineError> {
     let (pieces, is_short) = match cut {
         Cut::Whole => (None, false),
-        Cut::Pieces(pieces) => (Some(pieces), false),
+        Cut::Pieces(pieces) | Cut::Beside(pieces) => (Some(pieces), false),
         Cut::Short(pieces) => (Some(pieces), true),
     };
     let mut shown = 0;
@@ -160,6 +226,9 @@ fn write(writer: &mut Writer<'_>, probe: &mut Probe, cut: Cut<'_>, sent: &mut Se
             writer.go_on(|appended| probe.step(appended))?;
         }
         let piece = piece.unwrap_or(&writer.text).to_owned();
+        if let Some(other) = &mut other {
+            other.write(probe, shown, shown + piece.len(), last)?;
+        }
         shown += piece.len();
         sent.take(probe.push(piece, last)?);
         if sent.stop.is_some() {

@@ -161,7 +161,8 @@ fn is_within(expected: &Value, got: &Value) -> bool {
     }
 }
 
-/// The request in `OpenAI`'s form, as far as plugins can change it.
+/// The request in `OpenAI`'s form, as far as plugins can change it. What the contract has no field for is there where it is not as
+/// usual.
 #[must_use]
 pub(crate) fn request_json(request: &ChatRequest) -> Value {
     let sampling = &request.sampling;
@@ -195,6 +196,9 @@ pub(crate) fn request_json(request: &ChatRequest) -> Value {
         other => json!({"type": other.kind(), "text": other.text()}),
     });
     put("response_format", json!(format));
+    for (name, json) in plugin::extra_members(request) {
+        body.entry(name).or_insert_with(|| serde_json::from_str(&json).unwrap_or_default());
+    }
     Value::Object(body)
 }
 
@@ -301,4 +305,38 @@ pub(crate) fn difference(what: &str, expected: &str, got: &str) -> String {
         text.extend(change.value().trim_end_matches('\n').escape_debug());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use inference::{Token, ToolChoice};
+
+    use super::*;
+
+    #[test]
+    fn what_policies_see_as_extra_can_be_expected() {
+        let mut request = crate::case::request_of("Hi").expect("a request");
+        request.tool_choice = ToolChoice::Required;
+        request.parallel_tool_calls = false;
+        request.sampling.presence_penalty = 1.5;
+        request.sampling.logit_bias = vec![(Token(3), -100.0)];
+        request.stop_tokens = vec![Token(9)];
+        request.logprobs = Some(2);
+        let check = |expected: &str, is_met: bool| {
+            let mut found = Vec::new();
+            judge_request(&expected.parse().expect("TOML"), &request, &mut found);
+            assert_eq!(found.is_empty(), is_met, "{expected}: {found:?}");
+        };
+        for (expected, other) in [
+            ("tool_choice = 'required'", "tool_choice = 'none'"),
+            ("parallel_tool_calls = false", "parallel_tool_calls = true"),
+            ("presence_penalty = 1.5", "presence_penalty = 0.5"),
+            ("logit_bias = { 3 = -100 }", "logit_bias = { 3 = 100 }"),
+            ("stop_token_ids = [9]", "stop_token_ids = []"),
+            ("top_logprobs = 2", "top_logprobs = 3"),
+        ] {
+            check(expected, true);
+            check(other, false);
+        }
+    }
 }

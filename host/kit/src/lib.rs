@@ -10,6 +10,7 @@ pub mod case;
 mod chunking;
 pub mod costs;
 mod drive;
+mod ended_early;
 mod harness;
 mod judge;
 mod limits;

@@ -15,6 +15,9 @@ pub(crate) const SINGLE_CUTS_MAX: usize = 500;
 /// Beginnings of an answer that are taken for answers that were cut short.
 pub(crate) const PREFIXES_MAX: usize = 200;
 
+/// Pieces of an answer that is written in turns with another one; the rest comes in one.
+pub(crate) const PIECES_BESIDE_MAX: usize = 200;
+
 /// Ways by chance to cut an answer.
 pub const RANDOM_CHUNKINGS: u32 = 200;
 

@@ -1,6 +1,7 @@
 //! A plugin's sources on disk: what its manifest says, how it is built, and what its component then is.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,22 @@ pub struct Built {
     pub component: PathBuf,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// The manifest's command, where it ended well and left the file as it was: all was made before, or it makes another file.
+    pub untouched_by: Option<String>,
+}
+
+impl fmt::Display for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (component, kibibytes) = (self.component.display(), self.size_bytes.div_ceil(1024));
+        match &self.untouched_by {
+            None => write!(f, "built {component} ({kibibytes} KiB)"),
+            Some(command) => write!(
+                f,
+                "`{command}` left {component} ({kibibytes} KiB) as it was: nothing had changed, or it makes another file than \
+                 the `component` in plugin.toml"
+            ),
+        }
+    }
 }
 
 /// What went wrong with a project.
@@ -126,6 +143,8 @@ impl Project {
     /// Builds the component. What the compiler says goes to standard error.
     pub fn build(&self) -> Result<Built, ProjectError> {
         let component = self.component()?;
+        let written = || fs::metadata(&component).and_then(|metadata| metadata.modified()).ok();
+        let before = written();
         let command = match &self.manifest.build.command {
             Some(command) => {
                 self.check_needs(command)?;
@@ -140,7 +159,12 @@ impl Project {
             None => return Err(ProjectError::NoBuild { folder: self.folder.clone() }),
         };
         match fs::metadata(&component) {
-            Ok(metadata) if metadata.is_file() => Ok(Built { size_bytes: metadata.len(), component }),
+            Ok(metadata) if metadata.is_file() => {
+                // Cargo says itself which file it is.
+                let is_untouched = self.manifest.build.command.is_some() && before.is_some() && before == written();
+                let untouched_by = is_untouched.then_some(command);
+                Ok(Built { size_bytes: metadata.len(), component, untouched_by })
+            }
             _ => Err(ProjectError::NotMade { command, component }),
         }
     }
@@ -239,10 +263,16 @@ fn put(made: &Path, component: &Path) -> Result<(), ProjectError> {
     if same(made).is_some() && same(made) == same(component) {
         return Ok(());
     }
-    let new = component.with_extension("wasm.new");
-    let placed = component.parent().map_or(Ok(()), fs::create_dir_all);
-    let placed = placed.and_then(|()| fs::copy(made, &new)).and_then(|_| fs::rename(&new, component));
-    placed.map_err(|source| ProjectError::Place { component: component.to_owned(), source })
+    let placed = || {
+        let folder = component.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        // A name of its own: another build of the folder may be putting the same component into its place.
+        let new = tempfile::Builder::new().prefix(".").suffix(".wasm.new").tempfile_in(folder)?;
+        fs::copy(made, new.path())?;
+        new.persist(component)?;
+        Ok(())
+    };
+    placed().map_err(|source| ProjectError::Place { component: component.to_owned(), source })
 }
 
 fn shell(command: &str, folder: &Path) -> Command {
@@ -288,9 +318,18 @@ mod tests {
             project("[build]\ncommand = \"printf abc > out.wasm\"\ntest = \"exit 3\"\ncomponent = \"out.wasm\"");
         let project = project.expect("a project");
         let built = project.build().expect("built");
-        assert_eq!(built, Built { component: folder.path().join("out.wasm"), size_bytes: 3 });
+        let component = folder.path().join("out.wasm");
+        assert_eq!(built, Built { component: component.clone(), size_bytes: 3, untouched_by: None });
         let failed = project.test().expect("it has tests").expect_err("they fail").to_string();
         assert!(failed.starts_with("`exit 3` failed (") && failed.contains('3'), "{failed}");
+    }
+
+    #[test]
+    fn a_command_that_makes_nothing_is_told_of() {
+        let (folder, project) = project("component = \"a.wasm\"\n[build]\ncommand = \"true\"\n");
+        fs::write(folder.path().join("a.wasm"), "yesterday's").expect("written");
+        let line = project.expect("a project").build().expect("it is there").to_string();
+        assert!(line.starts_with("`true` left ") && line.contains("as it was"), "{line}");
     }
 
     #[test]
@@ -323,6 +362,20 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let error = Project::open(folder.path()).expect_err("nothing is there").to_string();
         assert!(error.contains("outrigger plugin new"), "{error}");
+    }
+
+    #[test]
+    fn two_builds_are_not_in_each_other_s_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [made, component, others] = ["made.wasm", "a.wasm", "a.wasm.new"].map(|name| folder.path().join(name));
+        fs::write(&made, "whole").expect("written");
+        fs::write(&others, "half of ano").expect("written");
+        let permissions = fs::metadata(&made).expect("there").permissions();
+        put(&made, &component).expect("put");
+        let read = |path: &Path| fs::read_to_string(path).expect("there");
+        assert_eq!((read(&component).as_str(), read(&others).as_str()), ("whole", "half of ano"));
+        assert_eq!(fs::metadata(&component).expect("there").permissions(), permissions, "others may read it");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3, "nothing else is left");
     }
 
     #[test]

@@ -157,30 +157,49 @@ impl Language {
                 stage: stage.to_owned(),
                 stages: self.stages().join(", "),
             })?;
+        if fs::symlink_metadata(folder).is_ok() {
+            return Err(ScaffoldError::There { path: folder.to_owned() });
+        }
+        let cannot_write = |source| ScaffoldError::Write { path: folder.to_owned(), source };
+        // Beside its place, which it takes as a whole: half a plugin would be in the way of the next attempt.
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let outer = tempfile::Builder::new().prefix(".outrigger-new-").tempdir_in(parent).map_err(cannot_write)?;
+        let staged = Staged { it: outer.path().join(name), folder, written: Vec::new() };
+        fs::create_dir(&staged.it).map_err(cannot_write)?;
+        let staged = self.fill(staged, of_stage, name)?;
+        // Made anew, so that it is nobody else's: a folder is renamed over an empty one, too.
         match fs::create_dir(folder) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(ScaffoldError::There { path: folder.to_owned() });
             }
-            Err(source) => return Err(ScaffoldError::Write { path: folder.to_owned(), source }),
+            Err(source) => return Err(cannot_write(source)),
         }
-        let mut written = Vec::new();
+        fs::rename(&staged.it, folder).map_err(|source| {
+            // Nothing is in it.
+            drop(fs::remove_dir(folder));
+            cannot_write(source)
+        })?;
+        Ok(staged.written)
+    }
+
+    fn fill<'a>(&self, mut staged: Staged<'a>, of_stage: &Dir<'_>, name: &str) -> Result<Staged<'a>, ScaffoldError> {
         for dir in [self.common, of_stage] {
             for (path, text) in files(dir) {
                 let path = named(&path.display().to_string(), name);
-                write(folder, Path::new(&path), named(text, name).as_bytes(), &mut written)?;
+                staged.write(Path::new(&path), named(text, name).as_bytes())?;
             }
         }
         for vendored in self.vendored {
             let base = Path::new(vendored.folder);
             for (path, text) in files(vendored.files) {
                 if vendored.parts.iter().any(|part| path.starts_with(part)) {
-                    write(folder, &base.join(path), text.as_bytes(), &mut written)?;
+                    staged.write(&base.join(path), text.as_bytes())?;
                 }
             }
-            write(folder, &base.join("LICENSE"), LICENSE.as_bytes(), &mut written)?;
+            staged.write(&base.join("LICENSE"), LICENSE.as_bytes())?;
         }
-        Ok(written)
+        Ok(staged)
     }
 }
 
@@ -214,13 +233,24 @@ fn check_name(name: &str) -> Result<(), ScaffoldError> {
     if is_name { Ok(()) } else { Err(ScaffoldError::Name { name: name.to_owned() }) }
 }
 
-fn write(folder: &Path, path: &Path, text: &[u8], written: &mut Vec<PathBuf>) -> Result<(), ScaffoldError> {
-    let full = folder.join(path);
-    let created = full.parent().map_or(Ok(()), fs::create_dir_all);
-    let done = created.and_then(|()| fs::File::create_new(&full)).and_then(|mut file| file.write_all(text));
-    done.map_err(|source| ScaffoldError::Write { path: full, source })?;
-    written.push(path.to_owned());
-    Ok(())
+/// A plugin that is not in its place yet.
+struct Staged<'a> {
+    it: PathBuf,
+    /// Where it will be.
+    folder: &'a Path,
+    /// Its files so far.
+    written: Vec<PathBuf>,
+}
+
+impl Staged<'_> {
+    fn write(&mut self, path: &Path, text: &[u8]) -> Result<(), ScaffoldError> {
+        let full = self.it.join(path);
+        let created = full.parent().map_or(Ok(()), fs::create_dir_all);
+        let done = created.and_then(|()| fs::File::create_new(&full)).and_then(|mut file| file.write_all(text));
+        done.map_err(|source| ScaffoldError::Write { path: self.folder.join(path), source })?;
+        self.written.push(path.to_owned());
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -277,6 +307,18 @@ mod tests {
         }
     }
 
+    /// A second attempt must not find half of the first.
+    #[test]
+    fn an_attempt_that_fails_leaves_nothing() {
+        const TWICE: Vendored = Vendored { folder: ".", files: &WIT, parts: &["plugin.wit"] };
+        let broken = Language { vendored: &[CONTRACT, TWICE, TWICE], ..*language("rust").expect("a language") };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my-filter");
+        let error = broken.write(&path, "my-filter", "postprocess").expect_err("a file is there twice").to_string();
+        assert!(error.contains("my-filter/./plugin.wit"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
     #[test]
     fn nothing_is_written_over_and_nothing_is_left_out() {
         let rust = language("rust").expect("a language");
@@ -299,6 +341,10 @@ mod tests {
         }
         let there = rust.write(&path, "my-filter", "postprocess").expect_err("it is there").to_string();
         assert!(there.contains("is there already"), "{there}");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is beside it");
+        let nowhere = folder.path().join("none/my-filter");
+        let error = rust.write(&nowhere, "my-filter", "postprocess").expect_err("no folder").to_string();
+        assert!(error.starts_with("cannot write ") && error.contains("none/my-filter"), "{error}");
         let stage = rust.write(&folder.path().join("b"), "b", "common").expect_err("no stage").to_string();
         assert!(stage.ends_with("there are audit, parse, policy, postprocess, prompt, token-control"), "{stage}");
         let none = language("cobol").err().expect("no language").to_string();

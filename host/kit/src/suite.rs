@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::case::{Case, CaseFile};
 use crate::chunking::{self, Chunking};
 use crate::drive::{Cut, Run, Script};
+use crate::ended_early;
 use crate::judge::{difference, objections};
-use crate::limits::{PREFIXES_MAX, RANDOM_CHUNKINGS};
+use crate::limits::{PIECES_BESIDE_MAX, RANDOM_CHUNKINGS};
 use crate::stand::{LoadFailed, Loaded, Stand};
 
 /// What to try.
@@ -174,7 +175,27 @@ fn try_case(loaded: &Loaded, case: &Case, options: &Options, outcome: &mut Outco
     }
     cut_in_every_way(&trial, &whole, options, outcome);
     if outcome.failures.is_empty() && options.chosen().is_none() {
-        cut_short(&trial, &whole, outcome);
+        outcome.failures.extend(ended_early::objection(&trial, &whole));
+        write_beside_another(&trial, &whole, outcome);
+    }
+}
+
+/// A request may have several answers, and one instance serves them all.
+fn write_beside_another(trial: &Trial<'_>, whole: &Run, outcome: &mut Outcome) {
+    let answer = whole.written.as_str();
+    let cuts: Vec<usize> = answer.char_indices().map(|(place, _)| place).skip(1).take(PIECES_BESIDE_MAX).collect();
+    let run = trial.run_as(&trial.case.request, Cut::Beside(&Chunking::at(&cuts, false).pieces(answer)));
+    // What is noted may be a count of all of them.
+    if let Some((part, one, other)) = whole.difference(&run).filter(|(part, ..)| *part != "notes") {
+        let error = match &run.sent.error {
+            Some(error @ PipelineError::Fault { .. }) => format!("\n  {}", crate::answer::described(error)),
+            _ => String::new(),
+        };
+        outcome.failures.push(format!(
+            "another answer where a second one to the same request (`n`) is written beside it: what is of one answer belongs into its \
+             filter, parser or controller, and not into the plugin\n  {}{error}",
+            difference(part, &one, &other).replace('\n', "\n  "),
+        ));
     }
 }
 
@@ -224,34 +245,10 @@ fn cut_in_every_way(trial: &Trial<'_>, whole: &Run, options: &Options, outcome: 
     }
 }
 
-/// An answer that a plugin leaves as it is, is left as it is wherever it ends: what was held back at that moment comes out.
-fn cut_short(trial: &Trial<'_>, whole: &Run, outcome: &mut Outcome) {
-    let answer = whole.written.as_str();
-    let is_changed = whole.sent.content != answer || whole.sent.stop.is_some() || whole.sent.error.is_some();
-    if is_changed {
-        return;
-    }
-    for beginning in chunking::beginnings(answer, PREFIXES_MAX) {
-        let run = trial.run_as(&trial.case.request, Cut::Short(&[beginning, ""]));
-        let sent = &run.sent;
-        // What is changed or ended there has a reason of its own; what is missing at the end has none.
-        let is_lost = sent.error.is_none()
-            && sent.stop.is_none()
-            && sent.content.len() < beginning.len()
-            && beginning.starts_with(&sent.content);
-        if is_lost {
-            outcome.failures.push(format!(
-                "text is lost where the answer ends early (max_tokens): {}",
-                difference("output", beginning, &sent.content)
-            ));
-            return;
-        }
-    }
-}
-
-struct Trial<'a> {
+/// One case with one plugin.
+pub(crate) struct Trial<'a> {
     loaded: &'a Loaded,
-    case: &'a Case,
+    pub(crate) case: &'a Case,
     /// The command that was run.
     repeat: &'a str,
 }
@@ -267,7 +264,7 @@ impl Trial<'_> {
         self.run_as(&self.case.request, Cut::Pieces(&chunking.pieces(answer)))
     }
 
-    fn run_as(&self, request: &ChatRequest, cut: Cut<'_>) -> Run {
+    pub(crate) fn run_as(&self, request: &ChatRequest, cut: Cut<'_>) -> Run {
         let Case { headers, times, answer, .. } = self.case;
         Script { request, headers, times: *times, answer: answer.as_deref() }.run(self.loaded, cut)
     }

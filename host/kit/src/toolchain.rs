@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -70,7 +71,8 @@ impl Toolchain {
             this.variables.push(("RUSTC", rustc.clone().into()));
         }
         let own = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER";
-        if env::var_os(own).is_none() {
+        // A variable would win over what the project's own configuration says.
+        if env::var_os(own).is_none() && !names_linker(folder) {
             this.variables.push((own, LINKER.into()));
             this.find_linker(folder, &rustc)?;
         }
@@ -101,6 +103,21 @@ impl Toolchain {
     }
 }
 
+/// Whether cargo's configuration for `folder` says which linker it is.
+fn names_linker(folder: &Path) -> bool {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let home =
+        env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")));
+    let folders = folder.ancestors().map(|folder| folder.join(".cargo")).chain(home);
+    folders.flat_map(|folder| [folder.join("config.toml"), folder.join("config")]).any(|file| {
+        let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+        table.is_some_and(|table| {
+            let of_target = table.get("target").and_then(|targets| targets.get(TARGET));
+            of_target.is_some_and(|target| target.get("linker").is_some())
+        })
+    })
+}
+
 /// What a program says in `folder`, where a toolchain may be chosen for it; `None` where it fails.
 fn said(folder: &Path, program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).current_dir(folder).output().ok()?;
@@ -117,6 +134,19 @@ fn sysroot_of_ours() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_project_chooses_its_linker() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plugin = folder.path().join("plugin");
+        fs::create_dir_all(plugin.join(".cargo")).expect("a folder");
+        let config = plugin.join(".cargo/config.toml");
+        fs::write(&config, "[build]\njobs = 1\n").expect("written");
+        let before = names_linker(&plugin);
+        fs::write(&config, format!("[target.{TARGET}]\nlinker = \"mine\"\n")).expect("written");
+        assert!(names_linker(&plugin) && names_linker(&plugin.join(".cargo")), "also from further down");
+        assert!(!before, "it says something else");
+    }
 
     #[test]
     fn what_is_missing_comes_with_the_command_that_installs_it() {

@@ -28,20 +28,48 @@ pub struct Watched {
 }
 
 struct WatchedRun {
-    probe: Shared,
+    request: Shared,
+    /// Its place among the request's answers.
+    place: usize,
     loaded: Arc<Loaded>,
     tell: Teller,
     /// What was sent so far.
     sent: Sent,
 }
 
-/// One request, which the steps of its tokens share with those of its text. `None`: there is no room, or it has ended.
+/// One request, which its answers share, and the steps of their tokens.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Option<Probe>>>);
+struct Shared(Arc<Mutex<Request>>);
+
+struct Request {
+    /// `None`: there is no room, or it has ended.
+    probe: Option<Probe>,
+    answers: usize,
+    /// How many of them have not ended.
+    open: usize,
+    /// The one that was told of last.
+    told_of: usize,
+}
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Probe>> {
+    fn lock(&self) -> MutexGuard<'_, Request> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the plugins about the answer at `place`, and says which one it is where several take turns.
+    fn ask<R>(
+        &self,
+        place: usize,
+        tell: &Teller,
+        ask: impl FnOnce(&mut Probe) -> Result<R, PipelineError>,
+    ) -> Result<R, PipelineError> {
+        let mut request = self.lock();
+        if std::mem::replace(&mut request.told_of, place) != place {
+            tell(format!("answer {place}"));
+        }
+        let probe = request.probe.as_mut().ok_or(PipelineError::Overloaded)?;
+        probe.turn_to(place);
+        ask(probe)
     }
 }
 
@@ -88,8 +116,9 @@ impl Watched {
     fn run(&self, call: Call) -> WatchedRun {
         let mut probe = Probe::begin(self.loaded.plugins(), call);
         probe.iter_mut().for_each(Probe::watch);
+        let request = Request { probe, answers: 1, open: 1, told_of: 0 };
         let (loaded, tell) = (Arc::clone(&self.loaded), Arc::clone(&self.tell));
-        WatchedRun { probe: Shared(Arc::new(Mutex::new(probe))), loaded, tell, sent: Sent::default() }
+        WatchedRun { request: Shared(Arc::new(Mutex::new(request))), place: 0, loaded, tell, sent: Sent::default() }
     }
 }
 
@@ -117,8 +146,21 @@ impl WatchedRun {
         }
         (self.tell)("prompt".to_owned());
         segment_lines(&prepared.prompt).for_each(|line| (self.tell)(format!("  {line}")));
-        (self.tell)("answer".to_owned());
+        (self.tell)(if self.request.lock().answers > 1 { "answer 0" } else { "answer" }.to_owned());
         Ok(prepared)
+    }
+
+    fn another_now(&self) -> Self {
+        let mut request = self.request.lock();
+        let place = request.answers;
+        request.answers += 1;
+        request.open += 1;
+        let (loaded, tell) = (Arc::clone(&self.loaded), Arc::clone(&self.tell));
+        Self { request: self.request.clone(), place, loaded, tell, sent: Sent::default() }
+    }
+
+    fn open_now(&mut self) -> Result<bool, PipelineError> {
+        self.with_probe(Probe::open).inspect_err(|error| self.tell_error(error))
     }
 
     fn push_now(&mut self, text: String, last: bool) -> Result<Output, PipelineError> {
@@ -143,10 +185,13 @@ impl WatchedRun {
     }
 
     fn finish_now(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
-        let mut probe = self.probe.lock().take().ok_or(PipelineError::Overloaded)?;
         let faults = self.loaded.faults();
-        let notes = probe.finish(finish, usage);
-        let used = probe.end(finish, usage);
+        let notes = self.request.ask(self.place, &self.tell, |probe| probe.finish(finish, usage));
+        let mut request = self.request.lock();
+        request.open -= 1;
+        let ended = if request.open == 0 || notes.is_err() { request.probe.take() } else { None };
+        drop(request);
+        let used = ended.map(|probe| probe.end(finish, usage)).unwrap_or_default();
         (self.tell)("end".to_owned());
         (self.tell)(format!("  finish     {}", finish_name(finish)));
         let notes = notes.inspect_err(|error| self.tell_error(error))?;
@@ -183,16 +228,22 @@ impl WatchedRun {
     }
 
     fn tell_error(&self, error: &PipelineError) {
-        (self.tell)(format!("failed\n  {}", crate::answer::described(error)));
+        let heading = match error {
+            PipelineError::Rejected { .. } => "rejected",
+            PipelineError::Invalid { .. } => "invalid",
+            _ => "failed",
+        };
+        (self.tell)(format!("{heading}\n  {}", crate::answer::described(error)));
     }
 
     /// Asks the plugins, and tells what they said.
     fn with_probe<R>(&self, ask: impl FnOnce(&mut Probe) -> Result<R, PipelineError>) -> Result<R, PipelineError> {
-        let mut place = self.probe.lock();
-        let probe = place.as_mut().ok_or(PipelineError::Overloaded)?;
-        let answer = ask(probe);
-        let seen = probe.take_seen();
-        drop(place);
+        let mut seen = Vec::new();
+        let answer = self.request.ask(self.place, &self.tell, |probe| {
+            let answer = ask(probe);
+            seen = probe.take_seen();
+            answer
+        });
         seen.iter().flat_map(lines).for_each(|line| (self.tell)(line));
         answer
     }
@@ -200,8 +251,8 @@ impl WatchedRun {
     fn control_now(&mut self, prompt: &[Token]) -> Result<Option<Control>, PipelineError> {
         let is_controlled = self.with_probe(|probe| probe.control(prompt));
         let is_controlled = is_controlled.inspect_err(|error| self.tell_error(error))?;
-        let (probe, loaded, tell) = (self.probe.clone(), Arc::clone(&self.loaded), Arc::clone(&self.tell));
-        Ok(is_controlled.then_some(Control { probe, loaded, tell }))
+        let (request, loaded, tell) = (self.request.clone(), Arc::clone(&self.loaded), Arc::clone(&self.tell));
+        Ok(is_controlled.then_some(Control { request, place: self.place, loaded, tell }))
     }
 }
 
@@ -234,6 +285,14 @@ fn lines(seen: &Seen) -> Vec<String> {
 impl PipelineRun for WatchedRun {
     fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared> {
         Box::pin(ready(self.prepare_now(request)))
+    }
+
+    fn another(&mut self) -> Box<dyn PipelineRun> {
+        Box::new(self.another_now())
+    }
+
+    fn open(&mut self) -> Step<'_, bool> {
+        Box::pin(ready(self.open_now()))
     }
 
     fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>> {

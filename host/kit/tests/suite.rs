@@ -84,6 +84,10 @@ fn what_does_not_hold_is_found() {
         config = { behaviour = "note-tokens" }
         answer = "ab"
         [[case]]
+        name = "another answer where a second one to the same request (`n`) is written beside it"
+        config = { behaviour = "forgets-the-answer" }
+        answer = "banana"
+        [[case]]
         name = "output differs"
         config = { mask = "secret" }
         answer = "a secret"
@@ -118,6 +122,46 @@ fn what_does_not_hold_is_found() {
         expect = { invalid = "told to find policy invalid" }
         "#,
     );
+}
+
+/// Whatever a plugin changes, what it holds back comes out where an answer ends.
+#[test]
+fn what_is_lost_at_an_early_end_is_found() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let stand = stand(&cache);
+    let outcomes = check(
+        &stand,
+        &guest(&[Stage::Parse, Stage::Postprocess]),
+        r#"
+        [[case]]
+        name = "text is lost where the answer ends early"
+        config = { mask = "secret", behaviour = "lose-what-is-held" }
+        answer = "Oh secret!"
+        [[case]]
+        name = "lost where the answer ends early"
+        config = { mask = "secret", behaviour = "lose-what-is-held" }
+        answer = "Oh security!"
+        [[case]]
+        name = "text is lost where the answer ends early (max_tokens): reasoning differs"
+        config = { mask = "zebra", behaviour = "lose-what-is-held", lines = true }
+        answer = "!reasoning a zebra\nOh."
+        [[case]]
+        name = "text is lost where the answer ends early (max_tokens): tool_calls differs"
+        config = { mask = "zebra", behaviour = "lose-what-is-held", lines = true }
+        answer = "!call f\n!arguments a zebra\n!end \n"
+        [[case]]
+        name = "passes, as that is what it is for"
+        config = { mask = "secret", behaviour = "lose-what-is-held" }
+        answer = "Oh secret!"
+        expect = { drops_end = true }
+        [[case]]
+        name = "passes, all comes out"
+        config = { mask = "zebra", lines = true }
+        answer = "!reasoning a zebra\n!call f\n!arguments a zebra\n!end \nOh zebra!"
+        "#,
+    );
+    let told = &outcomes[0].failures[0];
+    assert!(told.contains(r#"it ends behind "Oh s", and it is sent where " " follows"#), "{told}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::error::LoadError;
 use crate::kv_type::KvType;
 use crate::model::Weights;
 use crate::raw_context::RawContext;
+use crate::threads::Threads;
 
 /// A context whose slots remember what they computed.
 pub(crate) struct Context {
@@ -22,7 +23,7 @@ impl Context {
     pub(crate) fn new(
         weights: &Arc<Weights>,
         shape: DecoderShape,
-        threads: i32,
+        threads: &Threads,
         kv_type: KvType,
     ) -> Result<Self, LoadError> {
         let refuse =

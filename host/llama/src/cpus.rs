@@ -20,6 +20,11 @@ impl Cpus {
         self.numbers.len()
     }
 
+    /// Whether none of them is one of `other`.
+    pub(crate) fn is_apart_from(&self, other: &Self) -> bool {
+        self.numbers.iter().all(|number| other.numbers.binary_search(number).is_err())
+    }
+
     /// That this process may run on all of them; what it may run on is the error.
     pub(crate) fn check(&self) -> Result<(), String> {
         let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("nobody knows which: {error}"))?;

@@ -11,6 +11,7 @@ use crate::error::LoadError;
 use crate::limits::{CAUSAL_ROWS, SLOTS_MAX};
 use crate::model::Weights;
 use crate::raw_context::RawContext;
+use crate::threads::Threads;
 
 /// Encodes inputs with llama.cpp. Not `Send`: it stays on the thread where [`crate::Model::encoder`] made it.
 pub struct LlamaEncoder {
@@ -31,7 +32,7 @@ impl LlamaEncoder {
         weights: &Arc<Weights>,
         encodes: &Encodes,
         shape: EncoderShape,
-        threads: i32,
+        threads: &Threads,
     ) -> Result<Self, LoadError> {
         let refuse = |reason: String| LoadError::EncodingContext { context_length: shape.context_length, reason };
         let inputs_max = shape.inputs_max.clamp(1, SLOTS_MAX);

@@ -1,5 +1,7 @@
 //! Every limit of the crate.
 
+use std::time::Duration;
+
 /// Tokens per sequence unless configured: what a model was trained for, but at most this many, so that a model made
 /// for 128k does not claim gigabytes of memory for conversations that nobody has.
 pub const CONTEXT_LENGTH_DEFAULT: u32 = 8192;
@@ -40,3 +42,7 @@ pub(crate) const TEMPERATURE_MIN: f32 = 1e-6;
 /// Characters without a space, or spaces without anything else, that a BPE tokenizer is shown at once. A thread's stack of 2 MiB
 /// takes 5,000 with libstdc++'s regular expressions, which may take in a run of each; words have some ten, links some hundred.
 pub(crate) const RUN_CHARS_MAX: usize = 1024;
+
+/// Between two batches of an answer lie sampling and the texts' way out: a millisecond or two, a few on a busy machine. A model that
+/// computes nothing for longer than this leaves its threads to others.
+pub(crate) const TURN_PAUSE_MAX: Duration = Duration::from_millis(20);

@@ -29,7 +29,7 @@ use crate::log;
 #[cfg(target_os = "linux")]
 use crate::mapping;
 use crate::precheck;
-use crate::threads;
+use crate::threads::{self, Threads};
 use crate::vocabulary::LlamaVocabulary;
 
 /// What to load, and how.
@@ -84,8 +84,7 @@ pub struct Model {
     card: ModelCard,
     /// `None`: it completes.
     encodes: Option<Encodes>,
-    threads: i32,
-    cpus: Option<Cpus>,
+    threads: Threads,
     kv_type: KvType,
 }
 
@@ -151,8 +150,9 @@ impl Model {
             .and_then(|threads| i32::try_from(threads).ok())
             .filter(|&threads| threads > 0)
             .unwrap_or_else(|| threads::available(options.cpus.as_ref()));
-        let (cpus, kv_type) = (options.cpus.clone(), options.kv_type);
-        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads, cpus, kv_type })
+        let is_on_gpu = !devices.is_empty() && options.gpu_layers.is_none_or(|layers| layers > weights.layers());
+        let threads = Threads { count: threads, cpus: options.cpus.clone(), are_busy: !is_on_gpu };
+        Ok(Self { weights, vocabulary: Arc::new(vocabulary), card, encodes, threads, kv_type: options.kv_type })
     }
 
     /// The model's facts.
@@ -170,7 +170,7 @@ impl Model {
     /// Threads that will compute.
     #[must_use]
     pub fn threads(&self) -> u32 {
-        self.threads.unsigned_abs()
+        self.threads.count.unsigned_abs()
     }
 
     /// What it makes of texts, where it is a model that encodes; `None` where it completes them.
@@ -193,7 +193,7 @@ impl Model {
     pub fn encoder(&self, shape: EncoderShape) -> Result<LlamaEncoder, LoadError> {
         let encodes = self.encodes.as_ref().expect("only models that encode are asked for an encoder");
         self.hold_this_thread()?;
-        LlamaEncoder::new(&self.weights, encodes, shape, self.threads)
+        LlamaEncoder::new(&self.weights, encodes, shape, &self.threads)
     }
 
     /// Makes what computes, and lets it compute once. Call it on the thread that will drive it.
@@ -202,13 +202,13 @@ impl Model {
             return Err(LoadError::TooManySlots { slots: shape.slots });
         }
         self.hold_this_thread()?;
-        let context = Context::new(&self.weights, shape, self.threads, self.kv_type)?;
+        let context = Context::new(&self.weights, shape, &self.threads, self.kv_type)?;
         LlamaDecoder::new(context, Arc::clone(&self.vocabulary), shape)
     }
 
     /// Where the operator chose processors. OpenMP's threads are started by this one, and stay where it is.
     fn hold_this_thread(&self) -> Result<(), LoadError> {
-        let Some(cpus) = &self.cpus else { return Ok(()) };
+        let Some(cpus) = &self.threads.cpus else { return Ok(()) };
         cpus.hold_this_thread().map_err(|error| LoadError::Cpus { cpus: cpus.to_string(), allowed: error.to_string() })
     }
 }
@@ -293,6 +293,12 @@ impl Weights {
     pub(crate) fn can_go_back(&self) -> bool {
         // SAFETY: the model is alive.
         unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) && !sys::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    /// Layers, the output's not counted.
+    pub(crate) fn layers(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs()
     }
 
     /// Tokens that the layers with a sliding window look back at; 0 where there are none.

@@ -12,6 +12,7 @@ use llama_cpp_sys_2 as sys;
 
 use crate::log;
 use crate::model::Weights;
+use crate::threads::{Share, Threads};
 
 /// A context, and the arrays that its batches are made of.
 pub(crate) struct RawContext {
@@ -19,6 +20,9 @@ pub(crate) struct RawContext {
     /// Kept alive as long as the context.
     weights: Arc<Weights>,
     batch: Batch,
+    share: Share,
+    /// Threads of the last batch.
+    threads: i32,
     /// What the abort callback asks during a call; null between calls. Boxed because llama.cpp keeps its address.
     abort: Box<Cell<*const c_void>>,
     /// A context belongs to the thread that made it.
@@ -30,15 +34,15 @@ impl RawContext {
     pub(crate) fn new(
         weights: &Arc<Weights>,
         slots: usize,
-        threads: i32,
+        threads: &Threads,
         set: impl FnOnce(&mut sys::llama_context_params),
     ) -> Result<Self, String> {
         let abort = Box::new(Cell::new(ptr::null()));
         // SAFETY: returns a plain value.
         let mut parameters = unsafe { sys::llama_context_default_params() };
         set(&mut parameters);
-        parameters.n_threads = threads;
-        parameters.n_threads_batch = threads;
+        parameters.n_threads = threads.count;
+        parameters.n_threads_batch = threads.count;
         parameters.no_perf = true;
         parameters.abort_callback = Some(should_abort);
         parameters.abort_callback_data = ptr::from_ref::<Cell<_>>(&abort).cast_mut().cast();
@@ -50,7 +54,16 @@ impl RawContext {
         };
         weights.keep_buffers(buffers);
         let raw = NonNull::new(context).ok_or(reason)?;
-        Ok(Self { raw, weights: Arc::clone(weights), batch: Batch::new(slots), abort, _not_send: PhantomData })
+        let share = Share::new(threads.clone());
+        Ok(Self {
+            raw,
+            weights: Arc::clone(weights),
+            batch: Batch::new(slots),
+            share,
+            threads: threads.count,
+            abort,
+            _not_send: PhantomData,
+        })
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::llama_context {
@@ -65,6 +78,12 @@ impl RawContext {
     /// others.
     pub(crate) fn compute(&mut self, rows: &[Row], abort: Option<&dyn Fn() -> bool>) -> Result<(), DecodeError> {
         self.batch.fill(rows);
+        let turn = self.share.begin();
+        if turn.threads != self.threads {
+            self.threads = turn.threads;
+            // SAFETY: the context is alive and computes nothing now.
+            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), turn.threads, turn.threads) };
+        }
         if let Some(abort) = &abort {
             self.abort.set(ptr::from_ref(abort).cast());
         }
@@ -73,6 +92,7 @@ impl RawContext {
         // below.
         let status = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch.as_raw()) };
         self.abort.set(ptr::null());
+        drop(turn);
         match status {
             0 => Ok(()),
             2 => Err(DecodeError::Aborted),

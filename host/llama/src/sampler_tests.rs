@@ -10,6 +10,7 @@ use super::*;
 use crate::dry::Breakers;
 use crate::kv_type::KvType;
 use crate::model::{LoadOptions, Weights};
+use crate::threads::Threads;
 
 /// As many tokens as the tests' own logits have.
 const TOKENS: u32 = 64;
@@ -355,7 +356,8 @@ proptest! {
 fn a_sampler_has_what_its_request_asks_for_and_no_more() {
     let (weights, vocabulary) = model();
     let shape = DecoderShape { slots: 1, context_length: 64, rows_max: 16, samples_max: 1 };
-    let context = Context::new(weights, shape, 1, KvType::default()).unwrap();
+    let threads = Threads { count: 1, cpus: None, are_busy: true };
+    let context = Context::new(weights, shape, &threads, KvType::default()).unwrap();
     let new = |sampling: Sampling| Sampler::new(&sampling, &context, vocabulary);
     let dry = |multiplier| {
         let sequence_breakers = vec![":".to_owned()];

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::Failure;
 use crate::cli::Bench;
-use crate::config::{ContextLength, Settings};
+use crate::config::{ContextLength, ModelSettings, Settings};
 use crate::console::{self, Stderr};
 use crate::source::{Located, Source};
 use crate::wiring;
@@ -40,12 +40,13 @@ pub(crate) fn bench(arguments: Bench) -> Result<(), Failure> {
     // Nothing but the figures and what is wrong.
     settings.said.log.get_or_insert_with(|| "warn".to_owned());
     let settings = settings.resolve().map_err(Failure::usage)?;
+    settings.only_model().map_err(Failure::usage)?;
     telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
     let plan = Plan { prompt_tokens, streams, answer_tokens, rounds };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let report = runtime.block_on(measure(settings, plan))?;
+    let report = runtime.block_on(measure(&settings, plan))?;
     if json { console::print(std::iter::once(report.json().to_string())) } else { console::print(report.lines()) }
 }
 
@@ -73,17 +74,18 @@ struct Measured {
     gap_max: Duration,
 }
 
-async fn measure(mut settings: Settings, mut plan: Plan) -> anyhow::Result<Report> {
-    let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    let left_out = make_room(&mut settings, &mut plan, &located)?;
+async fn measure(settings: &Settings, mut plan: Plan) -> anyhow::Result<Report> {
+    let mut model = settings.only_model()?.clone();
+    let located = Source::new(&model.reference, &settings.store)?.locate_shown().await?;
+    let left_out = make_room(&mut model, &mut plan, &located)?;
     let metrics = wiring::metrics();
-    let service = Service::new(wiring::service_config(&settings), metrics.clone());
+    let service = Service::new(wiring::service_config(settings, &model), metrics.clone());
     let started = Instant::now();
-    let (serving, device) = wiring::load_chat(&settings, &located, &metrics)?;
+    let (serving, device) = wiring::load_chat(settings, &model, &located, &metrics)?;
     service.ready(serving);
     let loading = started.elapsed();
-    let (card, _) = service.models().pop().context("the model is loaded and not there")?;
-    let mut subject = Subject { service: Arc::new(service), model_id: settings.model_id.clone(), asked: 0 };
+    let (card, _) = service.model().context("the model is loaded and not there")?;
+    let mut subject = Subject { service: Arc::new(service), model_id: model.id.clone(), asked: 0 };
 
     let steps = (plan.prompt_tokens.len() + plan.streams.len()) as u64 * u64::from(plan.rounds);
     let bar = progress_bar(steps);
@@ -123,7 +125,7 @@ async fn measure(mut settings: Settings, mut plan: Plan) -> anyhow::Result<Repor
 
 /// As many slots as streams, a context that is not longer than what is asked, and no memory of earlier prompts. Returns the
 /// lengths of prompts that the model's context does not hold.
-fn make_room(settings: &mut Settings, plan: &mut Plan, located: &Located) -> anyhow::Result<Vec<u32>> {
+fn make_room(settings: &mut ModelSettings, plan: &mut Plan, located: &Located) -> anyhow::Result<Vec<u32>> {
     let header = gguf::Model::open(&located.path)
         .with_context(|| format!("cannot use the model {}", located.path.display()))?
         .header;

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Check what `serve` would be run with: token, revision, cache, device, memory, disk, concurrency, metrics
     Doctor(Doctor),
+    /// Print the HTTP API as an OpenAPI document, as `GET /openapi.json` serves it
+    Openapi,
 }
 
 const PRECEDENCE: &str = "\
@@ -74,7 +76,10 @@ Routes:
   POST /v1/rerank, GET /v1/models                the OpenAI API
   GET /livez, /startupz, /readyz                 does it get on, has it started, is it ready (/health, /v1/ready)
   GET /metrics                                   Prometheus
+  GET /openapi.json                              all routes, as an OpenAPI document
   GET /admin/plugins, POST /admin/plugins/reload what runs, and a reload (loopback only)
+
+Several models: [[model]] tables in the configuration file; requests choose by `model`.
 
 SIGHUP reads the configuration again: plugins, keys, certificates, allowed hosts and the limits of the line change; a change of
 anything else is refused by its name, and with it the rest. Ctrl-C or SIGTERM lets running answers finish; a second one ends at once.

@@ -7,7 +7,8 @@ use inference::{EncodingEngine, EncodingFacts};
 use model::gguf::Header;
 use model::{Encodes, Workload};
 
-use crate::config::Settings;
+use crate::config::{ModelSettings, PluginTable};
+use crate::running;
 
 /// What a model of this header is loaded for.
 pub(crate) fn workload(header: &Header, context_length: u32, max_concurrency: u32) -> Workload {
@@ -27,11 +28,13 @@ pub(crate) fn context_length_default(header: &Header) -> u32 {
 
 /// Starts the engine.
 pub(crate) fn start(
-    settings: &Settings,
+    settings: &ModelSettings,
     model: llama::Model,
     facts: EncodingFacts,
 ) -> anyhow::Result<Arc<dyn EncodingEngine>> {
-    check_plugins(settings)?;
+    if settings.has_own_warm_prompts && !settings.warm_prompts.is_empty() {
+        bail!("`warm_prompts` are beginnings of conversations, and the model only encodes texts; leave them out");
+    }
     let config = engine::EncodingConfig {
         requests: settings.max_concurrency,
         // Admission lets no more in; a request may still find the one before it on its way out.
@@ -43,17 +46,34 @@ pub(crate) fn start(
 }
 
 /// The stages of the plugin contract are about conversations. A policy that silently saw nothing would be worse than none.
-fn check_plugins(settings: &Settings) -> anyhow::Result<()> {
-    let names: Vec<&str> = settings.plugins.iter().map(|plugin| plugin.name.as_str()).collect();
+pub(crate) fn check_plugins(id: &str, tables: &[PluginTable]) -> anyhow::Result<()> {
+    let is_meant = |table: &&PluginTable| running::applies(table.models.as_deref(), id);
+    let names: Vec<&str> = tables.iter().filter(is_meant).map(|table| table.name.as_str()).collect();
     if !names.is_empty() {
         bail!(
-            "plugins see conversations, and the model only encodes texts: `{}` would see nothing; serve the model without \
-             plugins",
+            "plugins see conversations, and the model `{id}` only encodes texts: `{}` would see nothing; say with `models` \
+             which models a plugin is there for, or serve this one without plugins",
             names.join("`, `")
         );
     }
-    if !settings.warm_prompts.is_empty() {
-        bail!("`warm_prompts` are beginnings of conversations, and the model only encodes texts; leave them out");
-    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_plugin_is_there_for_a_model_that_encodes() {
+        let table = |models: Option<&[&str]>| PluginTable {
+            models: models.map(|models| models.iter().map(|&model| model.to_owned()).collect()),
+            ..PluginTable::bare("redact".to_owned(), None)
+        };
+        assert!(check_plugins("embed", &[]).is_ok());
+        assert!(check_plugins("embed", &[table(Some(&["chat"]))]).is_ok());
+        for models in [None, Some(&["e*"][..])] {
+            let error = check_plugins("embed", &[table(models)]).expect_err("it would see nothing").to_string();
+            assert!(error.contains("`embed` only encodes texts: `redact` would see nothing"), "{error}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod encoder;
 mod exit;
 mod grants;
 mod inspect;
+mod lifecycle;
 mod models;
 mod placement;
 mod plugin;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         cli::Command::Inspect(arguments) => inspect::inspect(arguments),
         cli::Command::Plugin(arguments) => plugin::plugin(arguments),
         cli::Command::Doctor(arguments) => doctor::doctor(arguments),
+        cli::Command::Openapi => console::write(&format!("{}\n", server::openapi())).map(drop).map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

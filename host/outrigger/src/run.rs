@@ -10,7 +10,7 @@ use server::{AnswerEvent, Finished, Service};
 
 use crate::Failure;
 use crate::cli::Run;
-use crate::config::Settings;
+use crate::config::{ModelSettings, Settings};
 use crate::console::{self, Stderr};
 use crate::source::Source;
 use crate::wiring;
@@ -26,9 +26,10 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
     telemetry::logging::init(settings.log_format, &settings.log, Stderr::default)
         .map_err(|error| Failure::usage(error.into()))?;
 
+    let model = settings.only_model().map_err(Failure::usage)?;
     let request = ChatRequest {
         operation: inference::Operation::Chat,
-        model: settings.model_id.clone(),
+        model: model.id.clone(),
         messages: messages(system, read_prompt(prompt)?),
         tools: Vec::new(),
         tool_choice: inference::ToolChoice::Auto,
@@ -45,21 +46,21 @@ pub(crate) fn run(arguments: Run) -> Result<(), Failure> {
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    Ok(runtime.block_on(answer(&settings, request))?)
+    Ok(runtime.block_on(answer(&settings, model, request))?)
 }
 
-async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()> {
+async fn answer(settings: &Settings, model: &ModelSettings, request: ChatRequest) -> anyhow::Result<()> {
     let metrics = wiring::metrics();
-    let service = Service::new(wiring::service_config(settings), metrics.clone());
-    let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    let (serving, device) = wiring::load_chat(settings, &located, &metrics)?;
+    let service = Service::new(wiring::service_config(settings, model), metrics.clone());
+    let located = Source::new(&model.reference, &settings.store)?.locate_shown().await?;
+    let (serving, device) = wiring::load_chat(settings, model, &located, &metrics)?;
     service.computes_with(device);
     service.ready(serving);
 
     let call = Call {
         request_id: RequestId::new("run"),
         traceparent: None,
-        model: settings.model_id.clone(),
+        model: model.id.clone(),
         headers: Vec::new(),
         choice: 0,
     };
@@ -75,7 +76,10 @@ async fn answer(settings: &Settings, request: ChatRequest) -> anyhow::Result<()>
             }
             // What the model thought is not its answer: shown to people, kept out of pipes.
             Ok(AnswerEvent::Delta { delta: Delta::Reasoning(text), .. }) => Stderr.write_all(text.as_bytes())?,
-            Ok(AnswerEvent::Delta { delta: Delta::ToolCallStart { .. } | Delta::ToolArguments { .. }, .. }) => {}
+            Ok(AnswerEvent::Delta {
+                delta: Delta::ToolCallStart { .. } | Delta::ToolArguments { .. } | Delta::ToolCallEnd { .. },
+                ..
+            }) => {}
             Ok(AnswerEvent::Finished(finished)) => {
                 console::write("\n")?;
                 report(&finished, started);

@@ -1,12 +1,9 @@
 //! `outrigger serve`: listen first, download and load behind it, drain at the end.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use inference::RequestId;
-use server::{Drained, HttpConfig, PluginAdmin, Service, Serving};
-use telemetry::Metrics;
+use server::{Drained, HttpConfig, Models, PluginAdmin, Service};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -14,13 +11,9 @@ use crate::cli::{Serve, SettingsArguments};
 use crate::config::{Said, Settings};
 use crate::console::Stderr;
 use crate::doors::Doors;
+use crate::lifecycle::Lifecycle;
 use crate::reload::{self, Admin, Everything, Reloader};
-use crate::source::{Located, Source};
-use crate::wiring::{self, Loaded};
-use crate::{Failure, exit, service_manager};
-
-/// After a model could not be had, before a request makes us try again: a hub that is down is not asked at every request.
-const RELOAD_PAUSE: Duration = Duration::from_secs(5);
+use crate::{Failure, exit, service_manager, wiring};
 
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings: arguments } = arguments;
@@ -54,10 +47,10 @@ async fn listen_and_serve(settings: Settings, said: Said, arguments: SettingsArg
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "outrigger");
 
     let metrics = wiring::metrics();
-    let service = Arc::new(Service::new(wiring::service_config(&settings), metrics.clone()));
+    let service = |model| Arc::new(Service::new(wiring::service_config(&settings, model), metrics.clone()));
+    let models = Models::new(settings.models.iter().map(service).collect());
     let drain = settings.drain;
-    let reloader =
-        Reloader::new(arguments.clone(), settings.warm_prompts.clone(), Arc::clone(&service), metrics.plugins.clone());
+    let reloader = Reloader::new(arguments.clone(), &settings, models.clone(), metrics.plugins.clone());
     let reloader = Arc::new(reloader);
     // From here on, SIGHUP does not end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
@@ -65,14 +58,14 @@ async fn listen_and_serve(settings: Settings, said: Said, arguments: SettingsArg
         arguments,
         said: Mutex::new(said),
         doors: Arc::clone(&doors),
-        service: Arc::clone(&service),
+        models: models.clone(),
         plugins: Arc::clone(&reloader),
     };
     tokio::spawn(everything.on_hangup(hangup));
     let access = doors.access();
     tokio::spawn(doors.watch());
-    tokio::spawn(service_manager::watch_over(Arc::clone(&service)));
-    let started = Arc::clone(&service);
+    tokio::spawn(service_manager::watch_over(models.clone()));
+    let started = models.clone();
     tokio::spawn(async move {
         started.started().await;
         service_manager::ready();
@@ -81,19 +74,21 @@ async fn listen_and_serve(settings: Settings, said: Said, arguments: SettingsArg
         tokio::spawn(reload::watch(Arc::clone(&reloader)));
     }
     let admin = settings.admin.then(|| Arc::new(Admin(Arc::clone(&reloader))) as Arc<dyn PluginAdmin>);
-    let http = HttpConfig { access, admin, drain_grace: drain, ..HttpConfig::default() };
+    let connections_max = settings.connections_max;
+    let http = HttpConfig { access, admin, connections_max, drain_grace: drain, ..HttpConfig::default() };
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(server::serve(listeners, Arc::clone(&service), http, async {
+    let server = tokio::spawn(server::serve(listeners, models.clone(), http, async {
         let _ = stopped.await;
     }));
     let mut signals = Signals::new()?;
 
-    let loaded = tokio::select! {
-        loaded = bring_model(settings, &service, &metrics, &reloader) => Some(loaded?),
-        () = signals.next() => None,
+    let lifecycle = Lifecycle::new(&settings, &models, &metrics, &reloader)?;
+    let is_ready = tokio::select! {
+        brought = lifecycle.bring() => brought.map(|()| true)?,
+        () = signals.next() => false,
     };
-    if loaded.is_some() {
+    if is_ready {
         tracing::info!(address = address.map(|address| address.to_string()), "ready");
         signals.next().await;
     }
@@ -104,9 +99,10 @@ async fn listen_and_serve(settings: Settings, said: Said, arguments: SettingsArg
         drained = server => drained.context("the server panicked")?,
         () = signals.next() => leave(exit::SECOND_SIGNAL, "ended by a second signal; answers were cut off"),
     };
-    if loaded.is_none() {
-        // C++ may be still reading the model on another thread; the destructors of a normal exit would pull its ground away.
-        leave(0, "ended before the model was loaded");
+    if !is_ready || lifecycle.is_busy() {
+        // C++ may be still reading a model on another thread; the destructors of a normal exit would pull its ground away.
+        let code = if drained == Drained::Complete { 0 } else { exit::CUT_OFF };
+        leave(code, "ended before the model was loaded");
     }
     match drained {
         Drained::Complete => {
@@ -117,76 +113,6 @@ async fn listen_and_serve(settings: Settings, said: Said, arguments: SettingsArg
             let seconds = drain.as_secs();
             let error = anyhow!("{requests} requests did not finish within the {seconds} s of drain_seconds");
             Err(Failure { code: exit::CUT_OFF, error })
-        }
-    }
-}
-
-/// Makes the service ready: at once, or, for a model that must be downloaded first, when the first request wants it (R29).
-/// What is returned is to be held for as long as the model is served.
-async fn bring_model(
-    settings: Settings,
-    service: &Service,
-    metrics: &Metrics,
-    reloader: &Reloader,
-) -> anyhow::Result<Located> {
-    let settings = Arc::new(settings);
-    let source = Source::new(&settings.model, &settings.store)?;
-    if settings.initial_load || !source.is_missing()? {
-        return load(&source, &settings, service, metrics, reloader).await;
-    }
-    service.on_first_use();
-    tracing::info!(
-        model = settings.model_id,
-        "ready; the model will be downloaded at its first use (initial_load = false)"
-    );
-    loop {
-        service.wanted().await;
-        match load(&source, &settings, service, metrics, reloader).await {
-            Ok(located) => return Ok(located),
-            Err(error) => {
-                tracing::error!("{error:#}");
-                service.failed(format!("{error:#}"));
-                tokio::time::sleep(RELOAD_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn load(
-    source: &Source,
-    settings: &Arc<Settings>,
-    service: &Service,
-    metrics: &Metrics,
-    reloader: &Reloader,
-) -> anyhow::Result<Located> {
-    let located = source.locate(&metrics.downloads, |progress| service.loading(progress)).await?;
-    service.loading(format!("{}: loading", settings.model_id));
-    let (shared, recorded) = (Arc::clone(settings), metrics.clone());
-    let load = move || wiring::load(&shared, &located, &recorded).map(|loaded| (loaded, located));
-    let ((loaded, device), located) = tokio::task::spawn_blocking(load).await.context("loading panicked")??;
-    service.computes_with(device);
-    match loaded {
-        Loaded::Chat(serving, plugins) => {
-            warm(settings, service, &serving).await;
-            service.ready(serving);
-            let (plugin_loader, set) = *plugins;
-            reloader.started(plugin_loader, set);
-        }
-        Loaded::Encoder(engine) => service.ready_to_encode(engine),
-    }
-    Ok(located)
-}
-
-/// Computes the configured beginnings of prompts. Without one that cannot be computed everything works, only slower.
-async fn warm(settings: &Settings, service: &Service, serving: &Serving) {
-    for (number, prompt) in (1..).zip(&settings.warm_prompts) {
-        service.loading(format!("{}: warming prompt {number} of {}", settings.model_id, settings.warm_prompts.len()));
-        let started = Instant::now();
-        match serving.warm(RequestId::new(format!("warm-{number}")), prompt).await {
-            Ok(tokens) => {
-                tracing::info!(number, tokens, elapsed_ms = started.elapsed().as_millis(), "prompt warmed");
-            }
-            Err(error) => tracing::warn!("cannot warm prompt {number} of `warm_prompts`: {error}"),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! What the service manager is told (systemd's `sd_notify`), and whether it is told that all is well: that follows the engine, as
 //! `/livez` does. Where there is no service manager, or it does not want to know, nothing is sent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use server::{Liveness, Service};
+use server::{Liveness, Models};
 use tokio::time::MissedTickBehavior;
 
 /// How often the engine is looked at. A stall is minutes long.
@@ -29,8 +28,8 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// Looks after the engine for ever: says in the log when it stops getting on, and to the service manager that it does.
-pub(crate) async fn watch_over(service: Arc<Service>) {
+/// Looks after the engines for ever: says in the log when one stops getting on, and to the service manager that all do.
+pub(crate) async fn watch_over(models: Models) {
     let watchdog = sd_notify::watchdog_enabled();
     // Twice in the time that it is given, as systemd's manual has it.
     let interval = watchdog.map_or(LOOK_INTERVAL, |within| (within / 2).clamp(Duration::from_millis(1), LOOK_INTERVAL));
@@ -39,14 +38,16 @@ pub(crate) async fn watch_over(service: Arc<Service>) {
     let mut was_lost = false;
     loop {
         clock.tick().await;
-        let liveness = service.liveness();
+        let (service, liveness) = models.liveness();
         match liveness {
             Liveness::Stalled { since_step } if !was_lost => tracing::error!(
+                model = service.id(),
                 since_step_s = since_step.as_secs(),
                 "the engine is stalled: there is work, and no step has ended; /livez answers 503 until one does"
             ),
             Liveness::Stopped if !was_lost => {
                 tracing::error!(
+                    model = service.id(),
                     "the engine's thread has ended, so every request fails; /livez answers 503 from now on"
                 );
             }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use hub::Hub;
 use model::{HubReference, ModelReference};
 use store::{LocalModel, Presence, Progress, PullOptions, Snapshot, Store};
-use telemetry::DownloadMetrics;
+use telemetry::ModelDownloads;
 
 use crate::config::StoreSettings;
 use crate::progress;
@@ -65,7 +65,7 @@ impl Source {
     /// The model's files, downloaded if need be. `tick` is called with a sentence about how far that is.
     pub(crate) async fn locate(
         &self,
-        metrics: &DownloadMetrics,
+        metrics: &ModelDownloads,
         mut tick: impl FnMut(String),
     ) -> anyhow::Result<Located> {
         let hub = match self {
@@ -131,7 +131,7 @@ impl Located {
     }
 }
 
-fn record(metrics: &DownloadMetrics, before: &Snapshot, now: &Snapshot) {
+fn record(metrics: &ModelDownloads, before: &Snapshot, now: &Snapshot) {
     metrics.bytes.inc_by(now.bytes_received.saturating_sub(before.bytes_received));
     metrics.retries.inc_by(now.retries.saturating_sub(before.retries));
     metrics.verify_failures.inc_by(now.verify_failures.saturating_sub(before.verify_failures));

@@ -6,31 +6,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use inference::{DeviceFacts, EncodingEngine, Engine as _, SpecialTokens, Stage, Vocabulary};
+use inference::{DeviceFacts, EncodingEngine, Engine, SpecialTokens, Stage, Vocabulary};
 use model::Tokenizer;
 use model::gguf::{self, Header};
 use plugin::{FileStamp, LoadError, ModelContext, Modify, OnFailure, Package, PluginSpec, Wasi};
 use server::{ServiceConfig, Serving};
 use telemetry::{DeviceMetrics, Metrics};
 
-use crate::config::{PluginLimits, PluginTable, Settings};
-use crate::placement::{self, Plan};
-use crate::reload::{LoadedSet, PluginLoader};
+use crate::config::{ModelSettings, PluginLimits, PluginTable, Settings};
+use crate::placement::{self, Held, Plan};
+use crate::reload::PluginLoader;
 use crate::source::Located;
 use crate::{bundle, encoder, grants, running};
 
-/// What the service is told of the settings.
-pub(crate) fn service_config(settings: &Settings) -> ServiceConfig {
+/// What a model's service is told of the settings.
+pub(crate) fn service_config(settings: &Settings, model: &ModelSettings) -> ServiceConfig {
     ServiceConfig {
-        model_id: Some(settings.model_id.clone()),
-        max_concurrency: settings.max_concurrency,
-        queue_max: settings.queue_max,
-        queue_tokens_max: settings.queue_tokens_max,
-        queue_wait_max: settings.queue_wait,
-        requests_per_minute_max: settings.requests_per_minute_max,
-        request_timeout: settings.request_timeout,
+        max_concurrency: model.max_concurrency,
+        queue_max: model.queue_max,
+        queue_tokens_max: model.queue_tokens_max,
+        queue_wait_max: model.queue_wait,
+        requests_per_minute_max: model.requests_per_minute_max,
+        request_timeout: model.request_timeout,
         stall_max: settings.listen.stall_max,
-        ..ServiceConfig::default()
+        ..ServiceConfig::new(&model.id)
     }
 }
 
@@ -39,70 +38,85 @@ pub(crate) fn metrics() -> Metrics {
     Metrics::new(&[("version", env!("CARGO_PKG_VERSION"))])
 }
 
-/// What a loaded model is served as.
-pub(crate) enum Loaded {
-    /// It answers chats, with the plugins around it, and what may replace them.
-    Chat(Serving, Box<(PluginLoader, LoadedSet)>),
+/// A model that computes.
+pub(crate) struct Loaded {
+    pub(crate) engine: LoadedEngine,
+    /// What it is computed with.
+    pub(crate) device: DeviceFacts,
+    /// What it has taken, for whoever is loaded beside it.
+    pub(crate) held: Held,
+}
+
+/// What it does.
+pub(crate) enum LoadedEngine {
+    /// It answers chats, once there are plugins around it.
+    Chat(Arc<dyn Engine>),
     /// It encodes inputs.
     Encoder(Arc<dyn EncodingEngine>),
 }
 
-/// Loads the model and, where it answers chats, the plugins, and says what the model is computed with. Takes as long as
-/// reading the model does.
-pub(crate) fn load(settings: &Settings, located: &Located, metrics: &Metrics) -> anyhow::Result<(Loaded, DeviceFacts)> {
+/// Loads a model beside those of `held`. Takes as long as reading it does.
+pub(crate) fn load(
+    settings: &ModelSettings,
+    located: &Located,
+    held: &[Held],
+    metrics: &Metrics,
+) -> anyhow::Result<Loaded> {
     let started = Instant::now();
-    let (model, plan, device) = load_model(settings, located, &metrics.devices)?;
-    let card = model.card().clone();
-    let report = |model: &llama::Model| {
-        // The engine's context exists now, so all that the model takes has been taken.
-        placement::compare(&plan, model, &metrics.devices);
-        tracing::info!(
-            model = card.id,
-            architecture = card.architecture,
-            context_length = card.context_length,
-            size_bytes = card.size_bytes,
-            slots = settings.max_concurrency,
-            elapsed_ms = millis(started.elapsed()),
-            "model loaded"
-        );
+    let (model, plan, device) = load_model(settings, located, held, &metrics.devices)?;
+    let engine = match model.encoding().cloned() {
+        Some(facts) => LoadedEngine::Encoder(encoder::start(settings, model.clone(), facts)?),
+        None => LoadedEngine::Chat(Arc::new(start(settings, model.clone(), plan.prefix_cache_bytes)?)),
     };
-    if let Some(facts) = model.encoding().cloned() {
-        let encoder = encoder::start(settings, model.clone(), facts)?;
-        report(&model);
-        located.check_unchanged()?;
-        return Ok((Loaded::Encoder(encoder), device));
-    }
-    let engine = start(settings, model.clone(), plan.prefix_cache_bytes)?;
-    report(&model);
-    if card.chat_template.is_none() {
-        tracing::warn!("the model has no chat template; how it is prompted is up to the prompt plugin");
+    // The engine's context exists now, so all that the model takes has been taken.
+    placement::compare(&plan, &model, &metrics.devices);
+    let card = model.card();
+    tracing::info!(
+        model = card.id,
+        architecture = card.architecture,
+        context_length = card.context_length,
+        size_bytes = card.size_bytes,
+        slots = settings.max_concurrency,
+        elapsed_ms = millis(started.elapsed()),
+        "model loaded"
+    );
+    if matches!(engine, LoadedEngine::Chat(_)) && card.chat_template.is_none() {
+        tracing::warn!(
+            model = card.id,
+            "the model has no chat template; how it is prompted is up to the prompt plugin"
+        );
     }
     located.check_unchanged()?;
-    let context = ModelContext::new(engine.card().clone(), Arc::clone(engine.vocabulary()));
-    let mut loader = PluginLoader::new(settings, context, metrics.plugins.clone());
-    let set = loader.load(&settings.plugins).map_err(|refused| refused.error)?;
-    let pipeline = Arc::clone(&set.plugins);
-    Ok((Loaded::Chat(Serving { engine: Arc::new(engine), pipeline }, Box::new((loader, set))), device))
+    Ok(Loaded { engine, device, held: Held::loaded(&settings.id, &plan) })
 }
 
-/// [`load`] for what only makes sense with a model that answers chats.
+/// What plugins are told of a model that answers chats.
+pub(crate) fn context(engine: &dyn Engine) -> ModelContext {
+    ModelContext::new(engine.card().clone(), Arc::clone(engine.vocabulary()))
+}
+
+/// [`load`], with the plugins, for what only makes sense with a model that answers chats.
 pub(crate) fn load_chat(
     settings: &Settings,
+    model: &ModelSettings,
     located: &Located,
     metrics: &Metrics,
 ) -> anyhow::Result<(Serving, DeviceFacts)> {
-    match load(settings, located, metrics)? {
-        (Loaded::Chat(serving, _), device) => Ok((serving, device)),
-        (Loaded::Encoder(_), _) => {
-            bail!("{} encodes texts and answers none; `outrigger serve` serves it", settings.model_id)
-        }
-    }
+    let Loaded { engine, device, .. } = load(model, located, &[], metrics)?;
+    let LoadedEngine::Chat(engine) = engine else {
+        bail!("{} encodes texts and answers none; `outrigger serve` serves it", model.id)
+    };
+    let mut loader = PluginLoader::new(settings, metrics.plugins.clone());
+    let set = loader.join(context(&*engine), &settings.plugins).map_err(|refused| refused.error)?;
+    let (_, pipeline) = set.sets.into_iter().next().context("the plugins are loaded and not there")?;
+    Ok((Serving { engine, pipeline }, device))
 }
 
 /// The model, what was decided for it, and what is told of that.
 fn load_model(
-    settings: &Settings,
+    settings: &ModelSettings,
     located: &Located,
+    held: &[Held],
     metrics: &DeviceMetrics,
 ) -> anyhow::Result<(llama::Model, Plan, DeviceFacts)> {
     let path = &located.path;
@@ -114,10 +128,12 @@ fn load_model(
         "the model's header is sound"
     );
     let backends = llama::backends(&settings.backends)?;
-    let plan = Plan::of(settings, &facts.header, backends)
-        .with_context(|| format!("cannot serve the model {}", path.display()))?;
+    let plan = Plan::of(settings, &facts.header, backends, held).with_context(|| {
+        let beside = placement::beside(held).map(|beside| format!(" {beside}")).unwrap_or_default();
+        format!("cannot serve the model `{}` ({}){beside}", settings.id, path.display())
+    })?;
     plan.log(backends, settings);
-    plan.record(backends, metrics);
+    plan.record(&settings.id, backends, metrics);
     // Whichever shard was named, llama.cpp wants the first and finds the others itself.
     let first = facts.shards.first().unwrap_or(path);
     let options = llama::LoadOptions {
@@ -129,7 +145,7 @@ fn load_model(
         backends: settings.backends.clone(),
         gpu_layers: Some(plan.gpu_layers),
         main_gpu: settings.main_gpu,
-        ..llama::LoadOptions::new(first, &settings.model_id)
+        ..llama::LoadOptions::new(first, &settings.id)
     };
     let model = llama::Model::load(&options)?;
     let vocabulary = model.vocabulary();
@@ -148,7 +164,11 @@ fn load_model(
 }
 
 /// Starts the engine of a model that completes.
-fn start(settings: &Settings, model: llama::Model, prefix_cache_bytes: usize) -> anyhow::Result<engine::EngineHandle> {
+fn start(
+    settings: &ModelSettings,
+    model: llama::Model,
+    prefix_cache_bytes: usize,
+) -> anyhow::Result<engine::EngineHandle> {
     let config = engine::Config {
         slots: settings.max_concurrency,
         // Admission lets no more in than there are slots; a request may still find the one before it on its way out.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::limits::{CACHE_FILES_MAX, UNFINISHED_AGE_MAX};
+use crate::limits::{CACHE_BYTES_MAX, UNFINISHED_AGE_MAX};
 
 /// The folder, and what makes this engine's code different from another's.
 pub(crate) struct Cache {
@@ -50,7 +50,11 @@ impl Cache {
         let reason = match read(&path) {
             Ok(None) => return None,
             Ok(Some(code)) => match deserialize(engine, &code) {
-                Ok(component) => return Some(component),
+                Ok(component) => {
+                    // When it was last used is when it was last written. Best effort: on a volume that is read only, nothing is evicted.
+                    drop(File::open(&path).and_then(|file| file.set_modified(SystemTime::now())));
+                    return Some(component);
+                }
                 Err(error) => format!("{error:#}"),
             },
             Err(error) => error.to_string(),
@@ -64,7 +68,7 @@ impl Cache {
         let path = self.path(sha256);
         let written = component.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code));
         match written {
-            Ok(()) => self.evict(),
+            Ok(()) => evict(&self.dir, CACHE_BYTES_MAX),
             Err(error) => tracing::warn!(
                 "the compiled plugin could not be kept in {}, so the next start compiles it again: {error}",
                 path.display()
@@ -75,22 +79,30 @@ impl Cache {
     fn path(&self, sha256: &str) -> PathBuf {
         self.dir.join(format!("{sha256}-{}.{EXTENSION}", self.engine))
     }
+}
 
-    /// Removes the oldest files when there are too many: one is left behind by every new version of a plugin.
-    fn evict(&self) {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return };
-        let mut files: Vec<(SystemTime, PathBuf)> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
-            .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-            .collect();
-        files.sort();
-        let surplus = files.len().saturating_sub(CACHE_FILES_MAX);
-        for (_, path) in &files[..surplus] {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::debug!("an old file of the plugin cache stays: {}: {error}", path.display());
-            }
+/// Removes the files that were not used for longest, until all have this many bytes or it is one: every new version of a plugin leaves
+/// one behind.
+fn evict(dir: &Path, bytes_max: u64) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let files = entries.flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = files
+        .filter_map(|path| {
+            let metadata = fs::symlink_metadata(&path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len(), path))
+        })
+        .collect();
+    // The newest first.
+    files.sort_by(|one, other| other.cmp(one));
+    let mut sum = 0_u64;
+    for (place, (_, bytes, path)) in files.iter().enumerate() {
+        sum = sum.saturating_add(*bytes);
+        if place > 0
+            && sum > bytes_max
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::debug!("an old file of the plugin cache stays: {}: {error}", path.display());
         }
     }
 }
@@ -189,4 +201,37 @@ fn write_to(path: &Path, code: &[u8]) -> io::Result<()> {
     file.write_all(&Sha256::digest(code))?;
     file.write_all(code)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, seconds: u64, bytes: usize| {
+            let path = dir.path().join(name);
+            fs::write(&path, vec![0; bytes]).expect("written");
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            File::options().write(true).open(path).and_then(|file| file.set_modified(time)).expect("a time");
+        };
+        let left = |bytes_max: u64| {
+            evict(dir.path(), bytes_max);
+            let names = fs::read_dir(dir.path()).expect("a folder").map(|entry| entry.expect("a file").file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().expect("a name")).collect();
+            names.sort();
+            names
+        };
+        for (name, seconds) in [("a.cwasm", 3), ("b.cwasm", 1), ("c.cwasm", 4), ("d.cwasm", 2)] {
+            write(name, seconds, 10);
+        }
+        write("other", 0, 1_000);
+        assert_eq!(left(40).len(), 5);
+        assert_eq!(left(39), ["a.cwasm", "c.cwasm", "d.cwasm", "other"]);
+        assert_eq!(left(20), ["a.cwasm", "c.cwasm", "other"]);
+        assert_eq!(left(0), ["c.cwasm", "other"], "what was just written is used");
+    }
 }

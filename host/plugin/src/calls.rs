@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use inference::Stage;
 use telemetry::Outcome;
+use wasmtime::component::ResourceAny;
 
 use crate::bindings::exports::outrigger::plugin::{parse, policy, postprocess, prompt, token_control};
 use crate::bindings::outrigger::plugin::types;
@@ -47,14 +48,14 @@ impl Instance {
         )
     }
 
-    /// Opens a controller; its masks.
+    /// Opens a controller. What comes with it: its masks.
     pub(crate) fn open_controller(
         &mut self,
         call: &types::Call,
         choice: u32,
         prompt: &[u32],
         vocabulary_size: u32,
-    ) -> Result<Vec<Vec<u32>>, Failure> {
+    ) -> Result<(ResourceAny, Vec<Vec<u32>>), Failure> {
         let cpu_max = self.plugin.owner.limits.prompt_cpu_max;
         let controller = self.call(
             Stage::TokenControl,
@@ -65,8 +66,8 @@ impl Instance {
                 control.controller().call_open(&mut this.store, call, choice, prompt, vocabulary_size)
             },
         )?;
-        self.controller = Some(controller);
-        self.call(
+        self.opened.push(controller);
+        let masks = self.call(
             Stage::TokenControl,
             cpu_max,
             |_| Outcome::Ok,
@@ -74,12 +75,14 @@ impl Instance {
                 let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
                 control.controller().call_masks(&mut this.store, controller).map(Ok)
             },
-        )
+        )?;
+        Ok((controller, masks))
     }
 
     /// The controller's say behind `appended`. It is stopped where `question` is given up.
     pub(crate) fn step(
         &mut self,
+        controller: ResourceAny,
         appended: &[u32],
         question: &Arc<Question>,
     ) -> Result<token_control::Constraint, Failure> {
@@ -93,7 +96,6 @@ impl Instance {
         let cpu_max = self.plugin.owner.limits.step_cpu_max;
         let constraint = self.call(Stage::TokenControl, cpu_max, outcome, |this| {
             let control = this.exports.token_control.as_ref().ok_or_else(missing)?;
-            let controller = this.controller.ok_or_else(missing)?;
             control.controller().call_step(&mut this.store, controller, appended)
         });
         self.store.data_mut().budget.question = None;
@@ -106,7 +108,7 @@ impl Instance {
         choice: u32,
         tools: &[types::Tool],
         prefix: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<ResourceAny, Failure> {
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         let parser = self.call(
             Stage::Parse,
@@ -117,11 +119,11 @@ impl Instance {
                 parse.parser().call_open(&mut this.store, call, choice, tools, prefix)
             },
         )?;
-        self.parser = Some(parser);
-        Ok(())
+        self.opened.push(parser);
+        Ok(parser)
     }
 
-    pub(crate) fn parse(&mut self, text: &str, last: bool) -> Result<Vec<parse::Event>, Failure> {
+    pub(crate) fn parse(&mut self, parser: ResourceAny, text: &str, last: bool) -> Result<Vec<parse::Event>, Failure> {
         self.pushes = self.pushes.saturating_add(1);
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         self.call(
@@ -130,13 +132,16 @@ impl Instance {
             |_| Outcome::Ok,
             |this| {
                 let parse = this.exports.parse.as_ref().ok_or_else(missing)?;
-                let parser = this.parser.ok_or_else(missing)?;
                 parse.parser().call_push(&mut this.store, parser, text, last)
             },
         )
     }
 
-    pub(crate) fn open_filter(&mut self, call: &types::Call, choice: u32) -> Result<postprocess::Profile, Failure> {
+    pub(crate) fn open_filter(
+        &mut self,
+        call: &types::Call,
+        choice: u32,
+    ) -> Result<(ResourceAny, postprocess::Profile), Failure> {
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         let (filter, profile) = self.call(
             Stage::Postprocess,
@@ -147,12 +152,18 @@ impl Instance {
                 postprocess.filter().call_open(&mut this.store, call, choice)
             },
         )?;
-        self.filter = Some(filter);
-        Ok(profile)
+        self.opened.push(filter);
+        Ok((filter, profile))
     }
 
-    pub(crate) fn filter(&mut self, chunk: &postprocess::Chunk) -> Result<postprocess::Output, Failure> {
-        self.pushes = self.pushes.saturating_add(1);
+    /// `is_first`: of those that one push of the host's leads to, which add to the request's CPU time together.
+    pub(crate) fn filter(
+        &mut self,
+        filter: ResourceAny,
+        chunk: &postprocess::Chunk,
+        is_first: bool,
+    ) -> Result<postprocess::Output, Failure> {
+        self.pushes = self.pushes.saturating_add(u32::from(is_first));
         let outcome = |output: &postprocess::Output| match output {
             postprocess::Output { stop: Some(_), .. } => Outcome::Stop,
             postprocess::Output { instead: Some(_), .. } => Outcome::Rewrite,
@@ -162,13 +173,13 @@ impl Instance {
         let cpu_max = self.plugin.owner.limits.push_cpu_max;
         self.call(Stage::Postprocess, cpu_max, outcome, |this| {
             let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-            let filter = this.filter.ok_or_else(missing)?;
             postprocess.filter().call_push(&mut this.store, filter, chunk)
         })
     }
 
     pub(crate) fn finish_filter(
         &mut self,
+        filter: ResourceAny,
         finish: types::Finish,
         usage: types::Usage,
     ) -> Result<types::Annotations, Failure> {
@@ -179,7 +190,6 @@ impl Instance {
             |_| Outcome::Finish,
             |this| {
                 let postprocess = this.exports.postprocess.as_ref().ok_or_else(missing)?;
-                let filter = this.filter.ok_or_else(missing)?;
                 postprocess.filter().call_finish(&mut this.store, filter, finish, usage)
             },
         )

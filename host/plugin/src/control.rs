@@ -9,11 +9,14 @@ use inference::{
     ControlFailure, ControlRun, FaultKind, PipelineError, Stage, Steer, Token, TokenControl, TokenController, TokenMask,
 };
 use tokio::sync::oneshot::{self, error::TryRecvError};
+use wasmtime::component::ResourceAny;
 
+use crate::answer::Answer;
 use crate::bindings::exports::outrigger::plugin::token_control::{Bias, Constraint};
 use crate::budget::{GivenUp, Question};
 use crate::fault::{Breach, Fault};
-use crate::lane::Lane;
+use crate::guests::Guests;
+use crate::instance::Instance;
 use crate::limits::{BIAS_MAX, FORCED_TOKENS_MAX, MASKS_MAX, TOKEN_IDS_MAX};
 use crate::plugins::PluginSet;
 use crate::run::gone;
@@ -24,6 +27,8 @@ use crate::workers::{QueueFull, Urgency};
 #[derive(Clone)]
 pub(crate) struct Controller {
     request: Arc<Request>,
+    /// The answer's place among the request's.
+    place: usize,
     /// The plugin's place in the set.
     index: usize,
 }
@@ -48,8 +53,8 @@ impl Drop for Request {
 }
 
 impl Controller {
-    pub(crate) fn control(set: Arc<PluginSet>, strand: Arc<Strand>, index: usize) -> TokenControl {
-        TokenControl::new(Self { request: Arc::new(Request(Some((set, strand)))), index })
+    pub(crate) fn control(set: Arc<PluginSet>, strand: Arc<Strand>, place: usize, index: usize) -> TokenControl {
+        TokenControl::new(Self { request: Arc::new(Request(Some((set, strand)))), place, index })
     }
 }
 
@@ -76,7 +81,7 @@ impl ControlRun for Steps {
         let (set, strand) = self.controller.request.parts();
         let (sender, answer) = oneshot::channel();
         let question = Arc::new(Question::default());
-        let (index, urgency) = (self.controller.index, Urgency::Stream);
+        let (answer_place, urgency) = (self.controller.place, Urgency::Stream);
         let metrics = set.metrics.clone();
         let asked_at = Instant::now();
         self.asked = Some(Asked { question: Arc::clone(&question), answer });
@@ -90,7 +95,7 @@ impl ControlRun for Steps {
                 Ok(Some(lane)) => {
                     metrics.queued(urgency.as_str(), asked_at.elapsed());
                     let appended: Vec<u32> = appended.into_iter().map(|token| token.0).collect();
-                    lane.step(index, &appended, &question)
+                    lane.step(answer_place, &appended, &question)
                 }
             };
             // Where the completion has ended meanwhile, nobody wants to know.
@@ -131,7 +136,7 @@ impl ControlRun for Steps {
         let fault = Fault::new(FaultKind::Contract, failure.to_string());
         // What a client's grammar rules out is no reason not to ask the plugin for others.
         let job = move |place: Result<&mut strand::Place, QueueFull>| match place {
-            Ok(Some(lane)) => lane.count(index, Stage::TokenControl, &fault),
+            Ok(Some(lane)) => lane.guests.count(index, Stage::TokenControl, &fault),
             Ok(None) => {}
             Err(QueueFull) => tracing::warn!("a fault of a plugin was not counted: the plugins are overloaded"),
         };
@@ -144,40 +149,54 @@ fn ended() -> PipelineError {
     gone(Stage::TokenControl, "the request had ended before this step, or the host panicked in it")
 }
 
-impl Lane {
+/// Who controls the tokens of one answer, and what `fixed` names.
+pub(crate) struct Controlled {
+    pub(crate) plugin: usize,
+    pub(crate) resource: ResourceAny,
+    masks: Vec<Arc<TokenMask>>,
+}
+
+impl Answer {
     /// Opens the controller of an answer to this prompt.
-    pub(crate) fn open_control(&mut self, index: usize, prompt: &[u32]) -> Result<(), PipelineError> {
-        let (call, choice, size) = (self.call_for(index), self.call.choice, self.vocabulary_size(index));
-        let open = |instance: &mut crate::instance::Instance| instance.open_controller(&call, choice, prompt, size);
-        let masks = self.run(index, Stage::TokenControl, open)?;
-        self.masks = masks_of(masks, size).map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))?;
-        self.begin_answer();
+    pub(crate) fn open_control(
+        &mut self,
+        guests: &mut Guests,
+        plugin: usize,
+        prompt: &[u32],
+    ) -> Result<(), PipelineError> {
+        let (call, choice, size) = (guests.call_for(plugin), self.choice, vocabulary_size(guests, plugin));
+        let open = |instance: &mut Instance| instance.open_controller(&call, choice, prompt, size);
+        let (resource, masks) = guests.run(plugin, Stage::TokenControl, open)?;
+        let masks = masks_of(masks, size).map_err(|fault| guests.fail(plugin, Stage::TokenControl, fault.into()))?;
+        self.controlled = Some(Controlled { plugin, resource, masks });
         Ok(())
     }
 
     /// How the answer goes on, unless nobody wants to know any more.
     pub(crate) fn step(
         &mut self,
-        index: usize,
+        guests: &mut Guests,
         appended: &[u32],
         question: &Arc<Question>,
     ) -> Result<Steer, PipelineError> {
+        let Some(Controlled { plugin, resource, masks }) = &self.controlled else { return Err(ended()) };
+        let (plugin, resource) = (*plugin, *resource);
         if !question.ask() {
             return Err(ended());
         }
-        let constraint = self.run(index, Stage::TokenControl, |instance| instance.step(appended, question));
+        let constraint =
+            guests.run(plugin, Stage::TokenControl, |instance| instance.step(resource, appended, question));
         if !question.answer() && constraint.is_ok() {
             // It came while it was given up.
-            return Err(self.fail(index, Stage::TokenControl, Fault::from(Breach::GivenUp).into()));
+            return Err(guests.fail(plugin, Stage::TokenControl, Fault::from(Breach::GivenUp).into()));
         }
-        let constraint = constraint?;
-        let steer = steer(constraint, &self.masks, self.vocabulary_size(index));
-        steer.map_err(|fault| self.fail(index, Stage::TokenControl, fault.into()))
+        let steer = steer(constraint?, masks, vocabulary_size(guests, plugin));
+        steer.map_err(|fault| guests.fail(plugin, Stage::TokenControl, fault.into()))
     }
+}
 
-    fn vocabulary_size(&self, index: usize) -> u32 {
-        self.set.plugins[index].owner.model.vocabulary().size()
-    }
+fn vocabulary_size(guests: &Guests, plugin: usize) -> u32 {
+    guests.set.plugins[plugin].owner.model.vocabulary().size()
 }
 
 fn masks_of(masks: Vec<Vec<u32>>, size: u32) -> Result<Vec<Arc<TokenMask>>, Fault> {

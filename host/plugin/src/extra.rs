@@ -30,8 +30,9 @@ const NUMBERS: [Number; 4] = [
     Number { name: "typical_p", of: |sampling| &mut sampling.typical_p, bounds: 0.0..=1.0 },
 ];
 
-/// What a request has beyond the contract's fields. What is as usual is left out.
-pub(crate) fn of(request: &ChatRequest) -> Vec<(String, String)> {
+/// What a request has beyond the contract's fields, as policies see it in `extra`: names and JSON. What is as usual is left out.
+#[must_use]
+pub fn of(request: &ChatRequest) -> Vec<(String, String)> {
     let mut extra = Vec::new();
     let mut say = |name: &str, json: String| extra.push((name.to_owned(), json));
     if !matches!(request.template_arguments.trim(), "" | "{}") {

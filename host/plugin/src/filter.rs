@@ -2,15 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use inference::ChosenToken;
+use inference::{Annotations, ChosenToken};
+use wasmtime::component::ResourceAny;
 
 use crate::bindings::exports::outrigger::plugin::postprocess::{Channel, Profile, Token};
+use crate::bindings::outrigger::plugin::types;
 use crate::fault::Fault;
+use crate::guests;
 use crate::window::{Rules, Window};
 
 /// One filter of the chain.
 pub(crate) struct Filter {
     pub(crate) plugin: usize,
+    pub(crate) resource: ResourceAny,
     pub(crate) channels: Vec<Channel>,
     pub(crate) rules: Rules,
     pub(crate) windows: [Window; 3],
@@ -23,6 +27,10 @@ pub(crate) struct Filter {
     held_since: [Option<Instant>; 3],
     pub(crate) held_bytes_max: usize,
     pub(crate) state: FilterState,
+    /// Notes that its plugin has made on the request and on this answer.
+    notes: usize,
+    /// Whether it was shown any of the push that is under way.
+    pub(crate) is_counted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +41,14 @@ pub(crate) enum FilterState {
 }
 
 impl Filter {
-    pub(crate) fn new(plugin: usize, profile: Profile, holdback_bytes_max: usize) -> Result<Self, Fault> {
+    /// `notes`: those that its plugin has made on the request.
+    pub(crate) fn new(
+        plugin: usize,
+        resource: ResourceAny,
+        profile: Profile,
+        holdback_bytes_max: usize,
+        notes: usize,
+    ) -> Result<Self, Fault> {
         let min_bytes = if profile.min_bytes == u32::MAX { usize::MAX } else { profile.min_bytes as usize };
         // Otherwise it would depend on the pieces that the text comes in whether it may wait for so much.
         if min_bytes != usize::MAX && min_bytes > holdback_bytes_max {
@@ -44,6 +59,7 @@ impl Filter {
         }
         Ok(Self {
             plugin,
+            resource,
             channels: profile.channels,
             rules: Rules {
                 min_bytes,
@@ -58,7 +74,14 @@ impl Filter {
             held_since: [None; 3],
             held_bytes_max: 0,
             state: FilterState::Open,
+            notes,
+            is_counted: false,
         })
+    }
+
+    /// Takes over notes of its plugin, called `name`, on this answer.
+    pub(crate) fn note(&mut self, name: &str, notes: types::Annotations, kept: &mut Annotations) {
+        guests::note(name, notes, &mut self.notes, kept);
     }
 
     /// Keeps tokens until the filter is shown text.

@@ -32,9 +32,8 @@ pub(crate) struct Instance {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) store: Store<GuestState>,
     pub(crate) exports: Exports,
-    pub(crate) controller: Option<ResourceAny>,
-    pub(crate) parser: Option<ResourceAny>,
-    pub(crate) filter: Option<ResourceAny>,
+    /// Controllers, parsers and filters that the guest still has.
+    pub(crate) opened: Vec<ResourceAny>,
     /// Pushes and steps.
     pub(crate) pushes: u32,
     served: u32,
@@ -66,9 +65,7 @@ impl Instance {
             plugin: Arc::clone(plugin),
             store,
             exports: Exports::default(),
-            controller: None,
-            parser: None,
-            filter: None,
+            opened: Vec::new(),
             pushes: 0,
             served: 1,
             initial_memory_bytes: 0,
@@ -140,7 +137,8 @@ impl Instance {
         guest: impl FnOnce(&mut Self) -> wasmtime::Result<R>,
     ) -> Result<(wasmtime::Result<R>, Duration), Fault> {
         let limits = &self.plugin.owner.limits;
-        let request_max = limits.request_cpu_max + limits.request_cpu_per_push * self.pushes;
+        let answers = self.store.data().answers;
+        let request_max = limits.request_cpu_max * answers + limits.request_cpu_per_push * self.pushes;
         self.store.data_mut().budget.begin(cpu_max, request_max)?;
         let plugin = Arc::clone(&self.plugin);
         let in_flight = plugin.sandbox.ticker.watch();
@@ -148,6 +146,11 @@ impl Instance {
         let answer = guest(self);
         drop(in_flight);
         Ok((answer, self.store.data_mut().budget.end()))
+    }
+
+    /// How many answers of the request it has a part in.
+    pub(crate) fn serves(&mut self, answers: u32) {
+        self.store.data_mut().answers = answers.max(1);
     }
 
     /// How many requests it has begun to serve.
@@ -166,11 +169,18 @@ impl Instance {
         self.served = self.served.saturating_add(1);
     }
 
-    /// Has the guest drop what it opened for a request. After an error it must not be used again.
+    /// Has the guest drop something that it opened. After an error it must not be used again.
+    pub(crate) fn release(&mut self, resource: ResourceAny) -> Result<(), Fault> {
+        self.opened.retain(|&opened| opened != resource);
+        let cpu_max = self.plugin.owner.limits.finish_cpu_max;
+        self.bounded(cpu_max, |this| resource.resource_drop(&mut this.store))?.0?;
+        Ok(())
+    }
+
+    /// Has the guest drop all that it opened for a request. After an error it must not be used again.
     pub(crate) fn clear(&mut self) -> Result<(), Fault> {
-        for resource in [self.controller.take(), self.parser.take(), self.filter.take()].into_iter().flatten() {
-            let cpu_max = self.plugin.owner.limits.finish_cpu_max;
-            self.bounded(cpu_max, |this| resource.resource_drop(&mut this.store))?.0?;
+        while let Some(&resource) = self.opened.last() {
+            self.release(resource)?;
         }
         self.account();
         self.pushes = 0;

@@ -1,36 +1,53 @@
 //! The pieces of an answer between two stages: from a parser's events to what the client is sent.
 
-use inference::{Call, Delta};
+use inference::{Delta, RequestId};
 
 use crate::bindings::exports::outrigger::plugin::parse::Event;
 use crate::bindings::exports::outrigger::plugin::postprocess::Channel;
 use crate::fault::Fault;
-use crate::limits::{NOTE_BYTES_MAX, TOOL_CALLS_MAX};
+use crate::limits::{ITEMS_PER_PUSH_MAX, NOTE_BYTES_MAX, TOOL_CALLS_MAX};
 use crate::text::cut;
 
 /// A piece of an answer between two stages.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Text { channel: Channel, call: Option<u32>, text: String },
-    CallStart { index: u32, id: String, name: String },
-    CallEnd { index: u32 },
+    Text {
+        channel: Channel,
+        call: Option<u32>,
+        text: String,
+    },
+    /// `overtakes_text`: a filter holds text from before it.
+    CallStart {
+        index: u32,
+        id: String,
+        name: String,
+        overtakes_text: bool,
+    },
+    /// `is_cut`: the answer ends within the call.
+    CallEnd {
+        index: u32,
+        is_cut: bool,
+    },
 }
 
 /// The tool calls of an answer.
-#[derive(Default)]
 pub(crate) struct Calls {
     begun: u32,
     pub(crate) open: Option<u32>,
+    /// What the ids begin with that the host chooses.
+    id_prefix: String,
 }
 
 impl Calls {
-    /// Whether the answer would end inside a call if it ended now.
-    pub(crate) fn cut(&self) -> bool {
-        self.open.is_some()
+    /// Those of the answer number `choice`, which has none yet.
+    pub(crate) fn of(request: &RequestId, choice: u32) -> Self {
+        // At most 40 bytes with the call's number, as OpenAI's clients and some templates expect of an id. A conversation has
+        // 16 answers at most, so that no two of them make the same one.
+        Self { begun: 0, open: None, id_prefix: format!("call_{request}{choice:x}") }
     }
 
     /// What an event of the parser is, if it makes sense where it stands.
-    pub(crate) fn item(&mut self, event: Event, call: &Call) -> Result<Item, Fault> {
+    pub(crate) fn item(&mut self, event: Event) -> Result<Item, Fault> {
         match event {
             Event::Content(text) => Ok(Item::text(Channel::Content, None, text)),
             Event::Reasoning(text) => Ok(Item::text(Channel::Reasoning, None, text)),
@@ -48,14 +65,12 @@ impl Calls {
                 let index = self.begun;
                 self.begun += 1;
                 self.open = Some(index);
-                // At most 40 bytes, as OpenAI's clients and some templates expect of an id. A request has fewer than 16
-                // answers, so that no two of them make the same one.
-                let id = id.unwrap_or_else(|| format!("call_{}{:x}{index:02x}", call.request_id, call.choice));
+                let id = id.unwrap_or_else(|| format!("{}{index:02x}", self.id_prefix));
                 let [id, name] = [id, name].map(|text| cut(text, NOTE_BYTES_MAX));
-                Ok(Item::CallStart { index, id, name })
+                Ok(Item::CallStart { index, id, name, overtakes_text: false })
             }
             Event::ToolCallEnd => match self.open.take() {
-                Some(index) => Ok(Item::CallEnd { index }),
+                Some(index) => Ok(Item::CallEnd { index, is_cut: false }),
                 None => Err(Fault::contract("the parser ended a tool call that is not open")),
             },
         }
@@ -65,6 +80,15 @@ impl Calls {
 impl Item {
     pub(crate) fn text(channel: Channel, call: Option<u32>, text: String) -> Self {
         Self::Text { channel, call, text }
+    }
+
+    /// Whether a thought before it is over.
+    pub(crate) fn ends_thought(&self) -> bool {
+        match self {
+            Self::Text { channel, text, .. } => *channel == Channel::Content && !text.is_empty(),
+            Self::CallStart { .. } => true,
+            Self::CallEnd { .. } => false,
+        }
     }
 
     /// Bytes of text in it.
@@ -90,14 +114,39 @@ pub(crate) fn add(items: &mut Vec<Item>, item: Item) {
     }
 }
 
+/// Whether these are few enough for the filters: each piece is a call of each.
+pub(crate) fn check_count(items: &[Item]) -> Result<(), Fault> {
+    match items.len() {
+        ..=ITEMS_PER_PUSH_MAX => Ok(()),
+        count => Err(Fault::contract(format!(
+            "the parser made {count} pieces of one piece of text, and {ITEMS_PER_PUSH_MAX} are the most; text of one channel that \
+             stands together is one piece"
+        ))),
+    }
+}
+
+/// A parser's event, for people.
+pub(crate) fn described(event: &Event) -> String {
+    match event {
+        Event::Content(text) => format!("content {text:?}"),
+        Event::Reasoning(text) => format!("reasoning {text:?}"),
+        Event::ToolCallStart((name, _)) => format!("call of {name} begins"),
+        Event::ToolArguments(text) => format!("arguments {text:?}"),
+        Event::ToolCallEnd => "call ends".to_owned(),
+    }
+}
+
 /// What the client is sent: no empty texts, and neighbours of a kind joined.
 pub(crate) fn deltas(items: Vec<Item>) -> Vec<Delta> {
     let mut deltas: Vec<Delta> = Vec::with_capacity(items.len());
     for item in items {
         let next = match item {
-            Item::CallEnd { .. } => continue,
+            Item::CallEnd { is_cut: true, .. } => continue,
+            Item::CallEnd { index, is_cut: false } => Delta::ToolCallEnd { index },
             Item::Text { text, .. } if text.is_empty() => continue,
-            Item::CallStart { index, id, name } => Delta::ToolCallStart { index, id, name },
+            Item::CallStart { index, id, name, overtakes_text } => {
+                Delta::ToolCallStart { index, id, name, overtakes_text }
+            }
             Item::Text { channel: Channel::Content, text, .. } => Delta::Content(text),
             Item::Text { channel: Channel::Reasoning, text, .. } => Delta::Reasoning(text),
             Item::Text { channel: Channel::ToolArguments, call, text } => {
@@ -116,4 +165,17 @@ pub(crate) fn deltas(items: Vec<Item>) -> Vec<Delta> {
         }
     }
     deltas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parser_may_make_many_pieces_and_not_any_number() {
+        let pieces = |count| (0..count).map(|_| Item::text(Channel::Content, None, String::new())).collect::<Vec<_>>();
+        assert_eq!(check_count(&pieces(ITEMS_PER_PUSH_MAX)), Ok(()));
+        let fault = check_count(&pieces(ITEMS_PER_PUSH_MAX + 1)).expect_err("one more");
+        assert!(fault.detail.starts_with("the parser made 1025 pieces"), "{}", fault.detail);
+    }
 }

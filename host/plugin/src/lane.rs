@@ -1,70 +1,38 @@
-//! One request's way through the plugins, as synchronous code on a worker thread. A lane owns the request's instances
-//! and travels to a worker with each job and back.
+//! One request's way through the plugins, as synchronous code on a worker thread: the stages before the model once, those
+//! behind it for each answer. A lane owns the request's instances and travels to a worker with each job and back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inference::{
-    Annotations, Call, ChatRequest, FaultKind, Finish, Operation, PipelineError, Prepared, Prompt, Stage, TokenMask,
-    Usage,
+    Annotations, Call, ChatRequest, ChosenToken, Finish, Operation, Output, PipelineError, Prepared, Prompt, Stage,
+    Steer, Usage,
 };
-use telemetry::BreakerState;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Beginning};
 use crate::bindings::exports::outrigger::plugin::{policy, prompt};
-use crate::bindings::outrigger::plugin::types;
-use crate::breaker::{Admission, Phase, Standing};
-use crate::budget::Cancellation;
+use crate::budget::{Cancellation, Question};
 use crate::convert;
-use crate::fault::{Failure, Fault};
-use crate::instance::Instance;
-use crate::limits::{MESSAGE_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX};
+use crate::guests::{Guests, note};
+use crate::limits::{MESSAGE_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::plugins::PluginSet;
 use crate::probe::{Seen, Used};
+use crate::run::gone;
 use crate::spec::OnFailure;
 use crate::text::cut;
 
 /// The state of one request between its stages.
 pub(crate) struct Lane {
-    pub(crate) set: Arc<PluginSet>,
-    pub(crate) call: Call,
-    /// What the parser and the filters are in the middle of.
-    pub(crate) answer: Answer,
-    /// What `fixed` of the plugin that controls tokens names.
-    pub(crate) masks: Vec<Arc<TokenMask>>,
-    cancellation: Arc<Cancellation>,
-    /// One per plugin of the set.
-    slots: Vec<Slot>,
+    /// What every answer begins with.
+    beginning: Beginning,
+    /// By their place among the request's.
+    answers: Vec<Option<Box<Answer>>>,
+    /// On the request, before its answers.
     notes: Annotations,
-    /// How far the request has come, for the breakers.
-    phase: Phase,
-    /// What the stages said, where somebody wants to see it.
-    pub(crate) seen: Option<Vec<Seen>>,
-    /// Room for the instances. Declared last: it is given back after they are dropped.
-    _room: OwnedSemaphorePermit,
-}
-
-#[derive(Default)]
-struct Slot {
-    instance: State,
-    /// Calls in this phase of the request that went well.
-    has_worked: bool,
-    /// It broke its contract in this request.
-    has_failed: bool,
-    notes: usize,
-}
-
-/// A plugin's one instance for this request.
-#[derive(Default)]
-enum State {
-    #[default]
-    Unborn,
-    Live(Box<Instance>),
-    /// It faulted. No guest code runs in it again, and there is no second one.
-    Dead(Fault),
-    /// The plugin only fails at present, and is not asked.
-    Refused(Duration),
+    /// How the answers that are over ended: what stands last in the contract's `finish`, where the worse stands later.
+    end: Option<Finish>,
+    pub(crate) guests: Guests,
 }
 
 impl Lane {
@@ -74,43 +42,45 @@ impl Lane {
         cancellation: Arc<Cancellation>,
         room: OwnedSemaphorePermit,
     ) -> Self {
-        let slots = set.plugins.iter().map(|_| Slot::default()).collect();
-        let (answer, masks, notes, phase) = (Answer::default(), Vec::new(), Vec::new(), Phase::Request);
-        Self { set, call, answer, masks, cancellation, slots, notes, phase, seen: None, _room: room }
+        let beginning = Beginning { notes: vec![0; set.plugins.len()], ..Beginning::default() };
+        let guests = Guests::new(set, call, cancellation, room);
+        Self { beginning, answers: Vec::new(), notes: Vec::new(), end: None, guests }
     }
 
-    /// Runs the policies, renders the prompt, and opens the parser and the filters.
+    /// Runs the policies, renders the prompt, and opens the parser and the filters of the first answer.
     pub(crate) fn prepare(&mut self, mut request: ChatRequest) -> Result<Prepared, PipelineError> {
-        let set = Arc::clone(&self.set);
+        let set = Arc::clone(&self.guests.set);
         for &policy in &set.policies {
             self.inspect(policy, &mut request)?;
         }
         let prompt = match request.operation {
             Operation::Chat => self.render(set.prompt, &request)?,
             Operation::Completion => {
-                self.answer.goes_on_raw();
+                self.beginning.is_raw = true;
                 convert::raw_prompt(&request)
             }
         };
+        self.beginning.tools = convert::tools(request.tools_offered());
+        self.beginning.prefix.clone_from(&prompt.prefix);
         // Now, as whether a filter wants tokens has to be known before the first is sampled; and a plugin that fails at this
         // costs no model time.
-        self.open(&convert::tools(request.tools_offered()), &prompt.prefix)?;
-        if self.set.controller.is_none() {
-            self.begin_answer();
+        let wants_tokens = self.open(0)?;
+        if set.controller.is_none() {
+            self.guests.begin_answer();
         }
-        Ok(Prepared { request, prompt, wants_tokens: self.answer.wants_tokens() })
+        Ok(Prepared { request, prompt, wants_tokens })
     }
 
     fn inspect(&mut self, index: usize, request: &mut ChatRequest) -> Result<(), PipelineError> {
-        let (given, call) = (convert::request(request), self.call_for(index));
-        let answer = self.run(index, Stage::Policy, |instance| instance.inspect(&given, &call));
-        let is_open = self.set.plugins[index].policy_failure == OnFailure::Open;
+        let (given, call) = (convert::request(request), self.guests.call_for(index));
+        let answer = self.guests.run(index, Stage::Policy, |instance| instance.inspect(&given, &call));
+        let is_open = self.guests.set.plugins[index].policy_failure == OnFailure::Open;
         let (verdict, notes) = match answer {
-            Err(error) if is_open && self.may_go_on_after(&error) => return Ok(()),
+            Err(error) if is_open && self.guests.may_go_on_after(&error) => return Ok(()),
             answer => answer?,
         };
-        if let Some(seen) = &mut self.seen {
-            let plugin = self.set.plugins[index].owner.name.clone();
+        if let Some(seen) = &mut self.guests.seen {
+            let plugin = self.guests.set.plugins[index].owner.name.clone();
             let verdict = match &verdict {
                 policy::Verdict::Accept => "accept",
                 policy::Verdict::Replace(_) => "replace",
@@ -118,20 +88,20 @@ impl Lane {
             };
             seen.push(Seen::Judged { plugin, verdict, notes: notes.clone() });
         }
-        self.note(index, notes);
+        note(self.guests.plugin(index), notes, &mut self.beginning.notes[index], &mut self.notes);
         match verdict {
             policy::Verdict::Accept => Ok(()),
-            policy::Verdict::Reject(rejection) => Err(rejected(self.name(index), rejection)),
+            policy::Verdict::Reject(rejection) => Err(rejected(self.guests.name(index), rejection)),
             policy::Verdict::Replace(new) => {
-                let plugin = &self.set.plugins[index];
+                let plugin = &self.guests.set.plugins[index];
                 let vocabulary_size = plugin.owner.model.vocabulary().size();
                 match convert::replacement(new, request, &plugin.modify, vocabulary_size) {
                     Ok(new) => {
-                        convert::check_raw(&new, &self.name(index))?;
+                        convert::check_raw(&new, &self.guests.name(index))?;
                         *request = new;
                     }
                     Err(fault) => {
-                        let error = self.fail(index, Stage::Policy, fault.into());
+                        let error = self.guests.fail(index, Stage::Policy, fault.into());
                         if !is_open {
                             return Err(error);
                         }
@@ -143,7 +113,7 @@ impl Lane {
     }
 
     fn render(&mut self, index: usize, request: &ChatRequest) -> Result<Prompt, PipelineError> {
-        let (messages, call) = (convert::messages(&request.messages), self.call_for(index));
+        let (messages, call) = (convert::messages(&request.messages), self.guests.call_for(index));
         let options = prompt::Options {
             tools: convert::tools(request.tools_offered()),
             tool_choice: convert::tool_choice(&request.tool_choice),
@@ -151,254 +121,125 @@ impl Lane {
             add_generation_prompt: true,
             kwargs_json: request.template_arguments.clone(),
         };
-        let rendered = self.run(index, Stage::Prompt, |instance| instance.render(&messages, &options, &call))?;
-        let vocabulary_size = self.set.plugins[index].owner.model.vocabulary().size();
-        convert::prompt(rendered, vocabulary_size).map_err(|fault| self.fail(index, Stage::Prompt, fault.into()))
+        let rendered = self.guests.run(index, Stage::Prompt, |instance| instance.render(&messages, &options, &call))?;
+        let vocabulary_size = self.guests.set.plugins[index].owner.model.vocabulary().size();
+        convert::prompt(rendered, vocabulary_size).map_err(|fault| self.guests.fail(index, Stage::Prompt, fault.into()))
     }
 
-    /// Tells the filters how it ended, and returns all notes.
-    pub(crate) fn finish(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
-        let (finish, usage) = (convert::finish(finish), convert::usage(usage));
-        for (index, held_bytes) in self.answer.open_filters() {
-            if held_bytes > 0 {
-                self.set.meters[index].held_bytes(held_bytes);
-            }
-            let answer = self.run(index, Stage::Postprocess, |instance| instance.finish_filter(finish, usage));
-            match answer {
-                Ok(notes) => self.note(index, notes),
-                Err(error) if self.postprocess_is_open(index) && self.may_go_on_after(&error) => {}
-                Err(error) => return Err(error),
-            }
+    /// Opens the parser and the filters of an answer. Whether any of them wants to see tokens.
+    pub(crate) fn open(&mut self, place: usize) -> Result<bool, PipelineError> {
+        if self.answers.len() <= place {
+            self.answers.resize_with(place + 1, || None);
         }
-        Ok(self.notes.clone())
+        self.guests.begin_another();
+        let choice = self.guests.call.choice.saturating_add(u32::try_from(place).unwrap_or(u32::MAX));
+        let answer = Answer::open(choice, &self.beginning, &mut self.guests)?;
+        let wants_tokens = answer.wants_tokens();
+        self.answers[place] = Some(Box::new(answer));
+        Ok(wants_tokens)
+    }
+
+    /// Opens the controller of an answer to this prompt.
+    pub(crate) fn open_control(&mut self, place: usize, index: usize, prompt: &[u32]) -> Result<(), PipelineError> {
+        let (answer, guests) = self.answer(place, Stage::TokenControl)?;
+        answer.open_control(guests, index, prompt)?;
+        guests.begin_answer();
+        Ok(())
+    }
+
+    /// How an answer goes on, unless nobody wants to know any more.
+    pub(crate) fn step(
+        &mut self,
+        place: usize,
+        appended: &[u32],
+        question: &Arc<Question>,
+    ) -> Result<Steer, PipelineError> {
+        let (answer, guests) = self.answer(place, Stage::TokenControl)?;
+        answer.step(guests, appended, question)
+    }
+
+    /// Takes more of the model's text through the stages after the model.
+    pub(crate) fn push(
+        &mut self,
+        place: usize,
+        text: String,
+        tokens: &[ChosenToken],
+        last: bool,
+    ) -> Result<Output, PipelineError> {
+        let (answer, guests) = self.answer(place, Stage::Postprocess)?;
+        guests.begin_answer();
+        answer.push(guests, text, tokens, last)
+    }
+
+    /// Tells an answer's filters how it ended, and returns the notes on it and on the request. `goes_on`: there are other answers.
+    pub(crate) fn finish(
+        &mut self,
+        place: usize,
+        finish: Finish,
+        usage: Usage,
+        goes_on: bool,
+    ) -> Result<Annotations, PipelineError> {
+        self.end = Some(self.worst(finish));
+        let (answer, guests) = self.answer(place, Stage::Postprocess)?;
+        answer.finish(guests, finish, usage)?;
+        if goes_on {
+            answer.release(guests);
+        }
+        let of_answer = answer.notes.clone();
+        Ok([self.notes.clone(), of_answer].concat())
+    }
+
+    fn answer(&mut self, place: usize, stage: Stage) -> Result<(&mut Answer, &mut Guests), PipelineError> {
+        match self.answers.get_mut(place) {
+            Some(Some(answer)) => Ok((answer, &mut self.guests)),
+            _ => Err(gone(stage, "the answer was not opened before this step")),
+        }
     }
 
     /// Ends the request: the plugins that audit are told, and everything is dropped.
     pub(crate) fn close(mut self, finish: Finish, usage: Usage) {
         self.audit(finish, usage);
-        self.wind_up(finish);
+        self.guests.wind_up(finish);
+    }
+
+    /// Ends a request that not all answers of have finished: whoever audits is told, and no instance serves another one.
+    pub(crate) fn give_up(mut self, finish: Finish, usage: Usage) {
+        let finish = self.worst(finish);
+        self.audit(finish, usage);
     }
 
     /// Tells the plugins that audit.
     pub(crate) fn audit(&mut self, finish: Finish, usage: Usage) {
-        self.cancellation.close();
+        self.guests.close();
         let (finish, usage) = (convert::finish(finish), convert::usage(usage));
-        let notes = self.notes.clone();
-        let set = Arc::clone(&self.set);
+        let notes = self.notes();
+        let set = Arc::clone(&self.guests.set);
         for &index in &set.audits {
-            let call = self.call_for(index);
+            let call = self.guests.call_for(index);
             // A fault here is in the log and the metrics already; the reply is not affected any more.
-            drop(self.run(index, Stage::Audit, |instance| instance.audit(&call, finish, usage, &notes)));
+            drop(self.guests.run(index, Stage::Audit, |instance| instance.audit(&call, finish, usage, &notes)));
         }
     }
 
-    /// Gives back what is whole, and drops the rest.
-    pub(crate) fn wind_up(mut self, finish: Finish) {
-        // What was not brought to its end proves nothing, and nobody knows in what state it left a plugin.
-        if finish == Finish::Cancelled {
-            return;
-        }
-        if finish != Finish::Failed || self.phase == Phase::Request {
-            self.end_phase();
-        }
-        let set = Arc::clone(&self.set);
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            // One that failed is not used again, however orderly it did.
-            if let State::Live(instance) = std::mem::take(&mut slot.instance)
-                && !slot.has_failed
-            {
-                set.pools[index].give(*instance, &set.sandbox, Instant::now());
-            }
-        }
+    fn worst(&self, finish: Finish) -> Finish {
+        self.end.into_iter().chain([finish]).max_by_key(|&finish| finish as u8).unwrap_or(finish)
     }
 
-    /// All that comes before the answer is done: what its plugins do from now on, they do behind the model.
-    pub(crate) fn begin_answer(&mut self) {
-        if self.phase == Phase::Request {
-            self.end_phase();
-            self.phase = Phase::Answer;
-        }
+    /// How the request ends where all of its answers did.
+    pub(crate) fn end(&self) -> Option<Finish> {
+        self.end
     }
 
-    /// Tells the breakers which plugins did what they were asked in the phase that ends.
-    fn end_phase(&mut self) {
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if std::mem::take(&mut slot.has_worked)
-                && !slot.has_failed
-                && let Some(standing) = self.set.plugins[index].breaker.succeeded(self.phase)
-            {
-                tell(&self.set, index, standing);
-            }
-        }
+    /// What was noted so far, on the request and on its answers.
+    pub(crate) fn notes(&self) -> Annotations {
+        let of_answers = self.answers.iter().flatten().flat_map(|answer| &answer.notes);
+        self.notes.iter().chain(of_answers).cloned().collect()
     }
 
-    /// What the request's instances used so far; those that are dead, and those that were never made, are left out.
+    /// What the request's instances used so far.
     pub(crate) fn used(&self) -> Vec<Used> {
-        let held = self.answer.open_filters();
-        let live = self.slots.iter().enumerate().filter_map(|(index, slot)| match &slot.instance {
-            State::Live(instance) => Some((index, instance)),
-            _ => None,
-        });
-        live.map(|(index, instance)| Used {
-            plugin: self.name(index),
-            instructions: instance.instructions(),
-            memory_bytes: instance.memory_bytes(),
-            host_calls: instance.host_calls(),
-            held_bytes: held.iter().find(|(plugin, _)| *plugin == index).map_or(0, |&(_, bytes)| bytes),
-        })
-        .collect()
-    }
-
-    /// The notes so far.
-    pub(crate) fn notes(&self) -> &[(String, String)] {
-        &self.notes
-    }
-
-    /// Calls a plugin's instance, making it first if need be.
-    pub(crate) fn run<R>(
-        &mut self,
-        index: usize,
-        stage: Stage,
-        guest: impl FnOnce(&mut Instance) -> Result<R, Failure>,
-    ) -> Result<R, PipelineError> {
-        if let State::Unborn = self.slots[index].instance {
-            self.start(index)?;
-        }
-        match &mut self.slots[index].instance {
-            State::Live(instance) => {
-                self.set.plugins[index].tally.called();
-                let result = guest(instance);
-                self.slots[index].has_worked |= result.is_ok();
-                result.map_err(|failure| self.fail(index, stage, failure))
-            }
-            State::Dead(fault) => {
-                let detail = format!("it failed earlier in this request: {}", fault.detail);
-                let kind = fault.kind;
-                Err(PipelineError::Fault { plugin: self.name(index), stage, kind, detail })
-            }
-            &mut State::Refused(retry_after) => {
-                Err(PipelineError::Unavailable { plugin: self.name(index), stage, retry_after })
-            }
-            State::Unborn => unreachable!("an instance was made, or its failure returned, above"),
-        }
-    }
-
-    /// Makes a plugin's instance for this request, or takes one that waits, if the breaker lets it.
-    fn start(&mut self, index: usize) -> Result<(), PipelineError> {
-        let set = Arc::clone(&self.set);
-        let (plugin, meter, now) = (&set.plugins[index], &set.meters[index], Instant::now());
-        match plugin.breaker.admit(now) {
-            Admission::Allowed => {}
-            Admission::First => tell(&set, index, Standing::Trial),
-            Admission::Refused { retry_after } => {
-                meter.refused();
-                self.slots[index].instance = State::Refused(retry_after);
-                return Ok(());
-            }
-        }
-        let instance = match set.pools[index].take(&self.cancellation, now) {
-            Some(instance) => instance,
-            None => match Instance::start(plugin, Arc::clone(&self.cancellation), Some(Arc::clone(meter))) {
-                Ok((instance, _)) => instance,
-                Err(failure) => return Err(self.fail(index, Stage::Init, failure)),
-            },
-        };
-        self.slots[index].instance = State::Live(Box::new(instance));
-        Ok(())
-    }
-
-    /// What a failure means for the request. A fault is counted and logged here, once, and ends the instance.
-    pub(crate) fn fail(&mut self, index: usize, stage: Stage, failure: Failure) -> PipelineError {
-        let plugin = self.name(index);
-        let fault = match failure {
-            Failure::Invalid(message) => return PipelineError::Invalid { plugin, stage, message },
-            Failure::Fault(fault) => fault,
-        };
-        self.count(index, stage, &fault);
-        let is_first = !std::mem::replace(&mut self.slots[index].has_failed, true);
-        // Where a guest says in an orderly way that it cannot, little was spent, and it may well be able for the next.
-        if is_first
-            && fault.kind != FaultKind::Error
-            && !self.is_cancelled()
-            && let Some(standing) = self.set.plugins[index].breaker.failed(self.phase, Instant::now())
-        {
-            tell(&self.set, index, standing);
-        }
-        // A failed `init` leaves nothing to call, however orderly it failed.
-        if stage == Stage::Init || !fault.leaves_instance_usable() {
-            self.slots[index].instance = State::Dead(fault.clone());
-        }
-        PipelineError::Fault { plugin, stage, kind: fault.kind, detail: fault.detail }
-    }
-
-    /// Counts a fault and logs it, unless nobody waits for the request any more.
-    pub(crate) fn count(&self, index: usize, stage: Stage, fault: &Fault) {
-        if self.is_cancelled() {
-            return;
-        }
-        self.set.plugins[index].tally.failed(stage, &self.call.request_id, fault);
-        self.set.meters[index].fault(stage, fault.kind);
-        let plugin = &self.set.plugins[index].owner.name;
-        tracing::warn!(plugin, request_id = %self.call.request_id, %stage, kind = %fault.kind, "a plugin failed: {}", fault.detail);
-    }
-
-    /// Whether a request whose plugin is "open" goes on after this.
-    pub(crate) fn may_go_on_after(&self, error: &PipelineError) -> bool {
-        error.is_of_a_plugin() && !self.is_cancelled()
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancellation.is_cancelled()
-    }
-
-    pub(crate) fn call_for(&self, index: usize) -> types::Call {
-        convert::call(&self.call, &self.set.plugins[index].headers)
-    }
-
-    pub(crate) fn name(&self, index: usize) -> String {
-        self.set.plugins[index].owner.name.clone()
-    }
-
-    pub(crate) fn postprocess_is_open(&self, index: usize) -> bool {
-        self.set.plugins[index].postprocess_failure == OnFailure::Open
-    }
-
-    pub(crate) fn parse_is_open(&self, index: usize) -> bool {
-        self.set.plugins[index].parse_failure == OnFailure::Open
-    }
-
-    /// Keeps a plugin's notes, as many and as long as they may be.
-    pub(crate) fn note(&mut self, index: usize, notes: types::Annotations) {
-        let slot = &mut self.slots[index];
-        let room = NOTES_MAX - slot.notes;
-        if notes.len() > room {
-            tracing::debug!(plugin = self.set.plugins[index].owner.name, "notes beyond {NOTES_MAX} are dropped");
-        }
-        for (name, value) in notes.into_iter().take(room) {
-            slot.notes += 1;
-            self.notes.push((cut(name, NOTE_BYTES_MAX), cut(value, NOTE_BYTES_MAX)));
-        }
-    }
-}
-
-/// Says how a plugin stands with its breaker, when that has changed.
-fn tell(set: &PluginSet, index: usize, standing: Standing) {
-    let plugin = &set.plugins[index].owner.name;
-    match standing {
-        Standing::Closed => {
-            set.show_breaker(index, BreakerState::Closed);
-            tracing::info!(plugin, "the plugin works again and is asked as before");
-        }
-        Standing::Trial => set.show_breaker(index, BreakerState::Trial),
-        Standing::Open { pause } => {
-            set.show_breaker(index, BreakerState::Open);
-            tracing::warn!(
-                plugin,
-                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                "the plugin failed again and again and is not asked for a while; its requests fail at once, or \
-                 go on without it where `on_failure` is open"
-            );
-        }
+        let held: Vec<_> = self.answers.iter().flatten().flat_map(|answer| answer.open_filters()).collect();
+        self.guests.used(&held)
     }
 }
 

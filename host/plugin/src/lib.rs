@@ -3,8 +3,9 @@
 //! A [`Sandbox`] loads components ([`Sandbox::load`]) and runs them on threads of its own. [`Plugins`] puts loaded ones
 //! together and is the [`inference::Pipeline`] that the server uses. The contract with the guests is `wit/plugin.wit`.
 //!
-//! One request's way: `run` (asynchronous, waits) → `strand` (one thing at a time) → `workers` (a queue and threads) → `lane` (the request's stages in
-//! order), `answer` (its text on the way out) and `control` (its tokens, while they are chosen) → `calls` and `instance` (one typed call under its budget) → the guest.
+//! One request's way: `run` (asynchronous, waits) → `strand` (one thing at a time) → `workers` (a queue and threads) → `lane` (the
+//! request's stages in order), `answer`, `parsing` and `filter` (one answer's text on the way out) and `control` (its tokens, while they
+//! are chosen) → `guests` (the request's instances), `calls` and `instance` (one typed call under its budget) → the guest.
 //! `package`, `manifest`, `grants`, `load` and `report` are the way of a file to a plugin, and what is said of it. Every limit is
 //! in `limits`.
 
@@ -25,6 +26,7 @@ mod extra;
 mod fault;
 mod filter;
 mod grants;
+mod guests;
 mod imports;
 mod inspect;
 mod instance;
@@ -38,6 +40,7 @@ mod load_error;
 mod manifest;
 mod outline;
 mod package;
+mod parsing;
 mod plugins;
 pub mod probe;
 mod report;
@@ -60,6 +63,7 @@ mod workers;
 
 pub use breaker::{BreakerConfig, BreakerStatus};
 pub use config_json::{NotJson, config_json};
+pub use extra::of as extra_members;
 pub use grants::{Grant, GrantState, grant_what_is_asked, toml_to_write};
 pub use instance::Identity;
 pub use kv::KvGrant;

@@ -17,7 +17,7 @@ pub struct Limits {
     /// Bytes that the host copies out of the guest in one call, arguments of imports and results of exports alike.
     /// As large as a request body is allowed to be, so that `replace` can return one.
     pub call_bytes_max: usize,
-    /// Calls of the host in one request. A chat template makes a few per message. Of WASI (`wasi = "quiet"`) only the monotonic clock
+    /// Calls of the host in one request, once for each of its answers. A chat template makes a few per message. Of WASI (`wasi = "quiet"`) only the monotonic clock
     /// counts: runtimes print and ask for random numbers as they start. The time of all calls is the guest's CPU time, and log
     /// bytes, random bytes and open resources have limits of their own.
     pub host_calls_max: u32,
@@ -26,7 +26,7 @@ pub struct Limits {
     /// Text of one channel that a filter may hold back or ask to have collected. What is held is neither sent nor
     /// forgotten, so it is latency for the client and memory for us.
     pub holdback_bytes_max: usize,
-    /// Text that the stages after the model may emit in one request: some 25 times the longest answer of a context of
+    /// Text that the stages after the model may emit in one answer: some 25 times the longest answer of a context of
     /// 32,768 tokens, so only a filter that multiplies text meets it.
     pub output_bytes_max: usize,
     /// CPU time of `lifecycle.init`.
@@ -43,7 +43,7 @@ pub struct Limits {
     pub step_cpu_max: Duration,
     /// CPU time of `filter.finish` and `audit.completed`.
     pub finish_cpu_max: Duration,
-    /// CPU time of the plugin in one request, all calls together, before the pushes are counted.
+    /// CPU time of the plugin in one request, all calls together, once for each of its answers, before the pushes are counted.
     pub request_cpu_max: Duration,
     /// What each push and step adds to `request_cpu_max`: answers may be long, but a filter that needs more than this for every
     /// token takes a tenth of a core from one stream of 100 tokens/s.
@@ -233,6 +233,11 @@ pub(crate) const NOTE_BYTES_MAX: usize = 256;
 /// Tool calls in one answer: as many as a request may offer tools. Models make a handful.
 pub(crate) const TOOL_CALLS_MAX: u32 = 128;
 
+/// Pieces that a parser may make of one push of the host's, neighbours of one channel joined. Each is a call of every filter, 0.4 µs
+/// at least, so they are half a millisecond of a worker with one. A push of the model's is a few tokens; a whole answer at once has
+/// seven for each of [`TOOL_CALLS_MAX`] calls.
+pub(crate) const ITEMS_PER_PUSH_MAX: usize = 1_024;
+
 /// Stop texts that a plugin may ask for, beside the request's own.
 pub(crate) const STOP_TEXTS_MAX: usize = 16;
 
@@ -295,8 +300,9 @@ pub(crate) const INSTRUMENTS_MAX: usize = 32;
 /// Stores that one plugin may have.
 pub(crate) const STORES_MAX: usize = 16;
 
-/// Compiled components that the cache may hold, in files; the oldest go first.
-pub(crate) const CACHE_FILES_MAX: usize = 64;
+/// Compiled components that the cache may hold, in bytes; those that were not used for longest go first. A small Rust guest has a
+/// megabyte, one with Python in it 40, and `plugin dev` adds one with every build.
+pub(crate) const CACHE_BYTES_MAX: u64 = 512 << 20;
 
 /// How old a file of the cache may be that is being written: that takes a second at most, so an older one is of somebody who was
 /// killed.

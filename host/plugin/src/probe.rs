@@ -13,7 +13,11 @@ use crate::load::LoadedPlugin;
 use crate::plugins::Plugins;
 
 /// A request whose caller is its worker.
-pub struct Probe(Lane);
+pub struct Probe {
+    lane: Lane,
+    /// The answer that is worked on, by its place among the request's.
+    place: usize,
+}
 
 /// What one plugin used for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,61 +98,71 @@ impl Probe {
     pub fn begin(plugins: &Plugins, call: Call) -> Option<Self> {
         let set = plugins.set();
         let room = set.sandbox.try_reserve_instances(u32::try_from(set.plugins.len()).ok()?)?;
-        Some(Self(Lane::new(Arc::clone(set), call, Arc::default(), room)))
+        Some(Self { lane: Lane::new(Arc::clone(set), call, Arc::default(), room), place: 0 })
     }
 
     /// Remembers from now on what the stages say.
     pub fn watch(&mut self) {
-        self.0.seen.get_or_insert_default();
+        self.lane.guests.seen.get_or_insert_default();
     }
 
     /// What they said since this was last asked.
     pub fn take_seen(&mut self) -> Vec<Seen> {
-        self.0.seen.as_mut().map(std::mem::take).unwrap_or_default()
+        self.lane.guests.seen.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What is asked from now on is asked of this answer, by its place among the request's.
+    pub fn turn_to(&mut self, place: usize) {
+        self.place = place;
+    }
+
+    /// See [`inference::PipelineRun::open`].
+    pub fn open(&mut self) -> Result<bool, PipelineError> {
+        self.lane.open(self.place)
     }
 
     /// See [`inference::PipelineRun::prepare`].
     pub fn prepare(&mut self, request: ChatRequest) -> Result<Prepared, PipelineError> {
-        self.0.prepare(request)
+        self.lane.prepare(request)
     }
 
     /// See [`inference::PipelineRun::control`]. Whether a plugin controls the tokens of the answer to this prompt.
     pub fn control(&mut self, prompt: &[Token]) -> Result<bool, PipelineError> {
-        let Some(index) = self.0.set.controller else { return Ok(false) };
-        self.0.open_control(index, &numbers(prompt))?;
+        let Some(index) = self.lane.guests.set.controller else { return Ok(false) };
+        self.lane.open_control(self.place, index, &numbers(prompt))?;
         Ok(true)
     }
 
     /// How the answer goes on behind `appended`. See [`inference::ControlRun::ask`].
     pub fn step(&mut self, appended: &[Token]) -> Result<Steer, PipelineError> {
-        match self.0.set.controller {
-            Some(index) => self.0.step(index, &numbers(appended), &Arc::default()),
+        match self.lane.guests.set.controller {
+            Some(_) => self.lane.step(self.place, &numbers(appended), &Arc::default()),
             None => Ok(Steer::Free(u32::MAX)),
         }
     }
 
     /// See [`inference::PipelineRun::push`].
     pub fn push(&mut self, text: String, last: bool) -> Result<Output, PipelineError> {
-        self.0.push(text, &[], last)
+        self.lane.push(self.place, text, &[], last)
     }
 
     /// See [`inference::PipelineRun::finish`]. The audit comes with [`Self::end`].
     pub fn finish(&mut self, finish: Finish, usage: Usage) -> Result<Annotations, PipelineError> {
-        self.0.finish(finish, usage)
+        self.lane.finish(self.place, finish, usage, false)
     }
 
     /// The notes so far, those of a policy that rejected the request included.
     #[must_use]
-    pub fn notes(&self) -> &[(String, String)] {
-        self.0.notes()
+    pub fn notes(&self) -> Annotations {
+        self.lane.notes()
     }
 
     /// Tells the plugins that audit, and says what each plugin used. One that broke its contract is left out.
     #[must_use = "ends the request; what it used is the answer"]
     pub fn end(mut self, finish: Finish, usage: Usage) -> Vec<Used> {
-        self.0.audit(finish, usage);
-        let used = self.0.used();
-        self.0.wind_up(finish);
+        self.lane.audit(finish, usage);
+        let used = self.lane.used();
+        self.lane.guests.wind_up(finish);
         used
     }
 }

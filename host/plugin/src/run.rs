@@ -1,6 +1,6 @@
-//! One request's run: has each step done by a worker, and waits for it.
+//! One answer's run: has each step done by a worker, and waits for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use inference::{
@@ -16,56 +16,94 @@ use crate::plugins::PluginSet;
 use crate::strand::{self, Strand};
 use crate::workers::{QueueFull, Urgency};
 
-/// One request's pass through the plugins.
+/// One answer's pass through the plugins.
 pub(crate) struct Run {
-    set: Arc<PluginSet>,
-    cancellation: Arc<Cancellation>,
-    place: Place,
-    /// What the request has used so far.
-    usage: Usage,
-    /// How it ends if nobody says: the client has left, unless we had no room for it.
+    request: Arc<Request>,
+    /// Its place among the request's answers.
+    place: usize,
+    /// How the request ends if this is dropped before it has finished: the client has left, unless we had no room for it.
     end: Finish,
+    has_finished: bool,
 }
 
-/// Where the lane is.
-enum Place {
-    /// Not made yet.
-    Nowhere(Call),
-    /// In here, on a worker, or gone after an error or the end.
-    Strand(Arc<Strand>),
+/// What the runs of a request share.
+struct Request {
+    set: Arc<PluginSet>,
+    call: Call,
+    cancellation: Arc<Cancellation>,
+    /// Where the lane is: in there, on a worker, or gone after an error or the end. Empty until there was room for it.
+    strand: OnceLock<Arc<Strand>>,
+    ledger: Mutex<Ledger>,
+}
+
+/// What the request's answers have used so far, and how many of them have not finished.
+struct Ledger {
+    used: Vec<Usage>,
+    open: usize,
+}
+
+impl Ledger {
+    /// One of the answers has finished. Whether there are others that have not.
+    fn finish_one(&mut self) -> bool {
+        self.open = self.open.saturating_sub(1);
+        self.open > 0
+    }
+
+    /// All together. They share the prompt; the one that found the least of it computed says what the request was spared.
+    fn total(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.used.iter().map(|used| used.prompt_tokens).max().unwrap_or_default(),
+            completion_tokens: self.used.iter().map(|used| used.completion_tokens).fold(0, u32::saturating_add),
+            cached_tokens: self.used.iter().map(|used| used.cached_tokens).min().unwrap_or_default(),
+        }
+    }
 }
 
 /// What becomes of the lane when a step has succeeded.
+#[derive(Clone, Copy)]
 enum Then {
     Return,
-    Close(Finish, Usage),
+    /// The answer is over, and with the last of them the request.
+    Finish,
 }
 
-impl Run {
-    pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
-        Self {
-            set,
-            cancellation: Arc::default(),
-            place: Place::Nowhere(call),
-            usage: Usage::default(),
-            end: Finish::Cancelled,
-        }
+impl Request {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Nothing that can panic half way runs under this lock.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for the request's instances.
-    async fn enter(&mut self) -> Result<(), PipelineError> {
-        let Place::Nowhere(call) = &self.place else { return Ok(()) };
-        let call = call.clone();
-        let count = u32::try_from(self.set.plugins.len()).unwrap_or(u32::MAX);
-        let room = self.set.sandbox.reserve_instances(count).await.map_err(|_| self.overloaded("instances"))?;
-        let lane = Lane::new(Arc::clone(&self.set), call, Arc::clone(&self.cancellation), room);
-        self.place = Place::Strand(Strand::new(Box::new(lane), self.set.sandbox.workers.entrance().clone()));
-        Ok(())
+    fn total(&self) -> Usage {
+        self.ledger().total()
     }
 
     fn overloaded(&self, what: &'static str) -> PipelineError {
         self.set.metrics.overloaded(what);
         PipelineError::Overloaded
+    }
+}
+
+impl Run {
+    pub(crate) fn new(set: Arc<PluginSet>, call: Call) -> Self {
+        let ledger = Ledger { used: vec![Usage::default()], open: 1 };
+        let request =
+            Request { set, call, cancellation: Arc::default(), strand: OnceLock::new(), ledger: Mutex::new(ledger) };
+        Self { request: Arc::new(request), place: 0, end: Finish::Cancelled, has_finished: false }
+    }
+
+    /// Makes room for the request's instances.
+    async fn enter(&self) -> Result<(), PipelineError> {
+        let request = &self.request;
+        if request.strand.get().is_some() {
+            return Ok(());
+        }
+        let (set, cancellation) = (Arc::clone(&request.set), Arc::clone(&request.cancellation));
+        let count = u32::try_from(set.plugins.len()).unwrap_or(u32::MAX);
+        let room = set.sandbox.reserve_instances(count).await.map_err(|_| request.overloaded("instances"))?;
+        let workers = set.sandbox.workers.entrance().clone();
+        let lane = Lane::new(set, request.call.clone(), cancellation, room);
+        let _ = request.strand.set(Strand::new(Box::new(lane), workers));
+        Ok(())
     }
 
     /// Does `work` with the lane on a worker.
@@ -77,44 +115,47 @@ impl Run {
         work: impl FnOnce(&mut Lane) -> Result<R, PipelineError> + Send + 'static,
     ) -> Result<R, PipelineError> {
         let gone_before = move || gone(stage, "the request was given up, or has ended, before this step");
-        let Place::Strand(strand) = &self.place else { return Err(gone_before()) };
+        let Some(strand) = self.request.strand.get() else { return Err(gone_before()) };
         let (sender, receiver) = oneshot::channel();
-        let (set, usage, queued_at) = (Arc::clone(&self.set), self.usage, Instant::now());
+        let (request, queued_at) = (Arc::clone(&self.request), Instant::now());
         let job = move |place: Result<&mut strand::Place, QueueFull>| {
             let Ok(place) = place else {
-                set.metrics.overloaded("queue");
-                drop(sender.send(Err(PipelineError::Overloaded)));
+                drop(sender.send(Err(request.overloaded("queue"))));
                 return;
             };
-            set.metrics.queued(urgency.as_str(), queued_at.elapsed());
+            request.set.metrics.queued(urgency.as_str(), queued_at.elapsed());
             let Some(mut lane) = place.take() else {
                 drop(sender.send(Err(gone_before())));
                 return;
             };
-            if lane.is_cancelled() {
+            if lane.guests.is_cancelled() {
                 // The client left while this waited for its turn.
-                return lane.close(Finish::Cancelled, usage);
+                return lane.give_up(Finish::Cancelled, request.total());
             }
             let result = work(&mut lane);
-            let finish = match (&result, &then) {
-                (Ok(_), Then::Return) => {
+            let goes_on = match then {
+                Then::Return => true,
+                Then::Finish => request.ledger().open > 0,
+            };
+            let end = match &result {
+                Ok(_) if goes_on => {
                     match sender.send(result) {
                         Ok(()) => *place = Some(lane),
                         // Nobody listens any more: the client left while we worked.
-                        Err(_) => lane.close(Finish::Cancelled, usage),
+                        Err(_) => lane.give_up(Finish::Cancelled, request.total()),
                     }
                     return;
                 }
-                (Ok(_), &Then::Close(finish, usage)) => (finish, usage),
-                (Err(_), _) if lane.is_cancelled() => (Finish::Cancelled, usage),
-                (Err(PipelineError::Rejected { .. }), _) => (Finish::Filtered, usage),
-                (Err(_), _) => (Finish::Failed, usage),
+                Ok(_) => lane.end().unwrap_or(Finish::Stop),
+                Err(_) if lane.guests.is_cancelled() => Finish::Cancelled,
+                Err(PipelineError::Rejected { .. }) => Finish::Filtered,
+                Err(_) => Finish::Failed,
             };
             // The answer first: the client does not wait for the audit.
             drop(sender.send(result));
-            lane.close(finish.0, finish.1);
+            lane.close(end, request.total());
         };
-        let cancel = CancelOnDrop(Some(Arc::clone(&self.cancellation)));
+        let cancel = CancelOnDrop(Some(Arc::clone(&self.request.cancellation)));
         strand.submit(urgency, Box::new(job)).await;
         let answer = receiver.await;
         cancel.disarm();
@@ -134,57 +175,88 @@ impl PipelineRun for Run {
         })
     }
 
+    fn another(&mut self) -> Box<dyn PipelineRun> {
+        let mut ledger = self.request.ledger();
+        let place = ledger.used.len();
+        ledger.used.push(Usage::default());
+        ledger.open += 1;
+        drop(ledger);
+        Box::new(Self { request: Arc::clone(&self.request), place, end: Finish::Cancelled, has_finished: false })
+    }
+
+    fn open(&mut self) -> Step<'_, bool> {
+        let place = self.place;
+        Box::pin(async move {
+            self.step(Stage::Postprocess, Urgency::Request, Then::Return, move |lane| lane.open(place)).await
+        })
+    }
+
     fn control(&mut self, prompt: &[Token]) -> Step<'_, Option<TokenControl>> {
-        let Some(index) = self.set.controller else { return Box::pin(async { Ok(None) }) };
+        let (set, place) = (Arc::clone(&self.request.set), self.place);
+        let Some(index) = set.controller else { return Box::pin(async { Ok(None) }) };
         let prompt: Vec<u32> = prompt.iter().map(|token| token.0).collect();
         Box::pin(async move {
-            let work = move |lane: &mut Lane| lane.open_control(index, &prompt);
+            let work = move |lane: &mut Lane| lane.open_control(place, index, &prompt);
             self.step(Stage::TokenControl, Urgency::Request, Then::Return, work).await?;
-            let Place::Strand(strand) = &self.place else { return Ok(None) };
-            Ok(Some(Controller::control(Arc::clone(&self.set), Arc::clone(strand), index)))
+            let strand = self.request.strand.get();
+            Ok(strand.map(|strand| Controller::control(set, Arc::clone(strand), place, index)))
         })
     }
 
     fn push(&mut self, text: String, tokens: Vec<ChosenToken>, last: bool) -> Step<'_, Output> {
+        let place = self.place;
         Box::pin(async move {
-            if self.set.passes_text_through() {
+            if self.request.set.passes_text_through() {
                 let deltas = if text.is_empty() { Vec::new() } else { vec![Delta::Content(text)] };
                 return Ok(Output { deltas, ..Output::default() });
             }
-            let work = move |lane: &mut Lane| lane.push(text, &tokens, last);
+            let work = move |lane: &mut Lane| lane.push(place, text, &tokens, last);
             self.step(Stage::Postprocess, Urgency::Stream, Then::Return, work).await
         })
     }
 
     fn used(&mut self, usage: Usage) {
-        self.usage = usage;
+        self.request.ledger().used[self.place] = usage;
     }
 
     fn finish(&mut self, finish: Finish, usage: Usage) -> Step<'_, Annotations> {
+        self.used(usage);
+        let (request, place) = (Arc::clone(&self.request), self.place);
         Box::pin(async move {
-            let then = Then::Close(finish, usage);
-            self.step(Stage::Postprocess, Urgency::Stream, then, move |lane| lane.finish(finish, usage)).await
+            let work = move |lane: &mut Lane| {
+                let goes_on = request.ledger().finish_one();
+                lane.finish(place, finish, usage, goes_on)
+            };
+            let notes = self.step(Stage::Postprocess, Urgency::Stream, Then::Finish, work).await;
+            // Where it could not be asked, dropping this ends the request.
+            self.has_finished = notes.is_ok();
+            notes
         })
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Place::Strand(strand) = &self.place else { return };
-        // A step of the answer's tokens may be under way.
-        self.cancellation.cancel();
-        let (usage, end) = (self.usage, self.end);
-        let close = move |place: Result<&mut strand::Place, QueueFull>| {
-            if let Ok(Some(lane)) = place.map(Option::take) {
-                lane.close(end, usage);
-            }
-        };
-        let Some(lane) = strand.leave(Box::new(close)) else { return };
-        if self.set.audits.is_empty() {
+        if self.has_finished {
             return;
         }
-        let audit = Box::new(move || lane.close(end, usage));
-        if self.set.sandbox.workers.entrance().try_submit(Urgency::Request, audit).is_err() {
+        let request = Arc::clone(&self.request);
+        let Some(strand) = request.strand.get() else { return };
+        // A step of the request's tokens, or of another answer's text, may be under way.
+        request.cancellation.cancel();
+        let (usage, end) = (request.total(), self.end);
+        let give_up = move |place: Result<&mut strand::Place, QueueFull>| {
+            if let Ok(Some(lane)) = place.map(Option::take) {
+                lane.give_up(end, usage);
+            }
+        };
+        let Some(lane) = strand.leave(Box::new(give_up)) else { return };
+        let set = &request.set;
+        if set.audits.is_empty() {
+            return;
+        }
+        let audit = Box::new(move || lane.give_up(end, usage));
+        if set.sandbox.workers.entrance().try_submit(Urgency::Request, audit).is_err() {
             tracing::warn!("a request that ended early was not audited: the plugins are overloaded");
         }
     }

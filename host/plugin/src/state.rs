@@ -17,6 +17,8 @@ pub(crate) struct GuestState {
     pub(crate) owner: Arc<Owner>,
     pub(crate) budget: Budget,
     pub(crate) memory: MemoryLimiter,
+    /// Answers of the request that were opened so far, and 1 before there is any.
+    pub(crate) answers: u32,
     pub(crate) host_calls: u32,
     pub(crate) log_bytes: usize,
     /// `None` in a trial, which is no call of a request.
@@ -51,6 +53,7 @@ impl GuestState {
                 table_elements: 0,
                 table_elements_max: owner.limits.table_elements_max,
             },
+            answers: 1,
             host_calls: 0,
             log_bytes: 0,
             meter,
@@ -62,6 +65,7 @@ impl GuestState {
     /// Begins another request in the same instance.
     pub(crate) fn renew(&mut self, cancellation: Arc<Cancellation>) {
         self.budget = Budget::new(cancellation);
+        self.answers = 1;
         self.host_calls = 0;
         self.log_bytes = 0;
         if let Some(wasi) = &mut self.wasi {
@@ -72,7 +76,7 @@ impl GuestState {
     /// Counts a call of the host; every import of the contract begins with this. Those of WASI cost microseconds each, and the
     /// guest's CPU budget counts them.
     pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
-        let limit = self.owner.limits.host_calls_max;
+        let limit = self.owner.limits.host_calls_max.saturating_mul(self.answers);
         if self.host_calls >= limit {
             return Err(Breach::HostCalls { limit }.into());
         }

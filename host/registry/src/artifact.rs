@@ -18,7 +18,7 @@ use crate::limits::{
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.wasm.config.v0+json";
 const COMPONENT_TYPE: &str = "application/wasm";
-const TITLE: &str = "org.opencontainers.image.title";
+pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 
 /// What a plugin's folder holds, and what is said of it.
 #[derive(Debug, Clone)]

@@ -1,17 +1,20 @@
 //! The story of a push and of a pull.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::header::ETAG;
+use http::{HeaderValue, Method, StatusCode};
 use hub::Endpoint;
 use hub::outbound::Outbound;
 
 use crate::artifact::{Artifact, Descriptor, File, MANIFEST_TYPE, Plan};
-use crate::conversation::{Asked, Conversation, Scope};
+use crate::conversation::{Asked, Conversation, Scope, Version};
 use crate::digest::Digest;
 use crate::error::RegistryError;
-use crate::limits::{CONNECT_TIMEOUT, MANIFEST_BYTES_MAX};
+use crate::limits::{CONNECT_TIMEOUT, MANIFEST_BYTES_MAX, SIGNING_ATTEMPTS_MAX, SIGNING_PAUSE};
 use crate::login::Login;
 use crate::reference::Reference;
 use crate::signature::{EMPTY, PublicKey, Signatures};
@@ -94,7 +97,7 @@ impl Registries {
         // Where nobody is trusted, nobody's word is asked for.
         let signatures = match trust.keys.as_slice() {
             [] => Signatures::default(),
-            _ => repository.signatures(&name, &digest).await?,
+            _ => repository.signatures(&name, &digest).await?.0,
         };
         let signers = trust.check(&name, reference.digest.is_some(), &digest, &signatures)?;
         let mut files = Vec::new();
@@ -122,19 +125,11 @@ impl Registries {
         for (digest, bytes) in &artifact.blobs {
             repository.send_blob(&name, digest, bytes).await?;
         }
-        let there = repository.signatures(&name, &artifact.digest).await?;
-        let all = there.clone().with(signatures, &artifact.digest)?;
-        if all != there {
-            repository.send_blob(&name, &Digest::of(EMPTY), &Bytes::from_static(EMPTY)).await?;
-            // By digest first: where it has a name, it has its signatures.
-            repository.send_manifest(&name, &artifact.digest.to_string(), &artifact.manifest).await?;
-            let manifest = all.manifest(&artifact.manifest);
-            repository.send_manifest(&name, &Signatures::tag(&artifact.digest), &manifest).await?;
-        }
+        let count = repository.sign(&name, artifact, signatures).await?;
         // A digest beside a tag says what is sent, and the tag what it is called.
         let place = reference.tag.clone().unwrap_or_else(|| artifact.digest.to_string());
-        repository.send_manifest(&name, &place, &artifact.manifest).await?;
-        Ok(all.len())
+        repository.send_manifest(&name, &place, &artifact.manifest, None).await?;
+        Ok(count)
     }
 
     fn repository<'a>(&'a self, reference: &'a Reference, scope: Scope) -> Repository<'a> {
@@ -154,28 +149,73 @@ struct Repository<'a>(Conversation<'a>);
 
 impl Repository<'_> {
     async fn manifest(&mut self, what: &str, place: &str) -> Result<Bytes, RegistryError> {
+        Ok(self.manifest_with_tag(what, place).await?.0)
+    }
+
+    /// A manifest, and the `ETag` that it came with.
+    async fn manifest_with_tag(
+        &mut self,
+        what: &str,
+        place: &str,
+    ) -> Result<(Bytes, Option<HeaderValue>), RegistryError> {
         let what = format!("the manifest of {what}");
         let (method, url) = (Method::GET, self.0.url("manifests", place));
-        let asked = Asked { what: &what, method, url, media_type: MANIFEST_TYPE, body: None };
+        let asked = Asked { what: &what, method, url, media_type: MANIFEST_TYPE, body: None, only_over: None };
         let answer = self.0.ask(&asked).await?;
+        let tag = answer.response.headers().get(ETAG).cloned();
         match answer.response.status() {
-            StatusCode::OK => answer.read(&what, MANIFEST_BYTES_MAX as u64).await,
+            StatusCode::OK => Ok((answer.read(&what, MANIFEST_BYTES_MAX as u64).await?, tag)),
             _ => Err(answer.refusal(&what).await),
         }
     }
 
-    async fn signatures(&mut self, what: &str, digest: &Digest) -> Result<Signatures, RegistryError> {
-        match self.manifest(&format!("the signatures of {what}"), &Signatures::tag(digest)).await {
-            Ok(manifest) => Signatures::read(what, &manifest),
-            Err(RegistryError::Refused { status: 404, .. }) => Ok(Signatures::default()),
+    /// The signatures of a plugin, and what a write of others is to find still; `None`: the registry does not say.
+    async fn signatures(
+        &mut self,
+        what: &str,
+        digest: &Digest,
+    ) -> Result<(Signatures, Option<Version>), RegistryError> {
+        match self.manifest_with_tag(&format!("the signatures of {what}"), &Signatures::tag(digest)).await {
+            Ok((manifest, tag)) => Ok((Signatures::read(what, &manifest)?, tag.map(Version::Tagged))),
+            Err(RegistryError::Refused { status: 404, .. }) => Ok((Signatures::default(), Some(Version::Nothing))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Puts signatures beside those that are there; how many there are then. Whoever signs at the same time reads what we read
+    /// and writes over what we write. A registry that heeds `If-Match` refuses the one who comes second; with others it is
+    /// looked a moment later whether ours are still there.
+    async fn sign(&mut self, name: &str, artifact: &Artifact, signatures: &Signatures) -> Result<usize, RegistryError> {
+        let digest = &artifact.digest;
+        for attempt in 0..=SIGNING_ATTEMPTS_MAX {
+            let (there, version) = self.signatures(name, digest).await?;
+            let all = there.clone().with(signatures, digest)?;
+            if all == there {
+                return Ok(all.len());
+            }
+            match attempt {
+                0 => {
+                    self.send_blob(name, &Digest::of(EMPTY), &Bytes::from_static(EMPTY)).await?;
+                    // By digest first: where it has a name, it has its signatures.
+                    self.send_manifest(name, &digest.to_string(), &artifact.manifest, None).await?;
+                }
+                SIGNING_ATTEMPTS_MAX => break,
+                _ => {}
+            }
+            let manifest = all.manifest(&artifact.manifest);
+            match self.send_manifest(name, &Signatures::tag(digest), &manifest, version).await {
+                Ok(()) | Err(RegistryError::Refused { status: 412, .. }) => tokio::time::sleep(pause()).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RegistryError::Contended { what: name.to_owned(), attempts: SIGNING_ATTEMPTS_MAX })
     }
 
     /// Content of which length and digest are known.
     async fn blob(&mut self, what: &str, wanted: &Descriptor) -> Result<Bytes, RegistryError> {
         let (method, url) = (Method::GET, self.0.url("blobs", &wanted.digest.to_string()));
-        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: None }).await?;
+        let answer =
+            self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: None, only_over: None }).await?;
         if answer.response.status() != StatusCode::OK {
             return Err(answer.refusal(what).await);
         }
@@ -190,36 +230,52 @@ impl Repository<'_> {
     async fn send_blob(&mut self, what: &str, digest: &Digest, bytes: &Bytes) -> Result<(), RegistryError> {
         let what = &format!("content of {what}");
         let (method, url) = (Method::HEAD, self.0.url("blobs", &digest.to_string()));
-        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: None }).await?;
+        let answer =
+            self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: None, only_over: None }).await?;
         if answer.response.status() == StatusCode::OK {
             return Ok(());
         }
         // Ends in a slash, which is a part of its name.
         let (method, url) = (Method::POST, self.0.url("blobs", "uploads/"));
-        let begun = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: Some(Bytes::new()) }).await?;
+        let begun = self
+            .0
+            .ask(&Asked { what, method, url, media_type: BLOB_TYPE, body: Some(Bytes::new()), only_over: None })
+            .await?;
         if begun.response.status() != StatusCode::ACCEPTED {
             return Err(begun.refusal(what).await);
         }
         let mut url = self.0.location(what, &begun.url, begun.response.headers()).await?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let (method, body) = (Method::PUT, Some(bytes.clone()));
-        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body }).await?;
+        let answer = self.0.ask(&Asked { what, method, url, media_type: BLOB_TYPE, body, only_over: None }).await?;
         match answer.response.status() {
             StatusCode::CREATED => Ok(()),
             _ => Err(answer.refusal(what).await),
         }
     }
 
-    async fn send_manifest(&mut self, what: &str, place: &str, manifest: &Bytes) -> Result<(), RegistryError> {
+    async fn send_manifest(
+        &mut self,
+        what: &str,
+        place: &str,
+        manifest: &Bytes,
+        only_over: Option<Version>,
+    ) -> Result<(), RegistryError> {
         let what = &format!("the manifest of {what}");
         let (method, url) = (Method::PUT, self.0.url("manifests", place));
-        let asked = Asked { what, method, url, media_type: MANIFEST_TYPE, body: Some(manifest.clone()) };
+        let asked = Asked { what, method, url, media_type: MANIFEST_TYPE, body: Some(manifest.clone()), only_over };
         let answer = self.0.ask(&asked).await?;
         match answer.response.status() {
             StatusCode::CREATED => Ok(()),
             _ => Err(answer.refusal(what).await),
         }
     }
+}
+
+/// Not the same for two who write at the same moment, or they would for ever.
+fn pause() -> Duration {
+    let chance = RandomState::new().build_hasher().finish();
+    SIGNING_PAUSE.mul_f64(1.0 + (chance % 1_000) as f64 / 1_000.0)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! read without a bound.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, LOCATION, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hub::Endpoint;
 use hub::outbound::{Outbound, wrong_with};
@@ -34,6 +36,16 @@ pub(crate) struct Asked<'a> {
     /// The media type of the answer or of the body.
     pub(crate) media_type: &'a str,
     pub(crate) body: Option<Bytes>,
+    /// What has to be there still for the body to be taken, where the registry heeds it.
+    pub(crate) only_over: Option<Version>,
+}
+
+/// What stands somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Version {
+    Nothing,
+    /// What was answered with this `ETag`.
+    Tagged(HeaderValue),
 }
 
 /// What was answered, and by whom.
@@ -119,6 +131,11 @@ impl<'a> Conversation<'a> {
         request = match &asked.body {
             Some(body) => request.header(CONTENT_TYPE, asked.media_type).body(body.clone()),
             None => request.header(ACCEPT, asked.media_type),
+        };
+        request = match &asked.only_over {
+            Some(Version::Nothing) => request.header(IF_NONE_MATCH, "*"),
+            Some(Version::Tagged(tag)) => request.header(IF_MATCH, tag),
+            None => request,
         };
         let after = if asked.body.is_some() { REQUEST_TIMEOUT } else { CONNECT_TIMEOUT + IDLE_TIMEOUT };
         sent(request, asked.what, url, after).await

@@ -156,6 +156,19 @@ pub enum RegistryError {
         /// Signatures that it has.
         count: usize,
     },
+    /// An older version than was asked for.
+    #[error(
+        "{what} was answered with version {version}, which is older; nothing was kept; where that one is meant all the same, name its \
+         digest, as in {pinned}"
+    )]
+    Older {
+        /// What was asked for.
+        what: String,
+        /// The version that the plugin says it is.
+        version: String,
+        /// The reference with its digest.
+        pinned: String,
+    },
     /// Something else has the name of the plugin's folder.
     #[error("{folder} is there, and {why}; nothing was changed; {remedy} into another folder (--into DIR)")]
     Taken {
@@ -177,6 +190,17 @@ pub enum RegistryError {
         digest: Digest,
         /// How many it would have.
         count: usize,
+    },
+    /// Others write at the same time.
+    #[error(
+        "others changed the signatures of {what} at the same time, {attempts} times in a row, and these are not among them now; the \
+         plugin has no new name yet; push it again when the others have ended"
+    )]
+    Contended {
+        /// Which one.
+        what: String,
+        /// How often it was attempted.
+        attempts: usize,
     },
     /// Nothing says which bytes are meant.
     #[error(

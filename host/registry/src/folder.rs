@@ -3,11 +3,15 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
 use crate::artifact::File;
 use crate::error::RegistryError;
+use crate::limits::STAGED_AGE_MAX;
+
+const PREFIX: &str = ".outrigger-staged-";
 
 /// A folder that nobody sees yet. Dropping it removes it.
 pub struct Staged {
@@ -19,7 +23,8 @@ impl Staged {
     /// An empty one, in a folder that is made where it is missing.
     pub fn new(parent: &Path) -> Result<Self, RegistryError> {
         let made = fs::create_dir_all(parent).and_then(|()| {
-            let outer = tempfile::Builder::new().prefix(".outrigger-").tempdir_in(parent)?;
+            remove_left(parent, SystemTime::now());
+            let outer = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
             // Not the outer one, which nobody else may enter.
             fs::create_dir(outer.path().join("it"))?;
             Ok(outer)
@@ -57,6 +62,18 @@ impl Staged {
             fs::File::open(path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
         });
         synced.map_err(|source| RegistryError::File { what: format!("put {} in its place", path.display()), source })
+    }
+}
+
+/// Removes what was left by processes that were killed. What cannot be removed is somebody else's, or it will be tried again.
+fn remove_left(parent: &Path, now: SystemTime) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let metadata = || entry.metadata().ok().filter(fs::Metadata::is_dir);
+        let age = || now.duration_since(metadata()?.modified().ok()?).ok();
+        if is_ours && age().is_some_and(|age| age > STAGED_AGE_MAX) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
     }
 }
 
@@ -130,6 +147,20 @@ mod tests {
         let staged = Staged::new(&parent.path().join("deeper")).expect("a folder");
         drop(staged);
         assert_eq!(fs::read_dir(parent.path().join("deeper")).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn what_somebody_left_who_was_killed_is_removed() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let left = Staged::new(parent.path()).expect("a folder").outer.keep();
+        let (mask, file) = (parent.path().join("mask"), parent.path().join(".outrigger-staged-file"));
+        fs::create_dir(&mask).expect("made");
+        fs::write(&file, "").expect("written");
+        let at_work = Staged::new(parent.path()).expect("a folder");
+        assert!(left.exists(), "somebody may be at work in it");
+        remove_left(parent.path(), SystemTime::now() + 2 * STAGED_AGE_MAX);
+        assert!(!left.exists() && !at_work.path().exists(), "nobody is that slow");
+        assert!(mask.exists() && file.exists(), "what is not ours stays");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::{Artifact, Descriptor, File, MANIFEST_TYPE, Plan, json};
+use crate::artifact::{Artifact, Descriptor, File, MANIFEST_TYPE, Plan, TITLE, json, parse};
 use crate::client::{Pulled, Trust};
 use crate::digest::Digest;
 use crate::error::RegistryError;
@@ -18,6 +18,8 @@ use crate::signature::{EMPTY, Signatures};
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const NAME: &str = "org.opencontainers.image.ref.name";
+/// What a layout consists of.
+const PARTS: [&str; 3] = ["oci-layout", "index.json", "blobs"];
 
 /// An artifact and its signatures, as a folder holds them.
 #[derive(Debug)]
@@ -46,11 +48,13 @@ impl Layout {
         path.join("oci-layout").is_file()
     }
 
-    /// Writes it, in place of an older one. Anything else that is there is left alone.
+    /// Writes it, in place of an older one of the same plugin. Anything else that is there is left alone.
     pub fn write(&self, path: &Path) -> Result<(), RegistryError> {
         let failed = |source| RegistryError::File { what: format!("write {}", path.display()), source };
-        if path.exists() && !Self::is_at(path) {
-            return Err(failed(io::Error::other("it is there, and it is no OCI image layout")));
+        if path.exists() && !self.is_alone_at(path) {
+            return Err(failed(io::Error::other(
+                "it is there, and it is not an OCI image layout of this plugin and nothing else; name another folder, or remove it",
+            )));
         }
         let plugin = Descriptor::of(MANIFEST_TYPE, &self.artifact.manifest).annotated(NAME, &self.version);
         let mut blobs = self.artifact.blobs.clone();
@@ -77,12 +81,7 @@ impl Layout {
         let refused = |why: &str| RegistryError::Artifact { what: what.clone(), why: why.to_owned() };
         let index = read_file(&path.join("index.json"), MANIFEST_BYTES_MAX as u64)?;
         let index: Index = serde_json::from_slice(&index).map_err(|_| refused("its index.json is none"))?;
-        let named = |descriptor: &Descriptor| descriptor.annotations.get(NAME).cloned().unwrap_or_default();
-        let is_signature = |descriptor: &&Descriptor| named(descriptor).ends_with(".outrigger");
-        let mut plugins = index.manifests.iter().filter(|it| !is_signature(it));
-        let (Some(plugin), None) = (plugins.next(), plugins.next()) else {
-            return Err(refused("it holds no plugin, or more than one"));
-        };
+        let plugin = index.plugin().ok_or_else(|| refused("it holds no plugin, or more than one"))?;
         let manifest = blob(path, plugin, MANIFEST_BYTES_MAX as u64)?;
         let plan = Plan::read(&what, &manifest)?;
         let blobs = plan.blobs.iter().map(|it| Ok((it.digest.clone(), blob(path, it, it.size)?)));
@@ -93,7 +92,23 @@ impl Layout {
             None => Signatures::default(),
         };
         let artifact = Artifact { digest: plugin.digest.clone(), manifest, blobs };
-        Ok(Self { artifact, signatures, version: named(plugin) })
+        Ok(Self { artifact, signatures, version: named(plugin).to_owned() })
+    }
+
+    /// Whether a folder holds a layout of this plugin, of whatever version, and nothing else.
+    fn is_alone_at(&self, path: &Path) -> bool {
+        let title = |manifest: &[u8]| parse("", manifest).ok()?.annotations.remove(TITLE);
+        let there = || {
+            let index = read_file(&path.join("index.json"), MANIFEST_BYTES_MAX as u64).ok()?;
+            let index: Index = serde_json::from_slice(&index).ok()?;
+            let plugin = index.plugin()?;
+            let tag = Signatures::tag(&plugin.digest);
+            let is_alone = index.manifests.iter().all(|it| it.digest == plugin.digest || named(it) == tag);
+            let names = fs::read_dir(path).ok()?.map(|entry| Some(entry.ok()?.file_name()));
+            let is_all = names.into_iter().all(|name| name.is_some_and(|name| PARTS.iter().any(|part| name == *part)));
+            title(&blob(path, plugin, MANIFEST_BYTES_MAX as u64).ok()?).filter(|_| is_alone && is_all)
+        };
+        Self::is_at(path) && there().is_some_and(|there| title(&self.artifact.manifest) == Some(there))
     }
 
     /// The plugin's files, if it may be taken.
@@ -106,6 +121,18 @@ impl Layout {
         let files = paths.zip(self.artifact.blobs.into_iter().skip(1)).map(|(path, (_, bytes))| File { path, bytes });
         Ok(Pulled { digest, files: files.collect(), signers })
     }
+}
+
+impl Index {
+    /// The plugin of a layout that holds one.
+    fn plugin(&self) -> Option<&Descriptor> {
+        let mut plugins = self.manifests.iter().filter(|it| !named(it).ends_with(".outrigger"));
+        plugins.next().filter(|_| plugins.next().is_none())
+    }
+}
+
+fn named(descriptor: &Descriptor) -> &str {
+    descriptor.annotations.get(NAME).map_or("", String::as_str)
 }
 
 fn file(path: &str, bytes: Bytes) -> File {

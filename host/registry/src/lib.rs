@@ -20,6 +20,7 @@ mod login;
 mod receipt;
 mod reference;
 mod signature;
+mod version;
 
 pub mod limits;
 
@@ -30,6 +31,6 @@ pub use error::RegistryError;
 pub use folder::Staged;
 pub use layout::Layout;
 pub use login::Login;
-pub use receipt::Receipt;
+pub use receipt::{Receipt, Said};
 pub use reference::{Reference, is_version};
 pub use signature::{PublicKey, SecretKey, Signatures};

@@ -17,8 +17,15 @@ pub(crate) const PATH_BYTES_MAX: usize = 200;
 /// Signatures that are put on one plugin; each is an annotation of 200 bytes. Those of others are read as they are: the manifest
 /// that holds them has a size.
 pub(crate) const SIGNATURES_MAX: usize = 16;
+/// How often signatures are written where somebody else writes at the same time. Each attempt that is lost is one that another push won.
+pub(crate) const SIGNING_ATTEMPTS_MAX: usize = 5;
+/// Until it is looked whether what was written is still there, to twice as long: some times what lies between the reading and the
+/// writing of another push.
+pub(crate) const SIGNING_PAUSE: Duration = Duration::from_millis(300);
 /// Bytes of what a pull notes of itself: a reference, and as many keys as an operator trusts.
 pub(crate) const RECEIPT_BYTES_MAX: u64 = 64 << 10;
+/// How old a folder may be whose files are being written: that takes seconds, and clocks of machines that share a disk differ.
+pub(crate) const STAGED_AGE_MAX: Duration = Duration::from_hours(1);
 /// Bytes of a reference as a person writes it.
 pub(crate) const REFERENCE_BYTES_MAX: usize = 1024;
 /// Bytes of a key's file, and of one with a login: a few lines.

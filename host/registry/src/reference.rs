@@ -8,6 +8,7 @@ use hub::Endpoint;
 use crate::digest::Digest;
 use crate::error::{RegistryError, shown};
 use crate::limits::REFERENCE_BYTES_MAX;
+use crate::version::{is_older, is_tag_of};
 
 /// Where a plugin is, and perhaps which one exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,24 @@ impl Reference {
     #[must_use]
     pub fn pinned(&self, digest: &Digest) -> Self {
         Self { digest: Some(digest.clone()), ..self.clone() }
+    }
+
+    /// Whether it says that this version is meant: by a digest, whatever the version, or by a tag.
+    #[must_use]
+    pub fn names(&self, version: &str) -> bool {
+        self.digest.is_some() || self.tag.as_ref().is_some_and(|tag| is_tag_of(tag, version))
+    }
+
+    /// Refuses a version that is older than the tag says. A digest says which bytes are meant, so with one any version is right.
+    pub fn check_version(&self, version: &str, digest: &Digest) -> Result<(), RegistryError> {
+        match &self.tag {
+            Some(tag) if self.digest.is_none() && is_older(version, tag) => Err(RegistryError::Older {
+                what: self.to_string(),
+                version: shown(version),
+                pinned: self.pinned(digest).to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The registry and the repository: whose plugins these are, whatever their version.
@@ -155,6 +174,27 @@ mod tests {
         }
         assert_eq!(shown("https://ghcr.io/mask:1"), "ghcr.io/mask:1");
         assert_eq!(shown("http://127.0.0.1:5000/mask:1"), "127.0.0.1:5000/mask:1");
+    }
+
+    #[test]
+    fn a_tag_is_not_answered_with_an_older_version() {
+        let digest = Digest::of(b"x");
+        let check = |tag: &str, version: &str, names: bool, is_taken: bool| {
+            let reference: Reference = format!("ghcr.io/acme/mask:{tag}").parse().expect("a reference");
+            assert_eq!(reference.names(version), names, "{tag} {version}");
+            let checked = reference.check_version(version, &digest);
+            assert_eq!(checked.is_ok(), is_taken, "{tag} {version}");
+            let said = checked.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(is_taken || said.contains(&reference.pinned(&digest).to_string()), "{said}");
+            let pinned = reference.pinned(&digest);
+            assert!(pinned.names(version) && pinned.check_version(version, &digest).is_ok());
+        };
+        check("1.4.0", "1.4.0", true, true);
+        check("v1.4.0", "1.4.0", true, true);
+        check("1.4.1", "1.3.9", false, false);
+        check("1.4.0-rc.1", "1.4.0", false, true);
+        check("latest", "1.3.9", false, true);
+        check("1", "0.9.0", false, true);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The OpenAI-compatible HTTP API, and the service behind it.
 //!
-//! [`Service`] answers a chat whatever transport it came over; [`serve`] puts it on a listener. The model arrives when
+//! [`Service`] answers a chat whatever transport it came over, with one model; [`Models`] are all that a host has, and [`serve`]
+//! puts them on a listener. The model arrives when
 //! it is loaded ([`Service::ready`]): until then requests are told how far it is.
 
 mod access;
@@ -8,6 +9,7 @@ mod admin;
 mod http;
 mod keys;
 pub mod limits;
+mod models;
 mod service;
 mod tls;
 mod wire;
@@ -16,11 +18,12 @@ pub use ::admission::{Position, Priority, Reason, Refusal, Standing};
 pub use ::http::HeaderName;
 pub use access::{Access, Replaceable};
 pub use admin::{AdminFuture, PluginAdmin, ReloadRefused};
-pub use http::{Drained, HttpConfig, Listener, Reach, SocketConfig, SocketError, routes, serve};
+pub use http::{Drained, HttpConfig, Listener, Reach, SocketConfig, SocketError, openapi, routes, serve};
 pub use keys::{Keys, KeysError};
+pub use models::Models;
 pub use service::{
     Answer, AnswerEvent, Asked, Capability, ChatError, Defaults, EmbeddingRequest, Finished, Input, Liveness, Outputs,
-    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Terms, Tokenized,
+    RankingRequest, Readiness, Rendered, Service, ServiceConfig, Serving, Terms, Tokenized, Unloaded,
 };
 pub use tls::{TlsError, TlsFiles, TlsSettings};
 pub use wire::chat_request;
@@ -29,3 +32,7 @@ pub use wire::chat_request;
 #[expect(dead_code, reason = "shared with the tests over real sockets, which use all of it")]
 #[path = "../tests/support/fakes.rs"]
 mod fakes;
+
+#[cfg(test)]
+#[path = "../../model/src/allocation.rs"]
+mod allocation;

@@ -1,6 +1,7 @@
 //! Every limit of this room, with its unit and its reason. What an operator may change is a field of
 //! [`ServiceConfig`](crate::ServiceConfig) or [`HttpConfig`](crate::HttpConfig) and starts from the value here.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // ---- requests for work ----
@@ -30,6 +31,9 @@ pub const RETRY_AFTER_LOADING: Duration = Duration::from_secs(5);
 /// The header that names who asks: what the Gateway API's inference extension tells requests apart by for fairness.
 pub const CALLER_HEADER_DEFAULT: &str = "x-gateway-inference-fairness-id";
 
+/// How often it is looked whether a model that nobody has asked for lately is still in use.
+pub const UNLOAD_INTERVAL: Duration = Duration::from_secs(1);
+
 // ---- the body of a request ----
 
 /// Bytes of a request body. A 128k-token prompt is about half a megabyte; escapes and tool results may triple it.
@@ -39,14 +43,26 @@ pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Bytes of request bodies held at once, over all connections: what keeps 512 clients with 4 MiB each from costing
 /// 2 GiB. A body counts from its first byte until its request has a slot and its prompt.
 pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a body up to which it is parsed on the async threads: a millisecond or two at most. More would hold up other
+/// connections' events.
+pub const PARSE_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Larger bodies parsed at once: each takes memory that nobody has accounted for until it is done, and they compete with decoding
+/// for the cores. The next one waits some tens of milliseconds.
+pub const PARSERS_MAX: usize = 4;
 /// Nesting of arrays and objects; a chat request needs five, JSON for a template some more.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Members of one object whose names this API knows: more than any has.
+pub const MEMBERS_MAX: usize = 256;
 /// Messages of a conversation.
 pub const MESSAGES_MAX: usize = 1024;
 /// Text parts of one message.
 pub const PARTS_MAX: usize = 256;
+/// Parts of all messages together: each costs about a hundred bytes beside its text, which may be none.
+pub const CONVERSATION_PARTS_MAX: usize = 8 * 1024;
 /// Earlier tool calls in one assistant message.
 pub const TOOL_CALLS_MAX: usize = 128;
+/// Bytes of an earlier call's `input` in a message request, which is checked as JSON: more than a model says in one answer.
+pub const CALL_INPUT_BYTES_MAX: usize = 1024 * 1024;
 /// Functions in `tools`, as with OpenAI.
 pub const TOOLS_MAX: usize = 128;
 /// Bytes of one function's `parameters`; as large as a schema that is enforced may be (`grammar::limits`).
@@ -76,6 +92,16 @@ pub const COMPLETIONS_MAX: u32 = 128;
 pub const METADATA_PAIRS_MAX: usize = 16;
 /// Tokens in `stop_token_ids`, as many as texts in `stop`.
 pub const STOP_TOKENS_MAX: usize = 16;
+/// `temperature`, as with OpenAI.
+pub const TEMPERATURE: RangeInclusive<f32> = 0.0..=2.0;
+/// `top_p`, `min_p` and `typical_p`: parts of all there is.
+pub const PROBABILITY: RangeInclusive<f32> = 0.0..=1.0;
+/// `presence_penalty` and `frequency_penalty`, as with OpenAI.
+pub const PENALTY: RangeInclusive<f32> = -2.0..=2.0;
+/// `repeat_penalty`: logits are divided by it; 1 is none.
+pub const REPEAT_PENALTY: RangeInclusive<f32> = 0.01..=2.0;
+/// What `logit_bias` adds, as with OpenAI.
+pub const LOGIT_BIAS: RangeInclusive<f32> = -100.0..=100.0;
 /// `top_k`: beyond any vocabulary there is nothing to keep.
 pub const TOP_K_MAX: u64 = 1_000_000;
 /// `top_logprobs`, as with OpenAI. Each costs an entry in every event.
@@ -83,15 +109,20 @@ pub const TOP_LOGPROBS_MAX: u64 = 20;
 /// Tokens in `logit_bias`: some words in all their spellings. Each is visited at each step.
 pub const LOGIT_BIASES_MAX: usize = 1000;
 /// `dry_multiplier`: logits are some tens apart, so this bans already.
-pub const DRY_MULTIPLIER_MAX: f32 = 100.0;
+pub const DRY_MULTIPLIER: RangeInclusive<f32> = 0.0..=100.0;
 /// `dry_base`: the second token of a repetition would be banned.
-pub const DRY_BASE_MAX: f32 = 100.0;
+pub const DRY_BASE: RangeInclusive<f32> = 1.0..=100.0;
 /// `dry_allowed_length`, in tokens: beyond any context there is nothing to penalise.
 pub const DRY_LENGTH_MAX: u64 = 1_000_000;
 /// Texts in `dry_sequence_breakers`; four are usual. The vocabulary is searched for each.
 pub const DRY_BREAKERS_MAX: usize = 16;
 /// Bytes of one of them: what llama.cpp looks at.
 pub const DRY_BREAKER_BYTES_MAX: usize = 40;
+/// Tokens of a text that `/tokenize` tells: as many as the longest contexts hold. Each is a number and, where the client wants it,
+/// a text, in memory and in JSON.
+pub const TOKENS_SHOWN_MAX: usize = 256 * 1024;
+/// Bytes of text that `/detokenize` tells: what a body may bring back.
+pub const TEXT_SHOWN_BYTES_MAX: usize = BODY_BYTES_MAX_DEFAULT;
 
 // ---- is it alive ----
 
@@ -134,6 +165,8 @@ pub const PROBE_CONNECTIONS_MAX: usize = 32;
 pub const SOCKET_BACKLOG: i32 = 1024;
 /// Time for a TLS handshake, two round trips and some milliseconds of computing: as long as for a head.
 pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// What may be asked for at most: a pod's clients are not more, and each may hold [`memory_bytes_max`] of one.
+pub const CONNECTIONS_MAX_MAX: u32 = 65_536;
 /// Time for a request's head to arrive, from the connection's start or the head's first byte.
 pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time that a connection may stay open between two requests.
@@ -152,12 +185,14 @@ pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bytes that clients can make this room hold, with this many connections: what hyper buffers in both directions, a
-/// connection's tasks and state, and the bodies. A body is held as text and, for a while, as the request parsed from it.
+/// connection's tasks and state, and the bodies. What is parsed from a body takes up to twice its bytes, and some more for as long
+/// as it is being parsed (`wire/forms.rs` measures both).
 #[must_use]
 pub const fn memory_bytes_max(connections_max: usize) -> usize {
     const STATE_BYTES: usize = 20 * 1024;
+    const PARSING_BYTES: usize = 4 * BODY_BYTES_MAX_DEFAULT;
     let connections = connections_max.saturating_mul(2 * CONNECTION_BUFFER_BYTES_MAX + STATE_BYTES);
-    connections.saturating_add(2 * BODIES_BYTES_MAX)
+    connections.saturating_add(2 * BODIES_BYTES_MAX + PARSERS_MAX * PARSING_BYTES)
 }
 
 // ---- streams and shutdown ----

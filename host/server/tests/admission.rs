@@ -5,8 +5,9 @@ mod support;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde_json::json;
 use support::fakes::{Act, says};
-use support::{Reply, STREAMED, Server, Setup, WHOLE, chat};
+use support::{MODEL, Reply, STREAMED, Server, Setup, WHOLE, chat, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -71,8 +72,8 @@ async fn who_has_more_of_a_full_line_than_others_is_429() {
     assert_eq!((reply.status, reply.error().0.as_str()), (429, "over_share"));
     assert_eq!(reply.json()["error"]["type"], "rate_limit_error");
     assert!(reply.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0)));
-    assert_eq!(server.metric("outrigger_admissions_total", r#"outcome="over_share""#), 1);
-    assert_eq!(server.metric("outrigger_callers", ""), 2);
+    assert_eq!(server.metric("outrigger_admissions_total", r#"model="fake/model",outcome="over_share""#), 1);
+    assert_eq!(server.metric("outrigger_callers", MODEL), 2);
     drop((running, quiet));
 }
 
@@ -172,6 +173,40 @@ async fn who_waited_in_vain_after_the_first_comment_gets_the_error_as_an_event()
     server.until_idle().await;
 }
 
+/// A status of its own is too late by then; the member that is at fault is the form's own all the same.
+#[tokio::test]
+async fn who_waited_is_told_what_is_wrong_in_the_words_of_the_form() {
+    let long = "x".repeat(600);
+    let forms = [
+        ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": long}]}), "/error/param", "messages"),
+        ("/v1/completions", json!({"prompt": long}), "/error/param", "prompt"),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 9, "messages": [{"role": "user", "content": long}]}),
+            "/error/param",
+            "messages",
+        ),
+        ("/v1/responses", json!({"input": long}), "/param", "input"),
+    ];
+    for (path, mut body, place, param) in forms {
+        let mut setup = hangs(1);
+        setup.http.ping_interval = Duration::from_millis(20);
+        let server = setup.start().await;
+        let running = begin(&server, &chat(WHOLE)).await;
+        server.until_running(1).await;
+        (body["model"], body["stream"]) = (json!("fake/model"), json!(true));
+        let mut client = begin(&server, &post(path, &body.to_string())).await;
+        // Its status is sent with the first comment.
+        client.readable().await.expect("a comment");
+        drop(running);
+        let reply = Reply::read(&mut client).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        let events = reply.events();
+        let error = events.iter().find(|event| event.pointer(place).is_some()).expect("an error");
+        assert_eq!(error.pointer(place), Some(&json!(param)), "{path}: {}", reply.body);
+    }
+}
+
 #[tokio::test]
 async fn who_leaves_the_line_after_the_first_comment_frees_the_place() {
     let mut setup = hangs(1);
@@ -210,7 +245,7 @@ async fn long_prompts_fill_the_line_by_their_length() {
     let long = WHOLE.replace("Hi", &"word ".repeat(1_000));
     let _waiting = begin(&server, &chat(&long)).await;
     until_waiting(&server, 1, 0).await;
-    assert!(server.metric("outrigger_prompt_tokens_waiting", "") > 1_200);
+    assert!(server.metric("outrigger_prompt_tokens_waiting", MODEL) > 1_200);
     assert_eq!(server.chat(&long).await.error().0, "queue_full");
     let _short = begin(&server, &with(&[(CALLER, "other")], WHOLE)).await;
 }

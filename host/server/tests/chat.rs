@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inference::{EngineFault, FaultKind, Finish, PipelineError, Stage, Token};
 use support::fakes::{Act, CONTEXT_LENGTH, FakePipeline, says};
-use support::{STREAMED, Setup, WHOLE};
+use support::{MODEL, STREAMED, Setup, WHOLE};
 
 const CHAT: &str = r#"model="fake/model",stream="false",endpoint="chat_completions""#;
 const STREAM: &str = r#"model="fake/model",stream="true",endpoint="chat_completions""#;
@@ -100,6 +100,23 @@ async fn log_probabilities_come_with_their_text() {
     let server = Setup::says(&[]).start().await;
     let reply = server.chat(&asking(WHOLE)).await;
     assert!(reply.body.contains(r#""logprobs":{"content":[],"refusal":null}"#), "{}", reply.body);
+}
+
+/// What frames a thought is no text of the answer, and its tokens are none of the answer's.
+#[tokio::test]
+async fn log_probabilities_are_of_the_text_they_stand_with() {
+    let script = ["h", "m", "</think>", "Hi"].map(|text| Act::Likely(text.to_owned(), -0.5)).to_vec();
+    let pipeline = FakePipeline { thinks_until: Some("</think>".to_owned()), ..FakePipeline::default() };
+    let server = Setup { pipeline, ..Setup::plays([script, says(&[])].concat()) }.start().await;
+    let asking = |body: &str| body.replace("}]", r#"}],"logprobs":true"#);
+    let whole = server.chat(&asking(WHOLE)).await.json();
+    let tokens = |choice: &serde_json::Value| {
+        let tokens = choice["logprobs"]["content"].as_array().into_iter().flatten();
+        tokens.map(|token| token["token"].as_str().expect("a text").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(&whole["choices"][0]), ["Hi"], "{whole}");
+    let streamed = server.chat(&asking(STREAMED)).await.events();
+    assert_eq!(streamed.iter().flat_map(|event| tokens(&event["choices"][0])).collect::<Vec<_>>(), ["Hi"]);
 }
 
 #[tokio::test]
@@ -280,8 +297,10 @@ async fn before_the_model_is_there_clients_are_told_to_wait() {
         (503, r#"{"status":"loading","reason":"loading the weights (40 %)"}"#)
     );
     assert_eq!(server.get("/livez").await.status, 200);
-    assert_eq!(server.get("/v1/models").await.body, r#"{"object":"list","data":[]}"#);
-    assert_eq!(server.metric("outrigger_ready", ""), 0);
+    let listed = server.get("/v1/models").await.json();
+    assert_eq!(listed["data"][0]["outrigger"]["state"], "loading");
+    assert_eq!(listed["data"][0]["outrigger"]["reason"], "loading the weights (40 %)");
+    assert_eq!(server.metric("outrigger_ready", MODEL), 0);
 
     server.service.failed("not a GGUF file");
     assert_eq!(server.chat(WHOLE).await.error().0, "model_failed");
@@ -292,7 +311,6 @@ async fn before_the_model_is_there_clients_are_told_to_wait() {
 #[tokio::test]
 async fn a_model_that_is_loaded_on_use_is_waited_for_by_whoever_asks_first() {
     let mut setup = Setup { is_ready: false, ..Setup::says(&["ok"]) };
-    setup.service.model_id = Some("fake/model".to_owned());
     setup.service.queue_max = 2;
     let server = setup.start().await;
     server.service.on_first_use();
@@ -309,7 +327,7 @@ async fn a_model_that_is_loaded_on_use_is_waited_for_by_whoever_asks_first() {
     let load = async {
         server.service.wanted().await;
         server.service.loading("downloading (40 %)");
-        while server.metric("outrigger_requests_waiting", r#"priority="interactive""#) < 2 {
+        while server.metric("outrigger_requests_waiting", r#"model="fake/model",priority="interactive""#) < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(server.get("/readyz").await.status, 503);
@@ -318,7 +336,7 @@ async fn a_model_that_is_loaded_on_use_is_waited_for_by_whoever_asks_first() {
     };
     let (first, second, ()) = tokio::join!(server.chat(WHOLE), server.chat(WHOLE), load);
     assert_eq!((first.status, second.status), (200, 200));
-    assert_eq!(server.metric("outrigger_requests_waiting", r#"priority="interactive""#), 0);
+    assert_eq!(server.metric("outrigger_requests_waiting", r#"model="fake/model",priority="interactive""#), 0);
 }
 
 // R29
@@ -349,7 +367,7 @@ async fn a_full_line_and_waiting_in_vain_are_503() {
     server.until_running(1).await;
     let (waiting, refused) = tokio::join!(server.chat(WHOLE), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(server.metric("outrigger_requests_waiting", r#"priority="interactive""#), 1);
+        assert_eq!(server.metric("outrigger_requests_waiting", r#"model="fake/model",priority="interactive""#), 1);
         server.chat(WHOLE).await
     });
     // One waits and the next would come behind it: two times what a request is taken to last before one was measured.
@@ -369,5 +387,5 @@ async fn requests_beyond_the_slots_wait_their_turn() {
     let replies = futures::future::join_all((0..8).map(|_| server.chat(WHOLE))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
     assert_eq!(server.metric("llm_requests", CHAT), 8);
-    assert_eq!(server.metric("outrigger_requests_running", ""), 0);
+    assert_eq!(server.metric("outrigger_requests_running", MODEL), 0);
 }

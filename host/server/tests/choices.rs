@@ -126,3 +126,16 @@ async fn annotations_say_which_choice_they_are_on() {
     let whole = server.chat(WHOLE).await.json();
     assert!(whole["outrigger"]["annotations"][0].get("choice").is_none(), "{whole}");
 }
+
+/// Policies, the prompt and what they count are the request's; how it ended is told of each answer.
+#[tokio::test]
+async fn plugins_are_asked_once_about_a_request_and_about_each_answer() {
+    for slots in [1, 3] {
+        let server = Setup::says(&["x"]).slots(slots).start().await;
+        assert_eq!(server.chat(&asking(WHOLE, r#""n":3"#)).await.status, 200);
+        assert_eq!(server.pipeline.asked.lock().unwrap().len(), 1, "with {slots} slots");
+        assert_eq!(server.pipeline.ends.lock().unwrap().len(), 3, "with {slots} slots");
+        assert_eq!(server.engine.taken.lock().unwrap().len(), 3, "with {slots} slots");
+        server.until_idle().await;
+    }
+}

@@ -51,6 +51,10 @@ async fn several_prompts_have_several_answers_each() {
     let seen: Vec<_> = taken.iter().map(|request| (request.prompt.clone(), request.sampling.seed)).collect();
     let expected = [("x", 5), ("x", 6), ("yy", 7), ("yy", 8)];
     assert_eq!(seen, expected.map(|(prompt, seed)| (bytes(prompt), Some(seed))));
+    // Each prompt is a request to the plugins, and each of them sees the client's seed.
+    let asked = server.pipeline.asked.lock().unwrap();
+    let asked: Vec<_> = asked.iter().map(|request| (request.messages.len(), request.sampling.seed)).collect();
+    assert_eq!(asked, [(1, Some(5)), (1, Some(5))]);
 }
 
 #[tokio::test]

@@ -34,6 +34,9 @@ async fn probes_and_models() {
     }
     let reply = server.get("/v1/models/other").await;
     assert_eq!((reply.status, reply.error().0.as_str()), (404, "model_not_found"));
+    // No text at all is no name either.
+    let reply = server.get("/v1/models/%ff").await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (404, "model_not_found"));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use inference::Finish;
 use server::Drained;
 use support::fakes::{Act, says};
-use support::{Reply, STREAMED, Setup, WHOLE, chat};
+use support::{MODEL, Reply, STREAMED, Setup, WHOLE, chat};
 use tokio::io::AsyncWriteExt as _;
 
 const STREAM: &str = r#"model="fake/model",stream="true",endpoint="chat_completions""#;
@@ -101,8 +101,8 @@ async fn many_clients_leave_at_any_point() {
     });
     futures::future::join_all(visits).await;
     server.until_idle().await;
-    assert_eq!(server.metric("outrigger_requests_running", ""), 0);
-    assert_eq!(server.metric("outrigger_requests_waiting", r#"priority="interactive""#), 0);
+    assert_eq!(server.metric("outrigger_requests_running", MODEL), 0);
+    assert_eq!(server.metric("outrigger_requests_waiting", r#"model="fake/model",priority="interactive""#), 0);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use inference::{FaultKind, PipelineError, Stage};
 use support::fakes::{Act, FakePipeline, says};
-use support::{STREAMED, Setup, WHOLE, chat};
+use support::{STREAMED, Setup, WHOLE, chat, post};
 use tokio::io::AsyncWriteExt as _;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -103,7 +103,13 @@ async fn each_request_leaves_one_line_without_content() {
     server.until_idle().await;
     log.check_last(Level::INFO, &["outcome=\"cancelled\"", "completion_tokens=1", "stream=true"]);
 
-    assert_eq!(log.requests().len(), 3);
+    // A prompt that was only looked at is no answer.
+    let server = Setup::default().start().await;
+    let counted = server.send(&post("/v1/messages/count_tokens", &request)).await;
+    assert_eq!(counted.status, 200, "{}", counted.body);
+    log.check_last(Level::INFO, &["outcome=\"rendered\"", "endpoint=\"count_tokens\"", "prompt_tokens=11"]);
+
+    assert_eq!(log.requests().len(), 4);
     let lines = log.0.lock().expect("no test panicked");
     assert!(!lines.iter().any(|line| line.contains(CANARY)), "{lines:#?}");
 }

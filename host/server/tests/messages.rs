@@ -179,3 +179,40 @@ async fn errors_have_this_form_wherever_they_come_from() {
     let (_, end) = stream.rsplit_once("event: ").expect("events");
     insta::assert_snapshot!("a_message_breaks_off", end);
 }
+
+/// A call that cannot be told as the model made it is not told as another one, whichever way the answer is read.
+#[tokio::test]
+async fn a_call_without_an_object_is_an_error_in_both_forms() {
+    for arguments in [["{city: ", "\"Bonn\"}"], ["[1,", "2]"], ["", ""]] {
+        let pipeline = FakePipeline { calls_tool: true, arguments: Some(arguments), ..FakePipeline::default() };
+        let server = Setup { pipeline, ..Setup::default() }.start().await;
+        let whole = ask(&server, json!({})).await;
+        assert_eq!((whole.status, &whole.json()["error"]["code"]), (500, &json!("call_unreadable")), "{}", whole.body);
+        let message = whole.json()["error"]["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains("`weather`") && message.contains("strict"), "{message}");
+        let events = ask(&server, json!({"stream": true})).await.events();
+        let end = events.last().expect("an end");
+        assert_eq!((&end["type"], &end["error"]["code"]), (&json!("error"), &json!("call_unreadable")), "{end}");
+        // A chat carries whatever the model wrote.
+        let chat = server.chat(support::WHOLE).await.json();
+        let call = &chat["choices"][0]["message"]["tool_calls"][0]["function"];
+        assert_eq!(call["arguments"], json!(arguments.concat()), "{chat}");
+    }
+    // One that was cut short is none, and nobody is asked for anything.
+    let pipeline =
+        FakePipeline { arguments: Some(["{\"city", ""]), calls_tool: true, cuts_call: true, ..FakePipeline::default() };
+    let server = Setup { pipeline, ..Setup::default() }.start().await;
+    let whole = ask(&server, json!({})).await.json();
+    assert_eq!(whole["stop_reason"], "end_turn", "{whole}");
+    assert_eq!(whole["content"][1]["input"], json!({}), "{whole}");
+}
+
+/// `stop_sequence` is for answers that one ended.
+#[tokio::test]
+async fn a_call_that_a_stop_text_ends_is_a_call() {
+    let pipeline = FakePipeline { calls_tool: true, ..FakePipeline::default() };
+    let script = vec![Act::Piece("x".to_owned()), Act::EndAt(Finish::Stop, Some(0))];
+    let server = Setup { script, pipeline, ..Setup::default() }.start().await;
+    let whole = ask(&server, json!({"stop_sequences": ["a"]})).await.json();
+    assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!("tool_use"), &Value::Null), "{whole}");
+}

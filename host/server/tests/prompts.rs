@@ -67,6 +67,10 @@ async fn what_is_wrong_is_named() {
         assert_eq!(refused(&server, path, &body).await, (code.to_owned(), json!(param)), "{path} {body}");
     }
     assert_eq!(server.post("/tokenize", &json!({"prompt": "a", "model": "another"})).await.status, 404);
+    let long = json!({"prompt": "a".repeat(server::limits::TOKENS_SHOWN_MAX + 1)});
+    let (code, message) = server.post("/tokenize", &long).await.error();
+    assert_eq!(code, "invalid_value");
+    assert!(message.contains("262145 tokens") && message.contains("in parts"), "{message}");
 }
 
 #[tokio::test]
@@ -120,6 +124,10 @@ async fn the_tokens_of_a_message_are_counted_as_it_would_be_read() {
     let body = json!({"model": "fake/model", "system": "ab", "messages": [{"role": "user", "content": "Hi"}]});
     let reply = server.post("/v1/messages/count_tokens", &body).await;
     assert_eq!((reply.status, reply.json()), (200, json!({"input_tokens": 4})));
+    // It counts as what it is, and not as a message that was answered.
+    server.until_idle().await;
+    assert_eq!(server.metric("llm_requests", &LABELS.replace("render", "count_tokens")), 1);
+    assert!(!server.metrics().contains("endpoint=\"messages\""));
     let reply = server.post("/v1/messages/count_tokens", &json!({"model": "fake/model"})).await;
     assert_eq!((reply.status, &reply.json()["type"]), (400, &json!("error")));
 }

@@ -70,7 +70,7 @@ async fn a_conversation_becomes_the_houses() {
         ],
         "tools": [{"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}, "strict": false}],
         "tool_choice": "auto", "max_output_tokens": 7, "store": false, "previous_response_id": null, "include": [],
-        "reasoning": {"effort": null, "summary": null}, "truncation": "disabled",
+        "reasoning": {"effort": "medium", "summary": null}, "text": {"verbosity": "medium"}, "truncation": "disabled",
     });
     let reply = ask(&server, members).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
@@ -124,12 +124,19 @@ async fn what_is_not_supported_is_refused_by_name() {
         (json!({"tools": [{"type": "web_search"}]}), "unsupported_parameter", "tools[0].type"),
         (json!({"tools": [{"type": "function"}]}), "missing_required_parameter", "tools[0].name"),
         (json!({"tool_choice": "required"}), "invalid_value", "tool_choice"),
+        (
+            json!({"tools": [{"type": "function", "name": "f"}],
+                "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": []}}),
+            "invalid_value",
+            "tool_choice.tools",
+        ),
         (json!({"tool_choice": {"type": "mcp"}}), "unsupported_parameter", "tool_choice.type"),
         (
-            json!({"stream_options": {"include_obfuscation": true}}),
+            json!({"stream": true, "stream_options": {"include_obfuscation": true}}),
             "unsupported_parameter",
             "stream_options.include_obfuscation",
         ),
+        (json!({"stream_options": {"include_obfuscation": false}}), "invalid_value", "stream_options"),
         (json!({"input": []}), "invalid_value", "input"),
         (json!({"input": null}), "missing_required_parameter", "input"),
         (item(json!({"type": "item_reference", "id": "i"})), "unsupported_parameter", "input[0].type"),
@@ -151,4 +158,31 @@ async fn what_is_not_supported_is_refused_by_name() {
         assert_eq!(reply.json()["error"]["param"], param, "{members}");
     }
     assert!(server.engine.taken.lock().unwrap().is_empty());
+}
+
+/// What the client said is shown as it said it, in one line; blanks between are nobody's.
+#[tokio::test]
+async fn what_is_shown_again_stays_one_line() {
+    let server = Setup::default().start().await;
+    let tools = "[\n  {\"type\": \"function\",\r\n \"name\": \"f\", \"description\": \"a \\n b\"}\n]";
+    let body = format!(
+        r#"{{"model": "fake/model", "input": "Hi", "stream": true, "metadata": {{"a" : "b c"}}, "tools": {tools}}}"#
+    );
+    let reply = server.send(&support::post("/v1/responses", &body)).await;
+    let events = reply.events();
+    for event in [&events[0], &events[events.len() - 1]] {
+        let response = &event["response"];
+        let function = json!({"type": "function", "name": "f", "description": "a \n b"});
+        assert_eq!((&response["tools"], &response["metadata"]), (&json!([function]), &json!({"a": "b c"})), "{event}");
+    }
+}
+
+/// An item that broke off is not said to be whole.
+#[tokio::test]
+async fn what_broke_off_is_incomplete() {
+    let script = vec![Act::Piece("half a".to_owned()), Act::Fail(inference::EngineFault::Stopped)];
+    let events = ask(&Setup::plays(script).start().await, json!({"stream": true})).await.events();
+    let end = events.last().expect("an end");
+    assert_eq!((&end["type"], &end["response"]["status"]), (&json!("response.failed"), &json!("failed")), "{end}");
+    assert_eq!(end["response"]["output"][0]["status"], "incomplete", "{end}");
 }

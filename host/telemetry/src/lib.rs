@@ -8,6 +8,6 @@ mod metrics;
 
 pub use metrics::{
     BreakerState, DeviceMetrics, DownloadMetrics, Dropped, Endpoint, Format, InferenceEnd, InferenceMetrics,
-    Instrument, InstrumentKind, InstrumentSpec, MemoryKind, Metrics, OTHER, Outcome, Place, PluginMeter, PluginMetrics,
-    RequestLabels, Standing,
+    Instrument, InstrumentKind, InstrumentSpec, LineMetrics, MemoryKind, Metrics, ModelDownloads, OTHER, Outcome,
+    Place, PluginMeter, PluginMetrics, RequestLabels, Standing,
 };

@@ -101,7 +101,7 @@ pub(crate) fn act(place: Where) -> Result<(), Error> {
 }
 
 #[expect(clippy::infinite_loop, reason = "that is the point")]
-fn spin() {
+pub(crate) fn spin() {
     let mut count = 0_u64;
     loop {
         count = black_box(count.wrapping_add(1));

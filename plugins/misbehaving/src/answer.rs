@@ -1,9 +1,9 @@
 //! The stages after the model.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::Misbehaving;
-use crate::act::{Where, act, config, is_told, told};
+use crate::act::{Where, act, config, is_told, spin, told};
 use crate::bindings::exports::outrigger::plugin::parse::{self, Event, GuestParser};
 use crate::bindings::exports::outrigger::plugin::postprocess::{
     self, Channel, Chunk, Filter, GuestFilter, Output, Profile,
@@ -69,6 +69,10 @@ pub(crate) struct Words {
     puppet: Option<Puppet>,
 }
 
+thread_local! {
+    static SEEN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What stands where a masked word stood.
 const MASK: &str = "[masked]";
 
@@ -106,7 +110,13 @@ impl GuestFilter for Words {
                 return Ok(consume(chunk.window.find('é').map_or(length, |place| place + 1)));
             }
             "hold-for-ever" => return Ok(consume(0)),
+            "loop-at-end" if chunk.window.contains("END") => spin(),
             "huge-instead" => return Ok(Output { instead: Some("x".repeat(6 << 20)), ..consume(length) }),
+            // All `a` but the first are masked, and the first is that of the instance, whichever answer has it.
+            "forgets-the-answer" => {
+                let masked = |letter| if letter == 'a' && SEEN.replace(true) { 'b' } else { letter };
+                return Ok(Output { instead: Some(chunk.window.chars().map(masked).collect()), ..consume(length) });
+            }
             "multiply" => return Ok(Output { instead: Some("x".repeat(1 << 20)), ..consume(length) }),
             _ => {}
         }
@@ -136,6 +146,10 @@ impl Words {
         // What may become a word with what comes next is held.
         let words = [&self.mask, &self.stop];
         let held = words.into_iter().flatten().map(|word| beginning_at_end(window, word)).max().unwrap_or(0);
+        if chunk.last && is_told("lose-what-is-held") {
+            let kept = &window[..window.len() - held];
+            return Output { instead: self.masked(kept).or_else(|| Some(kept.to_owned())), ..consume(window.len()) };
+        }
         let done = if chunk.last { window.len() } else { window.len() - held };
         Output { instead: self.masked(&window[..done]), ..consume(done) }
     }

@@ -5,8 +5,11 @@ use serde_json::{Map, Value};
 
 /// The request's `chat_template_kwargs`. The host has seen that they are an object.
 pub(crate) fn template_arguments(request: &Request) -> Map<String, Value> {
-    let json = request.extra.iter().find(|(name, _)| name == "chat_template_kwargs").map(|(_, json)| json.as_str());
-    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    template_arguments_json(request).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+}
+
+fn template_arguments_json(request: &Request) -> Option<&str> {
+    request.extra.iter().find(|(name, _)| name == "chat_template_kwargs").map(|(_, json)| json.as_str())
 }
 
 /// The first argument that is not among those that are allowed.
@@ -15,18 +18,32 @@ pub(crate) fn not_allowed<'a>(arguments: &'a Map<String, Value>, allowed: Option
     arguments.keys().map(String::as_str).find(|name| !allowed.iter().any(|known| known == name))
 }
 
+/// A text beside the messages.
+pub(crate) struct Beside {
+    /// As it is in the request: what is counted.
+    pub(crate) written: String,
+    /// What its JSON stands for, where it has some.
+    pub(crate) meant: Option<String>,
+}
+
+impl Beside {
+    fn json(text: &str, json: &str) -> Self {
+        let mut written = text.to_owned();
+        if !json.is_empty() {
+            add_line(json, &mut written);
+        }
+        Self { written, meant: meant(json) }
+    }
+}
+
 /// The texts of tools, each with all that it has, of template arguments, and names and identifiers that stand beside messages.
-pub(crate) fn texts(request: &Request, arguments: &Map<String, Value>) -> Vec<String> {
+pub(crate) fn texts(request: &Request) -> Vec<Beside> {
     let described = request.tools.iter().map(|tool| {
         let mut text = tool.name.clone();
         if let Some(description) = &tool.description {
             add_line(description, &mut text);
         }
-        let schema = strings(&tool.schema_json).unwrap_or_else(|| tool.schema_json.clone());
-        if !schema.is_empty() {
-            add_line(&schema, &mut text);
-        }
-        text
+        Beside::json(&text, &tool.schema_json)
     });
     let names = request.messages.iter().flat_map(|message| {
         let beside = message.parts.iter().flat_map(|part| match part {
@@ -34,27 +51,26 @@ pub(crate) fn texts(request: &Request, arguments: &Map<String, Value>) -> Vec<St
             Part::ToolResult(result) => vec![&result.id],
             _ => Vec::new(),
         });
-        message.name.iter().chain(beside).filter(|name| !name.is_empty()).cloned()
+        message.name.iter().chain(beside).filter(|name| !name.is_empty())
     });
-    let given = arguments.values().filter_map(|value| {
-        let mut text = String::new();
-        add(value, &mut text);
-        (!text.is_empty()).then_some(text)
-    });
+    let names = names.map(|name| Beside { written: name.clone(), meant: None });
+    let given = template_arguments_json(request).map(|json| Beside::json("", json));
     described.chain(given).chain(names).collect()
 }
 
-/// The strings that a JSON text stands for: escapes hide nothing. `None`: it is no JSON.
-pub(crate) fn strings(json: &str) -> Option<String> {
+/// The strings and numbers that a JSON text stands for: a template writes them anew, so that neither escapes nor exponents hide
+/// anything. `None`: it is no JSON.
+pub(crate) fn meant(json: &str) -> Option<String> {
     let mut text = String::new();
     add(&serde_json::from_str(json).ok()?, &mut text);
     Some(text)
 }
 
-/// Every string of a value, names of members included, as lines.
+/// Every string and number of a value, names of members included, as lines.
 fn add(value: &Value, text: &mut String) {
     match value {
         Value::String(said) => add_line(said, text),
+        Value::Number(number) => add_line(&number.to_string(), text),
         Value::Array(items) => items.iter().for_each(|item| add(item, text)),
         Value::Object(members) => {
             for (name, member) in members {
@@ -62,7 +78,7 @@ fn add(value: &Value, text: &mut String) {
                 add(member, text);
             }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Null | Value::Bool(_) => {}
     }
 }
 

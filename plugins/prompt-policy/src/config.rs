@@ -9,8 +9,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::limits::{PATTERNS_MAX, TENANT_WEIGHT_MAX, TENANTS_MAX};
-use crate::patterns::check;
+use crate::limits::{PATTERNS_MAX, TENANT_WEIGHT_MAX, TENANTS_MAX, WINDOW_SECONDS_MAX};
+use crate::patterns::weigh;
 
 /// What may be asked; README.md explains each.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,7 +47,7 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            roles: vec![RoleName::System, RoleName::Developer, RoleName::User, RoleName::Assistant, RoleName::Tool],
+            roles: RoleName::ALL.to_vec(),
             max_messages: None,
             max_message_bytes: None,
             max_bytes: None,
@@ -88,6 +88,9 @@ pub enum RoleName {
 }
 
 impl RoleName {
+    /// Everybody.
+    pub const ALL: [Self; 5] = [Self::System, Self::Developer, Self::User, Self::Assistant, Self::Tool];
+
     /// The contract's word for it.
     #[must_use]
     pub fn role(self) -> Role {
@@ -120,8 +123,8 @@ pub struct Pattern {
     pub pattern: String,
     /// What it is called in notes.
     pub name: Option<String>,
-    /// In whose messages it is looked for.
-    pub roles: Vec<RoleName>,
+    /// In whose messages it is looked for; `None`: what is denied in everybody's, what is allowed in the user's.
+    pub roles: Option<Vec<RoleName>>,
     /// What the client is told, where the pattern is denied.
     pub message: Option<String>,
 }
@@ -137,8 +140,7 @@ struct PatternTable {
 
 impl From<PatternTable> for Pattern {
     fn from(table: PatternTable) -> Self {
-        let roles = table.roles.unwrap_or_else(|| vec![RoleName::User]);
-        Self { pattern: table.pattern, name: table.name, roles, message: table.message }
+        Self { pattern: table.pattern, name: table.name, roles: table.roles, message: table.message }
     }
 }
 
@@ -306,12 +308,12 @@ impl Config {
         {
             return Err("tenants are told apart by a header: say which with `tenant_header`".into());
         }
-        let (rules, _) = rules_of(table.clone(), "")?;
+        let rules = rules_of(table.clone(), "")?;
         let tenants = frame.tenants.into_iter().map(|(name, own)| {
             let (mut merged, whose) = (table.clone(), format!("tenant `{name}`: "));
             merged.extend(own);
-            let (own, weights) = rules_of(merged, &whose)?;
-            check_weights(&own, weights, &rules, &whose)?;
+            let own = rules_of(merged, &whose)?;
+            check_weights(&own, &rules, &whose)?;
             Ok((name, own))
         });
         let tenants = tenants.collect::<Result<_>>()?;
@@ -321,32 +323,30 @@ impl Config {
     }
 }
 
-/// The rules, and the weights of `deny` and `allow`.
-fn rules_of(table: Map<String, Value>, whose: &str) -> Result<(Rules, [usize; 2])> {
+/// The rules. Their patterns are not looked at: those for everybody are compiled next, and those of a tenant are weighed.
+fn rules_of(table: Map<String, Value>, whose: &str) -> Result<Rules> {
     let rules: Rules = parse(Value::Object(table), whose)?;
     let refuse = |what: &str| Err(format!("the plugin's configuration is wrong: {whose}{what}").into());
     if rules.deny.len() > PATTERNS_MAX || rules.allow.len() > PATTERNS_MAX {
         return refuse(&format!("`deny` and `allow` may have {PATTERNS_MAX} patterns each"));
     }
-    let weights = match check(&rules.deny).and_then(|deny| Ok([deny, check(&rules.allow)?])) {
-        Err(problem) => return refuse(&problem),
-        Ok(weights) => weights,
-    };
-    if rules.rate.is_some_and(|rate| rate.seconds == 0) || rules.quota.is_some_and(|quota| quota.seconds == 0) {
-        return refuse("`seconds` must be at least 1");
+    let windows = [rules.rate.map(|rate| rate.seconds), rules.quota.map(|quota| quota.seconds)];
+    if windows.into_iter().flatten().any(|seconds| !(1..=WINDOW_SECONDS_MAX).contains(&seconds)) {
+        return refuse(&format!("`seconds` must be from 1 to {WINDOW_SECONDS_MAX}"));
     }
     if rules.rejections.values().any(|rejecting| rejecting.status.is_some_and(|status| !(400..=499).contains(&status)))
     {
         return refuse("the `status` of a rejection must be from 400 to 499");
     }
-    Ok((rules, weights))
+    Ok(rules)
 }
 
 /// Lists of a tenant's own are compiled when its request is there, where nobody hears that they cannot be.
-fn check_weights(own: &Rules, [deny, allow]: [usize; 2], usual: &Rules, whose: &str) -> Result<()> {
-    let deny = if own.deny == usual.deny { 0 } else { deny };
-    let allow = if own.allow == usual.allow { 0 } else { allow };
-    let weight = deny.saturating_add(allow);
+fn check_weights(own: &Rules, usual: &Rules, whose: &str) -> Result<()> {
+    let weight = |own: &[Pattern], usual: &[Pattern]| if own == usual { Ok(0) } else { weigh(own) };
+    let weights = weight(&own.deny, &usual.deny).and_then(|deny| Ok([deny, weight(&own.allow, &usual.allow)?]));
+    let weights = weights.map_err(|problem| format!("the plugin's configuration is wrong: {whose}{problem}"))?;
+    let weight = weights[0].saturating_add(weights[1]);
     if weight <= TENANT_WEIGHT_MAX {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use outrigger_plugin::prelude::*;
 
-use crate::besides;
+use crate::besides::{self, Beside};
 use crate::config::{Cause, RoleName, Rules, Tools};
 use crate::patterns::{Both, Patterns};
 
@@ -45,8 +45,9 @@ pub(crate) fn judge(rules: &Rules, patterns: &Both<&Patterns>, request: &Request
     if let Some(most) = rules.max_message_bytes.filter(|&most| longest > most) {
         return Some(too_large("A message", longest as u64, most as u64, "bytes of text"));
     }
-    let besides = besides::texts(request, &arguments);
-    let pieces = || texts.iter().map(|text| text.lines.as_str()).chain(besides.iter().map(String::as_str));
+    let besides = besides::texts(request);
+    let pieces =
+        || texts.iter().map(|text| text.lines.as_str()).chain(besides.iter().map(|text| text.written.as_str()));
     let all: usize = pieces().map(str::len).sum();
     if let Some(most) = rules.max_bytes.filter(|&most| all > most) {
         return Some(too_large("The conversation", all as u64, most as u64, "bytes of text"));
@@ -54,7 +55,10 @@ pub(crate) fn judge(rules: &Rules, patterns: &Both<&Patterns>, request: &Request
     if let Some(refusal) = match_all(rules, patterns, &texts, &besides) {
         return Some(refusal);
     }
-    if let Some(most) = rules.max_tokens {
+    // A token of ASCII is a byte at least, and a tokenizer puts one in front at most: what is short need not be counted.
+    let most_tokens = all.saturating_add(texts.len() + besides.len()) as u64;
+    let is_short = |most: u64| most_tokens <= most && pieces().all(str::is_ascii);
+    if let Some(most) = rules.max_tokens.filter(|&most| !is_short(most)) {
         let tokens: u64 = pieces().map(|text| u64::from(model::count_tokens(text))).sum();
         if tokens > most {
             return Some(too_large("The conversation", tokens, most, "tokens"));
@@ -67,7 +71,7 @@ fn match_all(
     rules: &Rules,
     Both { deny, allow }: &Both<&Patterns>,
     texts: &[Text],
-    besides: &[String],
+    besides: &[Beside],
 ) -> Option<Refusal> {
     for text in texts {
         let denied = [Some(&text.lines), text.run.as_ref(), text.meant.as_ref()].into_iter().flatten();
@@ -78,7 +82,8 @@ fn match_all(
             return Some(Refusal::new(Cause::NotAllowed, "The request is not one of those that are allowed here."));
         }
     }
-    besides.iter().find_map(|text| deny.find_any(text)).map(|which| denial(rules, which))
+    let mut said = besides.iter().flat_map(|text| [Some(&text.written), text.meant.as_ref()]).flatten();
+    said.find_map(|said| deny.find_any(said)).map(|which| denial(rules, which))
 }
 
 fn denial(rules: &Rules, which: usize) -> Refusal {
@@ -96,7 +101,7 @@ struct Text {
     /// Its parts without anything between them, where there are several: how other templates may write them, and how a model
     /// reads a word that was cut in two.
     run: Option<String>,
-    /// The strings in its JSON, where it has some: templates write arguments anew, without the escapes that a client wrote.
+    /// What its JSON stands for, where it has some: templates write arguments anew, without the escapes that a client wrote.
     meant: Option<String>,
 }
 
@@ -104,7 +109,7 @@ impl Text {
     fn of(message: &Message) -> Self {
         let parts: Vec<&str> = message.parts.iter().filter_map(said).collect();
         let run = (parts.len() > 1).then(|| parts.concat());
-        let meant: Vec<String> = message.parts.iter().filter_map(json).filter_map(besides::strings).collect();
+        let meant: Vec<String> = message.parts.iter().filter_map(json).filter_map(besides::meant).collect();
         let meant = (!meant.is_empty()).then(|| meant.join("\n"));
         Self { role: message.role, lines: parts.join("\n"), run, meant }
     }

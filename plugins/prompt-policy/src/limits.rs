@@ -17,5 +17,9 @@ pub(crate) const TENANT_WEIGHT_MAX: usize = 40_000;
 /// and made again.
 pub(crate) const STATES_BYTES: usize = 2 << 20;
 
+/// Seconds of a window in which requests or tokens are counted: the host's stores count the milliseconds that they keep a number in
+/// 32 bits, which are 49 days.
+pub(crate) const WINDOW_SECONDS_MAX: u32 = u32::MAX / 1000;
+
 /// Bytes of a tenant's name as it becomes part of a key: the host's stores take 256 for the whole.
 pub(crate) const TENANT_BYTES_MAX: usize = 128;

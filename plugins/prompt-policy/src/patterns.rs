@@ -8,12 +8,18 @@ use std::cell::RefCell;
 
 use outrigger_plugin::prelude::*;
 use regex_automata::hybrid::dfa::{Cache, DFA};
-use regex_automata::nfa::thompson;
+use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::{Input, MatchKind, PatternSet};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use crate::config::{Pattern, Rules};
+use crate::config::{Pattern, RoleName, Rules};
 use crate::limits::{PATTERNS_BYTES_MAX, STATES_BYTES};
+
+/// Whose messages are looked at where a denied pattern does not say: a client writes them all.
+const DENIED_TO: [RoleName; 5] = RoleName::ALL;
+
+/// The same of an allowed one, which the rest of a conversation cannot be expected to have.
+const ALLOWED_TO: [RoleName; 1] = [RoleName::User];
 
 /// The patterns of some rules.
 #[derive(Debug)]
@@ -24,15 +30,19 @@ pub(crate) struct Both<T = Patterns> {
 
 impl Both {
     pub(crate) fn of(rules: &Rules) -> Result<Self> {
-        Ok(Self { deny: Patterns::new(&rules.deny)?, allow: Patterns::new(&rules.allow)? })
+        Ok(Self { deny: Patterns::new(&rules.deny, &DENIED_TO)?, allow: Patterns::new(&rules.allow, &ALLOWED_TO)? })
     }
 }
 
 impl Both<Option<Patterns>> {
     /// Those that differ from the usual.
     pub(crate) fn own(rules: &Rules, usual: &Rules) -> Result<Self> {
-        let own = |own: &[Pattern], usual: &[Pattern]| (own != usual).then(|| Patterns::new(own)).transpose();
-        Ok(Self { deny: own(&rules.deny, &usual.deny)?, allow: own(&rules.allow, &usual.allow)? })
+        let own =
+            |own: &[Pattern], usual: &[Pattern], roles| (own != usual).then(|| Patterns::new(own, roles)).transpose();
+        Ok(Self {
+            deny: own(&rules.deny, &usual.deny, &DENIED_TO)?,
+            allow: own(&rules.allow, &usual.allow, &ALLOWED_TO)?,
+        })
     }
 
     pub(crate) fn or<'a>(&'a self, usual: &'a Both) -> Both<&'a Patterns> {
@@ -40,17 +50,22 @@ impl Both<Option<Patterns>> {
     }
 }
 
-/// Whether these can be compiled, as far as their spelling tells, which is much cheaper than to compile them; and what they weigh.
-pub(crate) fn check(patterns: &[Pattern]) -> Result<usize, String> {
-    let weights = patterns.iter().map(|Pattern { pattern, .. }| match regex_syntax::parse(pattern) {
+/// What these weigh, as far as their spelling tells, which is much cheaper than to compile them.
+pub(crate) fn weigh(patterns: &[Pattern]) -> Result<usize, String> {
+    let weight = read(patterns)?.iter().map(weight).fold(AUTOMATON_WEIGHT, usize::saturating_add);
+    Ok(weight)
+}
+
+fn read(patterns: &[Pattern]) -> Result<Vec<Hir>, String> {
+    let read = |Pattern { pattern, .. }: &Pattern| match regex_syntax::parse(pattern) {
         Ok(parsed) if parsed.properties().look_set().contains_word_unicode() => Err(format!(
             "the pattern `{pattern}` cannot be used: write `(?-u:\\b)` for the boundaries of words of ASCII letters, or \
              `(?:^|\\W)` and `(?:\\W|$)` for those of all scripts"
         )),
-        Ok(parsed) => Ok(weight(&parsed)),
+        Ok(parsed) => Ok(parsed),
         Err(error) => Err(format!("a pattern cannot be used: {error}")),
-    });
-    weights.sum::<Result<usize, _>>().map(|sum| sum.saturating_add(AUTOMATON_WEIGHT))
+    };
+    patterns.iter().map(read).collect()
 }
 
 /// What even an automaton without patterns weighs.
@@ -86,23 +101,30 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    pub(crate) fn new(patterns: &[Pattern]) -> Result<Self> {
+    /// Compiles them; `usual` are the roles of those that name none.
+    pub(crate) fn new(patterns: &[Pattern], usual: &[RoleName]) -> Result<Self> {
         if patterns.is_empty() {
             return Ok(Self::default());
         }
-        let texts: Vec<&str> = patterns.iter().map(|pattern| pattern.pattern.as_str()).collect();
+        let wrong = |what: String| format!("the plugin's configuration is wrong: {what}");
+        let parsed = read(patterns).map_err(wrong)?;
+        let nfa = thompson::Compiler::new()
+            .configure(
+                thompson::Config::new().nfa_size_limit(Some(PATTERNS_BYTES_MAX)).which_captures(WhichCaptures::None),
+            )
+            .build_many_from_hir(&parsed)
+            .map_err(|error| wrong(format!("the patterns cannot be used: {error}")))?;
         let automaton = DFA::builder()
-            .thompson(thompson::Config::new().nfa_size_limit(Some(PATTERNS_BYTES_MAX)))
             .configure(
                 DFA::config().match_kind(MatchKind::All).cache_capacity(STATES_BYTES).skip_cache_capacity_check(true),
             )
-            .build_many(&texts)
-            .map_err(|error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                format!("the plugin's configuration is wrong: the patterns cannot be used: {error}{cause}")
-            })?;
+            .build_from_nfa(nfa)
+            .map_err(|error| wrong(format!("the patterns cannot be used: {error}")))?;
         let cache = RefCell::new(automaton.create_cache());
-        let roles = patterns.iter().map(|pattern| pattern.roles.iter().map(|role| role.role()).collect()).collect();
+        let roles_of = |pattern: &Pattern| -> Vec<Role> {
+            pattern.roles.as_deref().unwrap_or(usual).iter().map(|role| role.role()).collect()
+        };
+        let roles = patterns.iter().map(roles_of).collect();
         Ok(Self { automaton: Some((automaton, cache)), roles })
     }
 
@@ -139,7 +161,7 @@ mod tests {
     use crate::limits::TENANT_WEIGHT_MAX;
 
     fn pattern(pattern: &str) -> Pattern {
-        Pattern { pattern: pattern.to_owned(), name: None, roles: Vec::new(), message: None }
+        Pattern { pattern: pattern.to_owned(), name: None, roles: None, message: None }
     }
 
     /// Bytes of the automaton's states.
@@ -171,7 +193,7 @@ mod tests {
             ),
         ) {
             let text = parts.iter().map(|(part, times)| format!("(?:{part}){times}")).collect::<Vec<_>>().concat();
-            let weight = check(&[pattern(&text)]).expect("it is checked");
+            let weight = weigh(&[pattern(&text)]).expect("it is read");
             let most = PATTERNS_BYTES_MAX / TENANT_WEIGHT_MAX;
             prop_assert!(bytes(&text) <= weight * most, "{text}: {} bytes weigh {weight}", bytes(&text));
         }
@@ -180,10 +202,10 @@ mod tests {
     #[test]
     fn the_heaviest_that_a_tenant_may_have_compiles() {
         for part in [r"\w", r"[\x{80}-\x{10FFFF}]", "[0-9A-Za-z_]", "é", "(?i)sk"] {
-            let one = check(&[pattern(part)]).expect("it is checked") - AUTOMATON_WEIGHT + 1;
+            let one = weigh(&[pattern(part)]).expect("it is read") - AUTOMATON_WEIGHT + 1;
             let text = format!("(?:{part}){{{}}}", (TENANT_WEIGHT_MAX - AUTOMATON_WEIGHT) / one);
-            assert!(check(&[pattern(&text)]).is_ok_and(|weight| weight <= TENANT_WEIGHT_MAX), "{text}");
-            Patterns::new(&[pattern(&text)]).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+            assert!(weigh(&[pattern(&text)]).is_ok_and(|weight| weight <= TENANT_WEIGHT_MAX), "{text}");
+            Patterns::new(&[pattern(&text)], &DENIED_TO).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         }
     }
 }

@@ -142,8 +142,8 @@ fn tools_and_template_arguments_are_text_too() {
     check(deny, with_tool("Finds.", r#"{"type": "object"}"#), None);
     check(deny, with_arguments(r#"{"enable_thinking": false}"#), None);
     for (request, bytes) in [
-        (with_tool("1234", r#"{"type": "x"}"#), 5 + "find\n1234\ntype\nx".len()),
-        (with_arguments(r#"{"system": "1234", "n": 1}"#), 5 + 4),
+        (with_tool("1234", r#"{"enum": [1, 23]}"#), 5 + "find\n1234\n{'enum': [1, 23]}".len()),
+        (with_arguments(r#"{"system": "1234", "n": 1}"#), 5 + "{'system': '1234', 'n': 1}".len()),
     ] {
         for unit in ["bytes", "tokens"] {
             check(&format!(r#"{{"max_{unit}": {bytes}}}"#), request.clone(), None);
@@ -151,6 +151,38 @@ fn tools_and_template_arguments_are_text_too() {
             check(&less, request.clone(), Some((400, "request_too_large")));
         }
     }
+}
+
+/// What a model reads of JSON is more than its strings.
+#[test]
+fn numbers_are_text_too() {
+    let denied = Some((403, "content_denied"));
+    for deny in
+        [r#"{"deny": ["4111111111111111"]}"#, r#"{"deny": [{"pattern": "4111111111111111", "roles": ["tool"]}]}"#]
+    {
+        for number in ["4111111111111111", "4.111111111111111e15"] {
+            check(deny, with_tool("", &format!(r#"{{"enum": [{number}]}}"#)), denied);
+            check(deny, with_arguments(&format!(r#"{{"n": {{"m": {number}}}}}"#)), denied);
+        }
+    }
+    let deny = r#"{"deny": ["\\[true, *null\\]", "4111111111111111"]}"#;
+    check(deny, with_arguments(r#"{"n": [true, null]}"#), denied);
+    check(deny, with_call("", r#"{"n": 4.111111111111111e15}"#), denied);
+    check(deny, with_call("", r#"{"n": 4}"#), None);
+    let many = with_tool("", &format!(r#"{{"enum": [{}]}}"#, ["1"; 1000].join(",")));
+    check(r#"{"max_bytes": 200}"#, many.clone(), Some((400, "request_too_large")));
+    check(r#"{"max_tokens": 200}"#, many, Some((400, "request_too_large")));
+}
+
+/// A client writes the messages of all roles.
+#[test]
+fn what_is_denied_is_denied_to_everybody() {
+    let deny = r#"{"deny": ["secret"]}"#;
+    for role in [Role::System, Role::Developer, Role::User, Role::Assistant, Role::Tool] {
+        check(deny, request(vec![message(role, "a secret")]), Some((403, "content_denied")));
+    }
+    let of_users = r#"{"deny": [{"pattern": "secret", "roles": ["user"]}]}"#;
+    check(of_users, request(vec![message(Role::Tool, "a secret")]), None);
 }
 
 fn with_call(id: &str, arguments: &str) -> Request {
@@ -362,7 +394,8 @@ fn a_wrong_configuration_is_refused_in_words() {
         (r#"{"tenants": {"acme": {}}}"#, "`tenant_header`"),
         (r#"{"tenant_header": "x", "tenants": {"acme": {"max_mess": 1}}}"#, "tenant `acme`: unknown field `max_mess`"),
         (r#"{"tenant_header": "x", "tenants": {"acme": {"allow": ["("]}}}"#, "tenant `acme`: a pattern"),
-        (r#"{"rate": {"requests": 1, "seconds": 0}}"#, "at least 1"),
+        (r#"{"rate": {"requests": 1, "seconds": 0}}"#, "from 1 to 4294967"),
+        (r#"{"quota": {"tokens": 1, "seconds": 4294968}}"#, "from 1 to 4294967"),
         (r#"{"rejections": {"size": {"status": 500}}}"#, "400 to 499"),
         (r#"{"system_prompt": {"text": "x", "mode": "replce"}}"#, "`replce`"),
     ] {

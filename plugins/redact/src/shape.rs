@@ -1,5 +1,7 @@
 //! Shapes of the operator's own: a fixed number of characters, some of them free.
 
+use outrigger_plugin::lower_case;
+
 use crate::config::ShapeConfig;
 use crate::limits::SHAPE_CHARACTERS_MAX;
 use crate::place::{Place, Verdict, goes_on};
@@ -34,7 +36,7 @@ impl Shape {
                     Some(next @ ('#' | '@' | '*' | '\\')) => Sign::Itself(next),
                     _ => return Err(format!("shape `{}`: `\\` may stand before #, @, * and \\ only", config.shape)),
                 },
-                other => Sign::Itself(lower(other)),
+                other => Sign::Itself(lower_case(other)),
             });
         }
         if signs.is_empty() || signs.len() > SHAPE_CHARACTERS_MAX {
@@ -76,7 +78,7 @@ impl Sign {
             Self::Digit => character.is_ascii_digit(),
             Self::Letter => character.is_alphabetic(),
             Self::Either => character.is_alphanumeric(),
-            Self::Itself(own) => lower(character) == own,
+            Self::Itself(own) => lower_case(character) == own,
         }
     }
 
@@ -85,15 +87,6 @@ impl Sign {
             Self::Digit | Self::Letter | Self::Either => true,
             Self::Itself(own) => goes_on(own),
         }
-    }
-}
-
-/// The lower-case form where it is a single character, so that lengths stay.
-fn lower(character: char) -> char {
-    let mut lower = character.to_lowercase();
-    match (lower.next(), lower.next()) {
-        (Some(single), None) => single,
-        _ => character,
     }
 }
 

@@ -31,7 +31,7 @@ pub use stages::prompt::{Options, Prompt, Rendered, Segment, ToolChoice};
 pub use stages::token_control::{Bias, Constraint, TokenControl};
 #[cfg(feature = "regex")]
 pub use window::RegexWindow;
-pub use window::{Found, MatchWindow};
+pub use window::{Found, MatchWindow, lower_case};
 
 /// What most plugins name.
 pub mod prelude {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -222,13 +222,60 @@ pub(crate) async fn is_ready(address: SocketAddr) -> bool {
 
 /// The body of `GET path`, where its status is 200.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let request = http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new()))?;
     let mut connection = JoinSet::new();
-    let reply = send(address, request, &mut connection).await?;
+    let (_, body) = connect_and_get(address, path, &mut connection).await?;
+    connection.shutdown().await;
+    Ok(body)
+}
+
+/// The same, and the connection, which stays open as long as what is returned and what `connections` holds.
+pub(crate) async fn connect_and_get(
+    address: SocketAddr,
+    path: &str,
+    connections: &mut JoinSet<hyper::Result<()>>,
+) -> anyhow::Result<(SendRequest<Full<Bytes>>, String)> {
+    let request = http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new()))?;
+    let mut sender = connect(address, connections).await?;
+    let reply = sender.send_request(request).await?;
     anyhow::ensure!(reply.status() == 200, "GET {path}: status {}", reply.status());
     let body = reply.into_body().collect().await?.to_bytes();
-    connection.shutdown().await;
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    Ok((sender, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// The sum of a metric's samples in what `/metrics` says.
+pub(crate) fn metric(text: &str, name: &str) -> u64 {
+    let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// How a request ended whose answer comes in one piece.
+pub(crate) struct Whole {
+    pub(crate) status: u16,
+    /// From sent to read.
+    pub(crate) took: Duration,
+}
+
+/// Asks for an answer in one piece, and takes whatever comes.
+pub(crate) async fn ask_whole(endpoint: Endpoint, question: &Question, header: (&str, &str)) -> anyhow::Result<Whole> {
+    let mut body = question.body(endpoint.ignores_end);
+    if let Some(body) = body.as_object_mut() {
+        body.retain(|name, _| !name.starts_with("stream"));
+    }
+    let request = http::Request::post("/v1/chat/completions")
+        .header("host", endpoint.address.to_string())
+        .header("content-type", "application/json")
+        .header(header.0, header.1)
+        .body(Full::new(Bytes::from(body.to_string())))?;
+    let started = Instant::now();
+    let mut connection = JoinSet::new();
+    let asked = async {
+        let reply = send(endpoint.address, request, &mut connection).await?;
+        let status = reply.status().as_u16();
+        reply.into_body().collect().await?;
+        anyhow::Ok(Whole { status, took: started.elapsed() })
+    };
+    let whole = timeout(limits::REQUEST, asked).await;
+    whole.with_context(|| format!("no whole answer within {:?}", limits::REQUEST))?
 }
 
 /// The server's answer was an error.
@@ -314,11 +361,18 @@ async fn send(
     request: http::Request<Full<Bytes>>,
     connections: &mut JoinSet<hyper::Result<()>>,
 ) -> anyhow::Result<http::Response<Incoming>> {
+    Ok(connect(address, connections).await?.send_request(request).await?)
+}
+
+async fn connect(
+    address: SocketAddr,
+    connections: &mut JoinSet<hyper::Result<()>>,
+) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
     connections.spawn(connection);
-    Ok(sender.send_request(request).await?)
+    Ok(sender)
 }
 
 #[derive(Deserialize)]

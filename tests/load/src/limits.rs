@@ -27,3 +27,11 @@ pub(crate) const SOAK_POLL: Duration = Duration::from_millis(100);
 pub(crate) const SOAK_GROWTH_BYTES: u64 = 16 << 20;
 /// Lines of a server's log that a failure shows.
 pub(crate) const LOG_LINES_SHOWN: usize = 20;
+/// Of each load of `overload`. Three times the longest that a request of it may take.
+pub(crate) const OVERLOAD: Duration = Duration::from_mins(1);
+/// The same with `--quick`: half of them end within it.
+pub(crate) const OVERLOAD_QUICK: Duration = Duration::from_secs(15);
+/// Connections that `idle` opens: four pods' worth of clients that keep theirs.
+pub(crate) const IDLE_CONNECTIONS: usize = 2_000;
+/// What they may cost together (issue 6 of the design): 20 kB each.
+pub(crate) const IDLE_BYTES: u64 = 40_000_000;

@@ -74,7 +74,9 @@ impl Plugins {
             Self::Policies => format!("{POLICY}{MORE_POLICIES}"),
             Self::Control(steps) => format!(
                 "[[plugin]]\nname = 'steps'\nfrom = '{component}'\nstages = {{ token-control = 0 }}\n\
-                 grants = {{ token-control = true }}\nconfig = {{ steps = '{steps}' }}\n"
+                 grants = {{ token-control = true }}\nconfig = {{ steps = '{steps}' }}\n\
+                 # `digits` looks through the whole vocabulary in its first step.\n\
+                 limits = {{ step_ms = 5000, request_ms = 60000 }}\n"
             ),
             Self::Hostile => hostile(),
             Self::All => format!("{POLICY}{FILTERS}{}", hostile()),

@@ -24,6 +24,7 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unit {
     TokensPerSecond,
+    PerSecond,
     Milliseconds,
     CpuMillisecondsPerToken,
     Megabytes,
@@ -139,6 +140,7 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::TokensPerSecond => format!("{value:.1} tokens/s"),
+            Self::PerSecond => format!("{value:.1}/s"),
             Self::Milliseconds if value < 10.0 => format!("{value:.2} ms"),
             Self::Milliseconds if value < 100.0 => format!("{value:.1} ms"),
             Self::Milliseconds => format!("{value:.0} ms"),

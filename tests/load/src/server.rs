@@ -14,6 +14,9 @@ use crate::limits;
 use crate::plugins::Plugins;
 use crate::scenario::Bench;
 
+/// Connections beside those that are idle: those that a scenario asks over.
+const CONNECTIONS_MORE: usize = 8;
+
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contender {
@@ -21,6 +24,8 @@ pub(crate) enum Contender {
     Outrigger,
     /// Ours, with nothing guessed ahead.
     OutriggerWithoutDrafts,
+    /// Ours, for as many connections as `idle` opens, and those that it asks over.
+    OutriggerWithConnections,
     /// Ours with plugins.
     OutriggerWith(Plugins),
     /// llama-server as it comes.
@@ -52,6 +57,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Self::Outrigger => "outrigger",
             Self::OutriggerWithoutDrafts => "outrigger, draft_max = 0",
+            Self::OutriggerWithConnections => "outrigger for many connections",
             Self::OutriggerWith(plugins) => return write!(f, "outrigger with {plugins}"),
             Self::LlamaServer => "llama-server",
             Self::LlamaServerBounded => "llama-server, GOMP_SPINCOUNT=1000",
@@ -151,6 +157,9 @@ fn command(bench: &Bench, contender: Contender, shape: Shape, port: u16) -> Comm
             .arg("--log-format=json");
         if contender == Contender::OutriggerWithoutDrafts {
             command.arg("--draft-max=0");
+        }
+        if contender == Contender::OutriggerWithConnections {
+            command.arg(format!("--connections-max={}", limits::IDLE_CONNECTIONS + CONNECTIONS_MORE));
         }
         return command;
     }

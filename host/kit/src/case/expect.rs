@@ -31,6 +31,8 @@ pub struct Expect {
     pub reasoning: Option<String>,
     /// The calls of tools.
     pub tool_calls: Option<Vec<ExpectedCall>>,
+    /// Where an answer ends early, text at its end is dropped, and is to be.
+    pub drops_end: bool,
     /// Why it ended: `stop`, `length`, `tool-calls`, `filtered`.
     pub finish: Option<String>,
     /// What the plugin that controls tokens says, step by step; the same said again and again stands there once.
@@ -92,11 +94,12 @@ impl Expect {
         // Each with what it is of, and the endings beside which it is not there to be judged.
         let early: &[&str] = &["refused", "rejected"];
         let all: &[&str] = &["refused", "rejected", "invalid", "fault"];
-        let members: [(&str, bool, bool, &[&str]); 10] = [
+        let members: [(&str, bool, bool, &[&str]); 11] = [
             ("output", self.output.is_some(), true, all),
             ("reasoning", self.reasoning.is_some(), true, all),
             ("tool_calls", self.tool_calls.is_some(), true, all),
             ("finish", self.finish.is_some(), true, all),
+            ("drops_end", self.drops_end, true, all),
             ("steps", self.steps.is_some(), true, early),
             ("request", self.request.is_some(), false, early),
             ("prompt", self.prompt.is_some(), false, early),

@@ -14,7 +14,9 @@ use crate::steps;
 /// Who controls the tokens of one answer.
 #[derive(Clone)]
 pub(super) struct Control {
-    pub(super) probe: Shared,
+    pub(super) request: Shared,
+    /// Its place among the request's.
+    pub(super) place: usize,
     pub(super) loaded: Arc<Loaded>,
     pub(super) tell: Teller,
 }
@@ -40,9 +42,9 @@ impl Steps {
 
     /// Takes a step, and tells it unless it says what the one before said.
     pub(super) fn step(&mut self, appended: &[Token]) -> Result<Steer, PipelineError> {
-        let Control { probe, loaded, tell } = &self.control;
+        let Control { request, place, loaded, tell } = &self.control;
         let vocabulary = loaded.model().vocabulary();
-        let answer = probe.lock().as_mut().map_or(Err(PipelineError::Overloaded), |probe| probe.step(appended));
+        let answer = request.ask(*place, tell, |probe| probe.step(appended));
         let steer = answer.inspect_err(|error| tell(format!("failed\n  {}", crate::answer::described(error))))?;
         if self.told.as_ref() != Some(&steer) {
             let name = loaded.plugins().controller().unwrap_or_default();

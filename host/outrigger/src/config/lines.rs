@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The lines of one `[plugin.config]` table's keys, by the way to them.
+/// The lines of a table's keys, by the way to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ConfigLines(BTreeMap<Vec<String>, usize>);
 
@@ -18,14 +18,29 @@ impl ConfigLines {
 
 /// The lines of every `[[plugin]]` table's configuration, in their order; none for what is no TOML.
 pub(super) fn config_lines(text: &str) -> Vec<ConfigLines> {
+    lines_of(text, "plugin", |table| match table.get_ref() {
+        DeValue::Table(table) => table.get("config"),
+        _ => None,
+    })
+}
+
+/// The lines of every `[[model]]` table, likewise.
+pub(super) fn model_lines(text: &str) -> Vec<ConfigLines> {
+    lines_of(text, "model", |table| Some(table))
+}
+
+/// The lines of the part that `choose` takes of every table of the array `key`.
+fn lines_of(
+    text: &str,
+    key: &str,
+    choose: impl for<'a, 'b> Fn(&'a Spanned<DeValue<'b>>) -> Option<&'a Spanned<DeValue<'b>>>,
+) -> Vec<ConfigLines> {
     let Ok(file) = DeTable::parse(text) else { return Vec::new() };
-    let Some(DeValue::Array(tables)) = file.get_ref().get("plugin").map(Spanned::get_ref) else { return Vec::new() };
+    let Some(DeValue::Array(tables)) = file.get_ref().get(key).map(Spanned::get_ref) else { return Vec::new() };
     let lines = |table: &Spanned<DeValue<'_>>| {
         let mut lines = ConfigLines::default();
-        if let DeValue::Table(table) = table.get_ref()
-            && let Some(config) = table.get("config")
-        {
-            note(text, config, &mut Vec::new(), &mut lines);
+        if let Some(chosen) = choose(table) {
+            note(text, chosen, &mut Vec::new(), &mut lines);
         }
         lines
     };

@@ -166,7 +166,7 @@ fn stall_max(said: Option<u64>) -> anyhow::Result<Duration> {
             "`stall_seconds` is {seconds}; a step of a model may take that long, so it must be at least {STALL_SECONDS_MIN}"
         );
     }
-    Ok(super::settings::seconds("stall_seconds", said)?.unwrap_or(server::limits::STALL_MAX_DEFAULT))
+    Ok(super::checks::seconds("stall_seconds", said)?.unwrap_or(server::limits::STALL_MAX_DEFAULT))
 }
 
 fn path(said: Option<&PathBuf>) -> Option<PathBuf> {

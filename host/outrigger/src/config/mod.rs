@@ -3,10 +3,13 @@
 //! This is the only place that reads the environment.
 
 mod changes;
+mod checks;
 mod compute;
 mod grants;
 mod lines;
 mod listen;
+mod model;
+mod model_settings;
 mod plugins;
 mod running;
 mod said;
@@ -18,6 +21,8 @@ pub(crate) use compute::ContextLength;
 pub(crate) use grants::{InstrumentGrant, StoreGrant};
 pub(crate) use lines::ConfigLines;
 pub(crate) use listen::{ListenPlace, ListenSettings};
+pub(crate) use model::{Load, ModelTable, ModelsSaid};
+pub(crate) use model_settings::ModelSettings;
 pub(crate) use plugins::{PluginLimits, PluginTable};
 pub(crate) use running::{BreakerTable, InstanceTable};
 pub(crate) use said::{Said, log_format};

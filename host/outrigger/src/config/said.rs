@@ -17,8 +17,9 @@ use llama::{Cpus, DeviceChoice, KvType};
 use serde::Deserialize;
 use telemetry::logging::LogFormat;
 
-use super::lines::config_lines;
+use super::lines::{config_lines, model_lines};
 use super::listen::FileMode;
+use super::model::{Load, ModelTable, ModelsSaid};
 use super::{ContextLength, PluginTable, SecretText};
 
 /// Every key, each perhaps unsaid.
@@ -30,8 +31,16 @@ pub(crate) struct Said {
     ///
     /// org/model/path/file.gguf names a file of a repository. Without a quantisation Q4_K_M is preferred; without a
     /// revision `main` is meant, as it was when it was first downloaded.
+    /// A name that a [[model]] table of the configuration file bears selects that table. Given at all, the flag replaces
+    /// the file's tables.
     #[arg(long, env = "OUTRIGGER_MODEL", value_name = "REF", help_heading = "Model")]
+    #[serde(skip)]
     pub(crate) model: Option<String>,
+
+    /// `model` of the file: a reference, or `[[model]]` tables, which only a file can say.
+    #[arg(skip)]
+    #[serde(rename = "model")]
+    pub(crate) models: ModelsSaid,
 
     /// Name that requests use for the model [default: org/model[:QUANT], or the file's name without .gguf]
     #[arg(long, env = "OUTRIGGER_MODEL_ID", value_name = "NAME", help_heading = "Model")]
@@ -54,7 +63,17 @@ pub(crate) struct Said {
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) initial_load: Option<bool>,
 
-    /// Threads that compute [default: the processors that the cgroup grants]
+    /// When the model is loaded: start, downloaded if need be before the server reports ready; or first-use, when a request
+    /// asks for it [default: at the start what is there, and at first use what must be downloaded]
+    #[arg(long, env = "OUTRIGGER_LOAD", value_name = "WHEN", help_heading = "Model")]
+    #[serde(deserialize_with = "super::compute::deserialize_name")]
+    pub(crate) load: Option<Load>,
+
+    /// Free the model when nobody has asked for anything for so long; the next request loads it again [default: never]
+    #[arg(long, env = "OUTRIGGER_IDLE_UNLOAD_SECONDS", value_name = "SECONDS", help_heading = "Model")]
+    pub(crate) idle_unload_seconds: Option<u64>,
+
+    /// Threads that compute; models that compute at the same time divide them [default: the processors that the cgroup grants]
     #[arg(long, env = "OUTRIGGER_THREADS", value_name = "COUNT", help_heading = "Model")]
     pub(crate) threads: Option<u32>,
 
@@ -157,6 +176,11 @@ pub(crate) struct Said {
     /// X-Request-Timeout [default: 600]
     #[arg(long, env = "OUTRIGGER_REQUEST_TIMEOUT_SECONDS", value_name = "SECONDS", help_heading = "Capacity")]
     pub(crate) request_timeout_seconds: Option<u64>,
+
+    /// Connections at once, each up to 148 KiB of memory, idle ones a tenth of that; the next one waits until one closes
+    /// [default: 512]
+    #[arg(long, env = "OUTRIGGER_CONNECTIONS_MAX", value_name = "COUNT", help_heading = "Capacity")]
+    pub(crate) connections_max: Option<u32>,
 
     /// The header that tells callers apart, who share places and queue fairly [default: X-Gateway-Inference-Fairness-Id]
     #[arg(long, env = "OUTRIGGER_CALLER_HEADER", value_name = "NAME", help_heading = "Capacity")]
@@ -308,16 +332,34 @@ impl Said {
         for (table, lines) in said.plugin_tables.iter_mut().zip(config_lines(text)) {
             table.config_lines = lines;
         }
+        if let ModelsSaid::Several(tables) = &mut said.models {
+            for (table, lines) in tables.iter_mut().zip(model_lines(text)) {
+                table.lines = lines;
+            }
+        }
         Ok(said)
     }
 
     fn or(self, file: Self) -> Self {
+        let models = match file.models {
+            // What a flag says holds for every model, whatever its table says.
+            ModelsSaid::Several(tables) => {
+                let flags = ModelTable::of(&self);
+                ModelsSaid::Several(tables.into_iter().map(|table| flags.clone().or(table)).collect())
+            }
+            // What was completed by a file before.
+            ModelsSaid::Nothing => self.models,
+            one @ ModelsSaid::One(_) => one,
+        };
         Self {
-            model: self.model.or(file.model),
+            model: self.model,
+            models,
             model_id: self.model_id.or(file.model_id),
             context_length: self.context_length.or(file.context_length),
             kv_cache_type: self.kv_cache_type.or(file.kv_cache_type),
             initial_load: self.initial_load.or(file.initial_load),
+            load: self.load.or(file.load),
+            idle_unload_seconds: self.idle_unload_seconds.or(file.idle_unload_seconds),
             threads: self.threads.or(file.threads),
             cpus: self.cpus.or(file.cpus),
             device: self.device.or(file.device),
@@ -341,6 +383,7 @@ impl Said {
             queue_wait_seconds: self.queue_wait_seconds.or(file.queue_wait_seconds),
             requests_per_minute_limit: self.requests_per_minute_limit.or(file.requests_per_minute_limit),
             request_timeout_seconds: self.request_timeout_seconds.or(file.request_timeout_seconds),
+            connections_max: self.connections_max.or(file.connections_max),
             caller_header: self.caller_header.or(file.caller_header),
             plugin_names: self.plugin_names,
             plugin_tables: file.plugin_tables,
@@ -414,6 +457,7 @@ mod tests {
                 | "plugin-watch"
                 | "admin" => (flag.replace('-', "_"), "true"),
                 "cpus" => ("cpus".to_owned(), "\"0-1\""),
+                "load" => ("load".to_owned(), "\"first-use\""),
                 "kv-cache-type" => ("kv_cache_type".to_owned(), "\"q8_0\""),
                 _ => (flag.replace('-', "_"), ""),
             };
@@ -437,6 +481,48 @@ mod tests {
         );
         assert!(error("[[plugin]]\nname = 1").starts_with("line 2: `plugin[0].name`: invalid type"));
         assert!(error("queue_max = ").starts_with("line 1: "));
+    }
+
+    #[test]
+    fn a_model_is_a_reference_or_tables() {
+        let said = Said::from_toml("model = 'org/a'").expect("a model");
+        assert!(matches!(said.models, ModelsSaid::One(reference) if reference == "org/a"));
+        let text = "[[model]]\nfrom = 'org/a'\n[[model]]\nid = 'b'\nfrom = 'file:b.gguf'\nload = 'first-use'";
+        let ModelsSaid::Several(tables) = Said::from_toml(text).expect("two models").models else { panic!("tables") };
+        assert_eq!((tables[0].id.as_deref(), tables[1].id.as_deref()), (None, Some("b")));
+        assert_eq!((tables[0].load, tables[1].load), (None, Some(Load::FirstUse)));
+        assert_eq!(tables[1].lines.of(&["from".to_owned()]), Some(5));
+
+        let error = |text| format!("{:#}", Said::from_toml(text).expect_err("no models"));
+        assert_eq!(
+            error("[[model]]\nfrom = 'a/b'\nload = 'late'"),
+            "line 3: `model[0].load`: `late` is no time to load a model; start and first-use are"
+        );
+        assert!(error("[[model]]\nfrom = 'a/b'\nlisten = 'x'").starts_with("line 3: "), "of one model alone");
+        let one_bracket = error("\n[model]\nfrom = 'a/b'");
+        assert!(one_bracket.starts_with("line 2: ") && one_bracket.contains("two brackets"), "{one_bracket}");
+        assert!(error("model = 1").contains("a model's reference in quotes"));
+    }
+
+    #[test]
+    fn every_key_of_a_model_table_is_a_key_above_it() {
+        let unknown = toml::from_str::<ModelTable>("x = 1").expect_err("no such key").to_string();
+        let keys: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+        assert!(keys.len() > 15, "{unknown}");
+        let above = toml::from_str::<Said>("x = 1").expect_err("no such key").to_string();
+        for key in keys.iter().filter(|key| !["id", "from"].contains(key)) {
+            assert!(above.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_tables_and_tables_over_what_stands_above_them() {
+        let file = "max_concurrency = 2\nqueue_max = 3\n[[model]]\nfrom = 'a/b'\nmax_concurrency = 4\nqueue_max = 5";
+        let flags = Said { queue_max: Some(6), ..Said::default() };
+        let both = flags.or(Said::from_toml(file).expect("a file"));
+        let ModelsSaid::Several(tables) = &both.models else { panic!("tables") };
+        let table = tables[0].clone().or(ModelTable::of(&both));
+        assert_eq!((table.max_concurrency, table.queue_max), (Some(4), Some(6)));
     }
 
     // R3

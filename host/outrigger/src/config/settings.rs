@@ -1,64 +1,31 @@
 //! What was said, and what it means: checked values that nothing has to check again.
 
 use std::ffi::OsStr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use llama::{BackendOptions, Cpus, KvType};
 use model::ModelReference;
 use server::HeaderName;
 use telemetry::logging::LogFormat;
 
-use super::{ContextLength, ListenSettings, PluginTable, Said, StoreSettings};
+use super::checks::{at_least_one, seconds, size};
+use super::model_settings::models;
+use super::{ListenSettings, ModelSettings, PluginTable, Said, StoreSettings};
 
-/// R20: a local model answers one request at a time unless the operator says that the machine bears more.
-const MAX_CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::MIN;
-/// llama.cpp's own limit on sequences in a batch (`LLAMA_MAX_SEQ`).
-const MAX_CONCURRENCY_MAX: u32 = 256;
-/// More threads than any machine has cores.
-const THREADS_MAX: u32 = 1024;
-/// Each is a row of the batch and a row of logits, and a chunk of prompt has as many rows.
-const DRAFT_MAX_MAX: u32 = 128;
-/// The engine's own, reason there.
-const DRAFT_MAX_DEFAULT: usize = engine::limits::GUESSES_MAX_DEFAULT;
-/// A host serves an application or two, each with a system prompt for each of its tasks.
-const WARM_PROMPTS_MAX: usize = 16;
 /// Plugins run for microseconds; more threads than this only wait for each other.
 const PLUGIN_WORKERS_MAX: u32 = 64;
-/// Seconds that anything waits: a week. Beyond that lie typing errors, and then times that a clock cannot hold.
-const SECONDS_MAX: u64 = 604_800;
-/// The defaults of the service, reasons there.
-const QUEUE_MAX_DEFAULT: usize = server::limits::QUEUE_MAX_DEFAULT;
-const QUEUE_WAIT_DEFAULT: Duration = server::limits::QUEUE_WAIT_MAX_DEFAULT;
+/// The service's own, reason there.
 const DRAIN_DEFAULT: Duration = server::limits::DRAIN_GRACE_DEFAULT;
 
 /// The effective configuration.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) model: ModelReference,
-    pub(crate) model_id: String,
-    pub(crate) initial_load: bool,
+    /// At least one.
+    pub(crate) models: Vec<ModelSettings>,
     pub(crate) store: StoreSettings,
-    /// `None`: what the model was trained for, up to a default.
-    pub(crate) context_length: Option<ContextLength>,
-    pub(crate) kv_type: KvType,
-    pub(crate) threads: Option<u32>,
-    pub(crate) cpus: Option<Cpus>,
-    pub(crate) backends: BackendOptions,
-    pub(crate) gpu_layers: Option<u32>,
-    pub(crate) main_gpu: Option<u32>,
-    pub(crate) max_concurrency: NonZeroUsize,
-    /// `None`: as much as is left, up to the default.
-    pub(crate) prefix_cache_bytes: Option<u64>,
-    pub(crate) draft_max: usize,
-    pub(crate) warm_prompts: Vec<String>,
-    pub(crate) queue_max: usize,
-    pub(crate) queue_tokens_max: u64,
-    pub(crate) queue_wait: Duration,
-    pub(crate) requests_per_minute_max: Option<NonZeroU32>,
-    pub(crate) request_timeout: Duration,
+    pub(crate) connections_max: usize,
     pub(crate) caller_header: HeaderName,
     pub(crate) plugins: Vec<PluginTable>,
     pub(crate) plugin_workers: Option<NonZeroUsize>,
@@ -73,48 +40,34 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// The only model, for commands that take one.
+    pub(crate) fn only_model(&self) -> anyhow::Result<&ModelSettings> {
+        match self.models.as_slice() {
+            [only] => Ok(only),
+            several => {
+                let names: Vec<&str> = several.iter().map(|model| model.id.as_str()).collect();
+                bail!("the configuration has several models; choose one with --model: `{}`", names.join("`, `"))
+            }
+        }
+    }
+
     /// Checks what was said and fills in the defaults.
     pub(crate) fn from_said(said: Said) -> anyhow::Result<Self> {
-        let Some(model) = &said.model else {
-            bail!(
-                "no model is named; pass --model org/model or --model file:/path/to/model.gguf, or set `model` in the configuration"
-            )
-        };
-        let model = model_at_home(ModelReference::parse(model)?);
+        let models = models(&said)?;
         let store = StoreSettings::from_said(&said)?;
-        if matches!(model, ModelReference::Hub(_)) {
+        if models.iter().any(|model| matches!(model.reference, ModelReference::Hub(_))) {
             store.hub()?;
         }
         let listen = ListenSettings::from_said(&said)?;
         Ok(Self {
-            model_id: said.model_id.filter(|id| !id.is_empty()).unwrap_or_else(|| model.default_id()),
-            model,
-            initial_load: said.initial_load.unwrap_or(false),
+            models,
             store,
-            context_length: context_length(said.context_length)?,
-            kv_type: said.kv_cache_type.unwrap_or_default(),
-            backends: BackendOptions {
-                directory: said.backends_dir.filter(|dir| !dir.as_os_str().is_empty()),
-                device: said.device.unwrap_or_default(),
-            },
-            gpu_layers: said.gpu_layers,
-            main_gpu: said.main_gpu,
-            cpus: said.cpus.clone(),
-            threads: at_least_one("threads", said.threads, THREADS_MAX)?.map(NonZeroU32::get),
-            max_concurrency: at_least_one("max_concurrency", said.max_concurrency, MAX_CONCURRENCY_MAX)?
-                .map_or(MAX_CONCURRENCY_DEFAULT, size),
-            prefix_cache_bytes: said.prefix_cache_size.map(|size| size.as_u64()),
-            draft_max: at_most("draft_max", said.draft_max, DRAFT_MAX_MAX)?.unwrap_or(DRAFT_MAX_DEFAULT),
-            warm_prompts: warm_prompts(said.warm_prompts)?,
-            queue_max: said.queue_max.map_or(QUEUE_MAX_DEFAULT, |count| count as usize),
-            queue_tokens_max: said.queue_tokens_max.unwrap_or(server::limits::QUEUE_TOKENS_MAX_DEFAULT),
-            queue_wait: seconds("queue_wait_seconds", said.queue_wait_seconds)?.unwrap_or(QUEUE_WAIT_DEFAULT),
-            requests_per_minute_max: at_least_one(
-                "requests_per_minute_limit",
-                said.requests_per_minute_limit,
-                u32::MAX,
-            )?,
-            request_timeout: request_timeout(said.request_timeout_seconds)?,
+            connections_max: at_least_one(
+                "connections_max",
+                said.connections_max,
+                server::limits::CONNECTIONS_MAX_MAX,
+            )?
+            .map_or(server::limits::CONNECTIONS_MAX_DEFAULT, |count| size(count).get()),
             caller_header: caller_header(said.caller_header.as_deref())?,
             plugins: choose_plugins(said.plugin_names, said.plugin_tables)?,
             plugin_workers: at_least_one("plugin_workers", said.plugin_workers, PLUGIN_WORKERS_MAX)?.map(size),
@@ -135,72 +88,9 @@ pub(super) fn at_home(path: &Path) -> PathBuf {
     super::store::at_home(path, &|name| std::env::var(name).ok())
 }
 
-/// `file:~/model.gguf`, which no shell expands.
-fn model_at_home(model: ModelReference) -> ModelReference {
-    match model {
-        ModelReference::File(path) => ModelReference::File(at_home(&path)),
-        hub @ ModelReference::Hub(_) => hub,
-    }
-}
-
-fn context_length(said: Option<ContextLength>) -> anyhow::Result<Option<ContextLength>> {
-    match said {
-        Some(ContextLength::Tokens(tokens)) => {
-            let tokens = at_least_one("context_length", Some(tokens), u32::MAX)?;
-            Ok(tokens.map(|tokens| ContextLength::Tokens(tokens.get())))
-        }
-        said => Ok(said),
-    }
-}
-
-/// Each costs a prompt's time at every start.
-fn warm_prompts(prompts: Vec<String>) -> anyhow::Result<Vec<String>> {
-    if prompts.len() > WARM_PROMPTS_MAX {
-        bail!("`warm_prompts` has {} prompts; {WARM_PROMPTS_MAX} is the most that is accepted", prompts.len());
-    }
-    if let Some(place) = prompts.iter().position(|prompt| prompt.trim().is_empty()) {
-        bail!("prompt {} of `warm_prompts` is empty", place + 1);
-    }
-    Ok(prompts)
-}
-
-fn at_least_one(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<NonZeroU32>> {
-    let Some(value) = value else { return Ok(None) };
-    if value > most {
-        bail!("`{key}` is {value}; {most} is the most that is accepted");
-    }
-    let value = NonZeroU32::new(value).with_context(|| format!("`{key}` is 0; it must be at least 1"))?;
-    Ok(Some(value))
-}
-
-fn at_most(key: &str, value: Option<u32>, most: u32) -> anyhow::Result<Option<usize>> {
-    if let Some(value) = value.filter(|&value| value > most) {
-        bail!("`{key}` is {value}; {most} is the most that is accepted");
-    }
-    Ok(value.map(|value| value as usize))
-}
-
-pub(super) fn seconds(key: &str, value: Option<u64>) -> anyhow::Result<Option<Duration>> {
-    if let Some(value) = value.filter(|&value| value > SECONDS_MAX) {
-        bail!("`{key}` is {value}; {SECONDS_MAX}, which is a week, is the most that is accepted");
-    }
-    Ok(value.map(Duration::from_secs))
-}
-
-fn request_timeout(given: Option<u64>) -> anyhow::Result<Duration> {
-    if given == Some(0) {
-        bail!("`request_timeout_seconds` is 0; nothing is answered in no time, so it must be at least 1");
-    }
-    Ok(seconds("request_timeout_seconds", given)?.unwrap_or(server::limits::REQUEST_TIMEOUT_DEFAULT))
-}
-
 fn caller_header(given: Option<&str>) -> anyhow::Result<HeaderName> {
     let given = given.unwrap_or(server::limits::CALLER_HEADER_DEFAULT);
     given.parse().with_context(|| format!("`caller_header` is `{given}`, which is no name of an HTTP header"))
-}
-
-fn size(count: NonZeroU32) -> NonZeroUsize {
-    NonZeroUsize::try_from(count).unwrap_or(NonZeroUsize::MAX)
 }
 
 /// Names given as flags select tables of the file, bundled plugins or components; without any, the file's tables stand.
@@ -267,9 +157,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_a_sidecar() {
         let settings = Settings::from_said(said()).expect("defaults");
-        assert_eq!(settings.max_concurrency.get(), 1, "R20");
+        assert_eq!(settings.models[0].max_concurrency.get(), 1, "R20");
         assert!(settings.listen.addresses().all(|address| address.ip().is_loopback()));
-        assert_eq!(settings.model_id, "a");
+        assert_eq!(settings.models[0].id, "a");
     }
 
     // R20
@@ -300,6 +190,8 @@ mod tests {
             Said { requests_per_minute_limit: Some(0), ..said() },
             "`requests_per_minute_limit` is 0; it must be at least 1",
         );
+        check_refused(Said { connections_max: Some(0), ..said() }, "`connections_max` is 0; it must be at least 1");
+        check_refused(Said { connections_max: Some(65_537), ..said() }, "65536 is the most that is accepted");
         check_refused(
             Said { caller_header: Some("x y".to_owned()), ..said() },
             "`caller_header` is `x y`, which is no name of an HTTP header",

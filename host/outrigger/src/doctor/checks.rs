@@ -9,9 +9,9 @@ use model::gguf;
 use store::{Presence, Store};
 
 use super::Finding;
-use crate::config::Settings;
+use crate::config::{Load, ModelSettings, Settings};
 use crate::doors::Credentials;
-use crate::placement::Plan;
+use crate::placement::{Held, Plan, beside};
 use crate::progress::size;
 
 /// Free space below which a download of a usual model (7B at 4 bits is 4 GB) is not to be counted on.
@@ -20,28 +20,46 @@ const DISK_WANTED_BYTES: u64 = 10_000_000_000;
 /// All findings, in the order in which `serve` would come upon them.
 pub(super) fn all(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![token(settings)];
-    let (model, path) = model(settings);
-    findings.extend(model);
-    let backends = llama::backends(&settings.backends);
-    match &backends {
-        Ok(backends) => findings.extend(device_and_memory(settings, backends, path)),
+    let mut held = Vec::new();
+    for model in &settings.models {
+        findings.extend(named(settings, model, of_model(settings, model, &mut held)));
+    }
+    findings.push(disk(settings));
+    for model in &settings.models {
+        findings.extend(named(settings, model, vec![concurrency(model), threads(model)]));
+    }
+    findings.push(listening(settings));
+    findings.push(metrics(settings));
+    findings
+}
+
+/// What is to be said of one model, which is loaded beside those of `held`. Added to them is what it will hold.
+fn of_model(settings: &Settings, model: &ModelSettings, held: &mut Vec<Held>) -> Vec<Finding> {
+    let (mut findings, path) = self::model(settings, model);
+    match llama::backends(&model.backends) {
+        Ok(backends) => findings.extend(device_and_memory(model, backends, path, held)),
         Err(error) => {
             findings.push(Finding::fail("device", error.to_string()));
             findings.push(Finding::note("memory", "cannot be checked without a device"));
         }
     }
-    findings.push(disk(settings));
-    findings.push(concurrency(settings));
-    findings.push(threads(settings));
-    findings.push(listening(settings));
-    findings.push(metrics(settings));
+    findings
+}
+
+/// Findings about a model; of several with its name.
+fn named(settings: &Settings, model: &ModelSettings, mut findings: Vec<Finding>) -> Vec<Finding> {
+    if settings.models.len() > 1 {
+        for finding in &mut findings {
+            finding.says = format!("{}: {}", model.id, finding.says);
+        }
+    }
     findings
 }
 
 /// R3, R5: where the token comes from, never what it is.
 fn token(settings: &Settings) -> Finding {
     const CHECK: &str = "token";
-    if matches!(settings.model, ModelReference::File(_)) {
+    if settings.models.iter().all(|model| matches!(model.reference, ModelReference::File(_))) {
         return Finding::ok(CHECK, "none is needed for a file of this machine");
     }
     match settings.store.hub().map(|hub| hub.tokens.read()) {
@@ -64,8 +82,8 @@ fn token(settings: &Settings) -> Finding {
 }
 
 /// R13, R15, R29: the revision and the cache. With them the file to look at, where it is here.
-fn model(settings: &Settings) -> (Vec<Finding>, Option<PathBuf>) {
-    let reference = match &settings.model {
+fn model(settings: &Settings, model: &ModelSettings) -> (Vec<Finding>, Option<PathBuf>) {
+    let reference = match &model.reference {
         ModelReference::File(path) if path.is_file() => {
             let found = Finding::ok("cache", format!("{} is a file of this machine", path.display()));
             return (vec![Finding::ok("revision", "a file has none"), found], Some(path.clone()));
@@ -98,7 +116,7 @@ fn model(settings: &Settings) -> (Vec<Finding>, Option<PathBuf>) {
             let offline = settings.store.hub().ok().and_then(|hub| hub.offline);
             let finding = match offline {
                 Some(offline) => Finding::fail("cache", format!("{why}, and {offline}: nothing can be downloaded")),
-                None if settings.initial_load => {
+                None if model.load == Some(Load::Start) => {
                     Finding::note("cache", format!("{why}; it is downloaded before the server is ready"))
                 }
                 None => Finding::note(
@@ -125,7 +143,12 @@ fn model(settings: &Settings) -> (Vec<Finding>, Option<PathBuf>) {
 }
 
 /// R16, R17, R19, R26, R27.
-fn device_and_memory(settings: &Settings, backends: &Backends, path: Option<PathBuf>) -> Vec<Finding> {
+fn device_and_memory(
+    settings: &ModelSettings,
+    backends: &Backends,
+    path: Option<PathBuf>,
+    held: &mut Vec<Held>,
+) -> Vec<Finding> {
     let Some(path) = path else {
         let device = format!("{} (cpu variant {})", backends.backend, backends.cpu_variant);
         let skipped = backends.skipped.iter().map(|it| Finding::ok("device", format!("not {}: {it}", it.backend)));
@@ -135,11 +158,12 @@ fn device_and_memory(settings: &Settings, backends: &Backends, path: Option<Path
         return findings;
     };
     let opened = gguf::Model::open(&path).map_err(anyhow::Error::from);
-    let plan = match opened.and_then(|facts| Plan::of(settings, &facts.header, backends)) {
+    let plan = match opened.and_then(|facts| Plan::of(settings, &facts.header, backends, held)) {
         Ok(plan) => plan,
         Err(error) => {
             let device = Finding::ok("device", format!("{} (cpu variant {})", backends.backend, backends.cpu_variant));
-            return vec![device, Finding::fail("memory", format!("{error:#}"))];
+            let beside = beside(held).map(|beside| format!("{beside}: ")).unwrap_or_default();
+            return vec![device, Finding::fail("memory", format!("{beside}{error:#}"))];
         }
     };
     let mut findings = vec![Finding::ok(
@@ -158,6 +182,7 @@ fn device_and_memory(settings: &Settings, backends: &Backends, path: Option<Path
     let warnings = plan.warnings(settings, &llama::visible_gpus());
     findings.extend(warnings.into_iter().map(|warning| Finding::note("device", warning)));
     findings.push(Finding::ok("memory", plan.memory_sentence(settings)));
+    held.push(Held::planned(&settings.id, &plan));
     findings
 }
 
@@ -182,7 +207,7 @@ fn disk(settings: &Settings) -> Finding {
 }
 
 /// R20.
-fn concurrency(settings: &Settings) -> Finding {
+fn concurrency(settings: &ModelSettings) -> Finding {
     Finding::ok(
         "concurrency",
         format!(
@@ -195,7 +220,7 @@ fn concurrency(settings: &Settings) -> Finding {
 }
 
 /// More threads than processors wait for each other at every layer.
-fn threads(settings: &Settings) -> Finding {
+fn threads(settings: &ModelSettings) -> Finding {
     const CHECK: &str = "threads";
     let available = llama::threads_available(settings.cpus.as_ref()).unsigned_abs();
     match settings.threads {
@@ -251,6 +276,11 @@ mod tests {
         Settings::from_said(said).expect("settings")
     }
 
+    fn check(said: Said) -> (Vec<Finding>, Option<PathBuf>) {
+        let settings = settings(said);
+        model(&settings, &settings.models[0])
+    }
+
     fn state(findings: &[Finding], check: &str) -> State {
         findings.iter().find(|finding| finding.check == check).expect(check).state
     }
@@ -265,20 +295,20 @@ mod tests {
             offline: Some(false),
             ..Said::default()
         };
-        let (findings, path) = model(&settings(said()));
+        let (findings, path) = check(said());
         assert_eq!((state(&findings, "cache"), state(&findings, "revision")), (State::Note, State::Note));
         assert_eq!(path, None);
-        let (findings, _) = model(&settings(Said { offline: Some(true), ..said() }));
+        let (findings, _) = check(Said { offline: Some(true), ..said() });
         assert_eq!(state(&findings, "cache"), State::Fail);
         let pinned = format!("org/model@{}", "0123456789".repeat(4));
-        let (findings, _) = model(&settings(Said { model: Some(pinned), ..said() }));
+        let (findings, _) = check(Said { model: Some(pinned), ..said() });
         assert_eq!(state(&findings, "revision"), State::Ok);
     }
 
     #[test]
     fn a_file_is_there_or_not() {
-        let missing = settings(Said { model: Some("file:/nonexistent/a.gguf".to_owned()), ..Said::default() });
-        assert_eq!(state(&model(&missing).0, "cache"), State::Fail);
+        let (missing, _) = check(Said { model: Some("file:/nonexistent/a.gguf".to_owned()), ..Said::default() });
+        assert_eq!(state(&missing, "cache"), State::Fail);
     }
 
     #[test]
@@ -307,8 +337,8 @@ mod tests {
     #[test]
     fn more_threads_than_are_granted_are_noted() {
         let with = |threads| Said { model: Some("file:/a.gguf".to_owned()), threads, ..Said::default() };
-        assert_eq!(threads(&settings(with(None))).state, State::Ok);
-        assert_eq!(threads(&settings(with(Some(1)))).state, State::Ok);
-        assert_eq!(threads(&settings(with(Some(1024)))).state, State::Note);
+        assert_eq!(threads(&settings(with(None)).models[0]).state, State::Ok);
+        assert_eq!(threads(&settings(with(Some(1))).models[0]).state, State::Ok);
+        assert_eq!(threads(&settings(with(Some(1024))).models[0]).state, State::Note);
     }
 }

@@ -1,5 +1,6 @@
 //! What computes the model, how much of it, and for how long a context: decided before anything is loaded (R16–R19, R26).
 
+mod held;
 mod report;
 
 use anyhow::bail;
@@ -9,10 +10,11 @@ use model::Workload;
 use model::gguf::{Header, TensorType};
 use model::memory::{self, Budget, Memory, NotEnough, Placement};
 
-use crate::config::{ContextLength, Settings};
+use crate::config::{ContextLength, ModelSettings};
 use crate::encoder;
 
-pub(crate) use report::compare;
+pub(crate) use held::{Held, beside};
+pub(crate) use report::{compare, forget};
 
 /// What was decided.
 #[derive(Debug)]
@@ -31,14 +33,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Decides for a model with this header.
-    pub(crate) fn of(settings: &Settings, header: &Header, backends: &Backends) -> anyhow::Result<Self> {
-        let machine = memory::available();
+    /// Decides for a model with this header that is to be loaded beside those of `held`.
+    pub(crate) fn of(
+        settings: &ModelSettings,
+        header: &Header,
+        backends: &Backends,
+        held: &[Held],
+    ) -> anyhow::Result<Self> {
+        let machine = held::left(memory::available(), held);
         let devices = backends.used(settings.main_gpu)?;
         let mut skipped = backends.skipped.clone();
         if backends.backend != Backend::Cpu && settings.gpu_layers != Some(0) {
             // What only one of them can spend: a GPU that is part of the processor has the machine's memory.
-            let budgets: Vec<Budget> = device_budgets(devices).chain(machine.iter().cloned()).collect();
+            let of_devices = held::left(device_budgets(devices).collect(), held);
+            let budgets: Vec<Budget> = of_devices.into_iter().chain(machine.iter().cloned()).collect();
             let has_own_memory = budgets.iter().any(Budget::is_device);
             match Fitted::find(settings, header, &budgets, settings.gpu_layers) {
                 Ok(fitted) => {
@@ -82,7 +90,7 @@ fn pass_over(skipped: &mut Vec<Skipped>, backend: Backend, why: Why) {
 }
 
 /// Only where neither a device nor a number of layers was asked for, and it is the device that is too small.
-fn may_fall_back(settings: &Settings, refusal: &NotEnough) -> bool {
+fn may_fall_back(settings: &ModelSettings, refusal: &NotEnough) -> bool {
     settings.backends.device == DeviceChoice::Auto
         && settings.gpu_layers.is_none()
         && matches!(refusal.memory, Memory::Device { .. })
@@ -92,6 +100,8 @@ fn may_fall_back(settings: &Settings, refusal: &NotEnough) -> bool {
 struct Fitted {
     context_length: u32,
     placement: Placement,
+    /// Whether beginnings of prompts are kept: a model that encodes has none.
+    remembers: bool,
 }
 
 /// Why there is none.
@@ -110,7 +120,7 @@ impl From<Unfit> for anyhow::Error {
 }
 
 impl Fitted {
-    fn find(settings: &Settings, header: &Header, budgets: &[Budget], layers: Option<u32>) -> Result<Self, Unfit> {
+    fn find(settings: &ModelSettings, header: &Header, budgets: &[Budget], layers: Option<u32>) -> Result<Self, Unfit> {
         let slots = u32::try_from(settings.max_concurrency.get()).unwrap_or(u32::MAX);
         let context_length = match settings.context_length {
             None => context_length(None, header),
@@ -120,27 +130,30 @@ impl Fitted {
         let context_length = context_length.map_err(Unfit::Settings)?;
         let workload = workload(settings, header, context_length, slots);
         let placement = memory::place(header, &workload, budgets, layers).map_err(Unfit::Memory)?;
-        Ok(Self { context_length, placement })
+        Ok(Self { context_length, placement, remembers: workload.encodes.is_none() })
     }
 
     fn plan(
         self,
-        settings: &Settings,
+        settings: &ModelSettings,
         backend: Backend,
         gpu_layers: u32,
         devices: Vec<String>,
         skipped: Vec<Skipped>,
         budgets: Vec<Budget>,
     ) -> anyhow::Result<Plan> {
-        let Self { context_length, placement } = self;
-        let left_bytes = placement.left_bytes(&budgets);
-        let prefix_cache_bytes = prefix_cache_bytes(settings.prefix_cache_bytes, left_bytes)?;
+        let Self { context_length, placement, remembers } = self;
+        let prefix_cache_bytes = if remembers {
+            prefix_cache_bytes(settings.prefix_cache_bytes, placement.left_bytes(&budgets))?
+        } else {
+            0
+        };
         Ok(Plan { context_length, gpu_layers, prefix_cache_bytes, placement, backend, devices, skipped, budgets })
     }
 }
 
 /// What the model is loaded for.
-fn workload(settings: &Settings, header: &Header, context_length: u32, slots: u32) -> Workload {
+fn workload(settings: &ModelSettings, header: &Header, context_length: u32, slots: u32) -> Workload {
     let mut workload = encoder::workload(header, context_length, slots);
     if workload.encodes.is_none() {
         workload.guesses = u32::try_from(settings.draft_max).unwrap_or(u32::MAX);
@@ -156,7 +169,13 @@ fn workload(settings: &Settings, header: &Header, context_length: u32, slots: u3
 
 /// The longest context that leaves room for the prefix cache: the one that was asked for, or the default one unless
 /// without it more is possible than nothing. Where none fits, the shortest one, whose refusal says what is missing.
-fn longest_context(settings: &Settings, header: &Header, budgets: &[Budget], layers: Option<u32>, slots: u32) -> u32 {
+fn longest_context(
+    settings: &ModelSettings,
+    header: &Header,
+    budgets: &[Budget],
+    layers: Option<u32>,
+    slots: u32,
+) -> u32 {
     let most = trained(header).unwrap_or_else(|| encoder::context_length_default(header));
     let default_bytes = engine::limits::PREFIX_CACHE_BYTES_DEFAULT as u64;
     let reserves = match settings.prefix_cache_bytes {

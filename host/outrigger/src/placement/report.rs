@@ -8,12 +8,13 @@ use model::memory::{Budget, Placement, Share};
 use telemetry::{DeviceMetrics, MemoryKind, Place};
 
 use super::Plan;
-use crate::config::Settings;
+use crate::config::ModelSettings;
 
 impl Plan {
     /// Says what was decided and why.
-    pub(crate) fn log(&self, backends: &Backends, settings: &Settings) {
+    pub(crate) fn log(&self, backends: &Backends, settings: &ModelSettings) {
         tracing::info!(
+            model = settings.id,
             backend = %self.backend,
             device = self.device_names(),
             cpu_variant = backends.cpu_variant,
@@ -23,13 +24,14 @@ impl Plan {
             "what computes"
         );
         for skipped in &self.skipped {
-            tracing::info!(backend = %skipped.backend, why = %skipped, "not used");
+            tracing::info!(model = settings.id, backend = %skipped.backend, why = %skipped, "not used");
         }
         for warning in self.warnings(settings, &llama::visible_gpus()) {
-            tracing::warn!("{warning}");
+            tracing::warn!(model = settings.id, "{warning}");
         }
         let Footprint { weights_bytes, kv_bytes, compute_bytes, .. } = self.placement.footprint;
         tracing::info!(
+            model = settings.id,
             context_length = self.context_length,
             weights_bytes,
             kv_bytes,
@@ -45,7 +47,7 @@ impl Plan {
     }
 
     /// R17: what an operator who paid for a GPU wants to know, and settings without an effect.
-    pub(crate) fn warnings(&self, settings: &Settings, visible: &[VisibleGpu]) -> Vec<String> {
+    pub(crate) fn warnings(&self, settings: &ModelSettings, visible: &[VisibleGpu]) -> Vec<String> {
         let mut warnings = Vec::new();
         if settings.backends.device == DeviceChoice::Auto && settings.gpu_layers != Some(0) {
             warnings.extend(about_unused(visible, self.backend, &self.skipped));
@@ -67,21 +69,23 @@ impl Plan {
     }
 
     /// Says it in numbers.
-    pub(crate) fn record(&self, backends: &Backends, metrics: &DeviceMetrics) {
+    pub(crate) fn record(&self, model: &str, backends: &Backends, metrics: &DeviceMetrics) {
+        metrics.forget(model);
         if self.devices.is_empty() {
-            metrics.computes(self.backend.as_str(), "CPU", &backends.cpu_variant);
+            metrics.computes(model, self.backend.as_str(), "CPU", &backends.cpu_variant);
         }
         for device in &self.devices {
-            metrics.computes(self.backend.as_str(), device, &backends.cpu_variant);
+            metrics.computes(model, self.backend.as_str(), device, &backends.cpu_variant);
         }
         for skipped in &self.skipped {
-            metrics.skipped(skipped.backend.as_str(), skipped.why.as_str());
+            metrics.skipped(model, skipped.backend.as_str(), skipped.why.as_str());
         }
-        metrics.layers(Place::Device, self.gpu_layers);
-        metrics.layers(Place::Host, self.placement.layers_total.saturating_sub(self.gpu_layers));
+        metrics.layers(model, Place::Device, self.gpu_layers);
+        metrics.layers(model, Place::Host, self.placement.layers_total.saturating_sub(self.gpu_layers));
         for part in Part::ALL {
-            metrics.memory(MemoryKind::Expected, part.as_str(), Place::Device, part_of(&self.placement.device, part));
-            metrics.memory(MemoryKind::Expected, part.as_str(), Place::Host, part_of(&self.placement.host, part));
+            for (place, share) in [(Place::Device, &self.placement.device), (Place::Host, &self.placement.host)] {
+                metrics.memory(model, MemoryKind::Expected, part.as_str(), place, part_of(share, part));
+            }
         }
     }
 
@@ -98,7 +102,7 @@ impl Plan {
     }
 
     /// `needs 318 MB of 21.4 GB, …`
-    pub(crate) fn memory_sentence(&self, settings: &Settings) -> String {
+    pub(crate) fn memory_sentence(&self, settings: &ModelSettings) -> String {
         let Placement { host, device, .. } = &self.placement;
         let size = |bytes| ByteSize::b(bytes).display().si().to_string();
         let least = self.budgets.iter().filter(|it| !it.is_device()).min_by_key(|it| it.have_bytes);
@@ -145,12 +149,10 @@ pub(crate) fn compare(plan: &Plan, model: &llama::Model, metrics: &DeviceMetrics
         } += buffer.bytes;
     }
     let [host, device] = allocated;
-    for part in Part::ALL {
-        metrics.memory(MemoryKind::Allocated, part.as_str(), Place::Device, part_of(&device, part));
-        metrics.memory(MemoryKind::Allocated, part.as_str(), Place::Host, part_of(&host, part));
-    }
+    show_allocated(&model.card().id, &host, &device, metrics);
     let Placement { device: device_expected, host: host_expected, footprint, .. } = &plan.placement;
     tracing::info!(
+        model = model.card().id,
         host_bytes = host.total_bytes(),
         // The copies in another order are no part of what is needed, and are made all the same.
         host_expected_bytes = host_expected.total_bytes() - host_expected.process_bytes
@@ -159,6 +161,20 @@ pub(crate) fn compare(plan: &Plan, model: &llama::Model, metrics: &DeviceMetrics
         device_expected_bytes = device_expected.total_bytes(),
         "memory that llama.cpp took, and what was expected"
     );
+}
+
+/// Nothing computes the model any more, and it has no memory.
+pub(crate) fn forget(model: &str, metrics: &DeviceMetrics) {
+    metrics.forget(model);
+    show_allocated(model, &Share::default(), &Share::default(), metrics);
+}
+
+fn show_allocated(model: &str, host: &Share, device: &Share, metrics: &DeviceMetrics) {
+    for part in Part::ALL {
+        for (place, share) in [(Place::Device, device), (Place::Host, host)] {
+            metrics.memory(model, MemoryKind::Allocated, part.as_str(), place, part_of(share, part));
+        }
+    }
 }
 
 fn part_of(share: &Share, part: Part) -> u64 {

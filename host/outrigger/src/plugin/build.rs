@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use clap::Args;
 use kit::Project;
 
@@ -26,7 +25,5 @@ pub(super) struct Build {
 pub(super) fn build(Build { dir }: &Build) -> Result<(), Failure> {
     let project = Project::open(dir).map_err(anyhow::Error::from)?;
     let built = project.build().map_err(anyhow::Error::from)?;
-    let size = ByteSize::b(built.size_bytes).display().iec();
-    let line = format!("built {} ({size})", built.component.display());
-    console::print(std::iter::once(console::printable(&line)))
+    console::print(std::iter::once(console::printable(&built.to_string())))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use inference::{Call, ChatRequest, RequestId};
 use kit::{Stand, Teller, Watched, case, stand_in};
-use plugin::{ModelContext, PluginSpec};
+use plugin::PluginSpec;
 use server::{AnswerEvent, Service};
 
 use super::{ConfigArguments, components_dir, config_of};
@@ -114,17 +114,16 @@ async fn generated(
     settings: &Settings,
     tell: Teller,
 ) -> anyhow::Result<()> {
-    let metrics = wiring::metrics();
-    let service = Service::new(wiring::service_config(settings), metrics.clone());
-    let located = Source::new(&settings.model, &settings.store)?.locate_shown().await?;
-    let (mut serving, device) = wiring::load_chat(settings, &located, &metrics)?;
-    let model = ModelContext::new(serving.engine.card().clone(), Arc::clone(serving.engine.vocabulary()));
+    let (metrics, model) = (wiring::metrics(), settings.only_model()?);
+    let service = Service::new(wiring::service_config(settings, model), metrics.clone());
+    let located = Source::new(&model.reference, &settings.store)?.locate_shown().await?;
+    let (mut serving, device) = wiring::load_chat(settings, model, &located, &metrics)?;
     let cache_dir = settings.cache_dir.as_ref().map(|dir| dir.join("components"));
-    let stand = Stand::new(model, spec.limits.memory_bytes_max, false, cache_dir)?;
+    let stand = Stand::new(wiring::context(&*serving.engine), spec.limits.memory_bytes_max, false, cache_dir)?;
     serving.pipeline = Arc::new(Watched::new(stand.load(spec)?, tell));
     service.computes_with(device);
     service.ready(serving);
-    let request = ChatRequest { model: settings.model_id.clone(), ..request };
+    let request = ChatRequest { model: model.id.clone(), ..request };
     let call = call(&request, headers);
     let mut answer = service.chat(request, call, telemetry::Endpoint::Run, NonZeroU32::MIN).await?;
     while let Some(event) = answer.next().await {

@@ -100,12 +100,7 @@ pub(super) fn test(arguments: Test) -> Result<(), Failure> {
 
 /// Builds a project and runs its own tests; errors are on the terminal already.
 fn build_and_test(project: &Project) -> anyhow::Result<()> {
-    let built = project.build()?;
-    console::say(format_args!(
-        "built {} ({})",
-        built.component.display(),
-        ByteSize::b(built.size_bytes).display().iec()
-    ));
+    console::say(project.build()?);
     if let Some(result) = project.test() {
         result.context("the plugin's own tests failed")?;
         console::say("its own tests passed");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plugin::PluginStatus;
+use plugin::{PluginStatus, Plugins};
 use serde::Serialize;
 use serde_json::{Value, json};
 use server::{AdminFuture, PluginAdmin, ReloadRefused};
@@ -15,9 +15,17 @@ struct State {
     generation: u64,
     published_by: Trigger,
     published_unix_seconds: u64,
-    plugins: Vec<PluginStatus>,
+    plugins: Vec<ModelPlugin>,
     /// The last reload that failed since.
     last_refusal: Option<Refusal>,
+}
+
+/// A plugin of one model's set.
+#[derive(Serialize)]
+struct ModelPlugin {
+    model: String,
+    #[serde(flatten)]
+    status: PluginStatus,
 }
 
 /// [`Reloader`], as the server knows it.
@@ -27,11 +35,15 @@ pub(crate) struct Admin(pub(crate) Arc<Reloader>);
 impl PluginAdmin for Admin {
     fn plugins(&self) -> Option<Value> {
         let running = self.0.running.borrow().clone()?;
+        let of_model = |(model, plugins): &(String, Arc<Plugins>)| {
+            let all = plugins.status().into_iter();
+            all.map(|status| ModelPlugin { model: model.clone(), status }).collect::<Vec<_>>()
+        };
         let state = State {
             generation: running.generation,
             published_by: running.published_by,
             published_unix_seconds: unix_seconds(running.published_at),
-            plugins: running.plugins.status(),
+            plugins: running.sets.iter().flat_map(of_model).collect(),
             last_refusal: running.refusal.clone(),
         };
         Some(serde_json::to_value(state).expect("texts and numbers are JSON"))

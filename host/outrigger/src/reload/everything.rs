@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{bail, ensure};
-use server::Service;
+use server::Models;
 use tokio::signal::unix::Signal;
 
 use super::{Outcome, Reloader, Trigger};
@@ -19,7 +19,7 @@ pub(crate) struct Everything {
     /// What is in force.
     pub(crate) said: Mutex<Said>,
     pub(crate) doors: Arc<Doors>,
-    pub(crate) service: Arc<Service>,
+    pub(crate) models: Models,
     pub(crate) plugins: Arc<Reloader>,
 }
 
@@ -32,7 +32,7 @@ impl Everything {
                 Ok(()) => tracing::info!("the configuration was read again"),
                 Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
             }
-            if self.service.has_started() {
+            if self.models.has_started() {
                 service_manager::ready();
             }
         }
@@ -57,7 +57,11 @@ impl Everything {
         let credentials = tokio::task::spawn_blocking(move || Credentials::read(&listen)).await??;
         self.reload_plugins().await?;
         // Nothing of this fails.
-        self.service.set_limits(&wiring::service_config(&settings));
+        for service in self.models.iter() {
+            if let Some(model) = settings.models.iter().find(|model| model.id == service.id()) {
+                service.set_limits(&wiring::service_config(&settings, model));
+            }
+        }
         self.doors.replace(&settings, credentials).await;
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
         Ok(())

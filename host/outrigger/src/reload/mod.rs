@@ -11,24 +11,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use inference::RequestId;
-use plugin::{FileStamp, LoadReport, Plugins};
+use plugin::{FileStamp, ModelContext, Plugins};
 use serde::Serialize;
-use server::Service;
+use server::Models;
 use telemetry::PluginMetrics;
 use tokio::sync::watch as channel;
 
 use crate::cli::SettingsArguments;
-use crate::config::{PluginTable, choose_plugins};
-use loader::LoadRefused;
+use crate::config::{PluginTable, Settings, choose_plugins};
+use loader::{LoadRefused, LoadedSets, ModelReport};
 
 pub(crate) use admin::Admin;
 pub(crate) use everything::Everything;
-pub(crate) use loader::{LoadedSet, PluginLoader};
+pub(crate) use loader::PluginLoader;
 pub(crate) use watch::watch;
 
 /// What asked for a reload.
@@ -51,39 +51,52 @@ pub(crate) enum Outcome {
     /// The new set answers from now on.
     Published,
     /// The old one goes on.
-    Refused { message: String, reports: Vec<LoadReport> },
+    Refused { message: String, reports: Vec<ModelReport> },
     /// There is nothing to replace yet.
     NotLoaded,
 }
 
-/// Replaces the plugins of a service, one attempt after the other.
+/// Replaces the plugins of all models, one attempt after the other.
 pub(crate) struct Reloader {
     arguments: SettingsArguments,
     /// The configuration's file as it was at the start: loading a model takes long enough to edit it.
     config_at_start: Option<FileStamp>,
-    warm_prompts: Vec<String>,
-    service: Arc<Service>,
+    tables_at_start: Vec<PluginTable>,
+    /// By model.
+    warm_prompts: Vec<(String, Vec<String>)>,
+    models: Models,
     metrics: PluginMetrics,
-    /// What runs, once the model is loaded.
+    /// What runs, once there is a model that answers chats.
     running: channel::Sender<Option<Arc<Running>>>,
     /// Attempts that have begun. Read before waiting for a turn, so that one attempt answers all who came before it began.
     begun: AtomicU64,
+    /// Held by whoever changes which plugins run: a reload, or a model that comes or goes.
     turn: tokio::sync::Mutex<Arc<Outcome>>,
-    loader: Mutex<Option<PluginLoader>>,
+    loader: Mutex<PluginLoader>,
     /// One at a time: the engine's line has a place beyond those of requests that were let in, and no more.
     warming: tokio::sync::Mutex<()>,
 }
 
-/// The set that new requests get.
+/// The sets that new requests get, all of one generation.
+#[derive(Clone)]
 pub(crate) struct Running {
     /// Counts from 1.
     generation: u64,
     published_by: Trigger,
     published_at: SystemTime,
-    plugins: Arc<Plugins>,
-    /// What it, and whatever was refused since, was read from.
+    /// What was asked for: a model that comes later gets the same.
+    tables: Vec<PluginTable>,
+    /// By model.
+    sets: Vec<(String, Arc<Plugins>)>,
+    /// What they, and whatever was refused since, were read from.
     files: Vec<FileStamp>,
     refusal: Option<Refusal>,
+}
+
+/// The plugins of a model that has come. While this lives, nobody replaces them.
+pub(crate) struct Joined<'a> {
+    pub(crate) plugins: Arc<Plugins>,
+    _turn: tokio::sync::MutexGuard<'a, Arc<Outcome>>,
 }
 
 /// The last attempt that failed since the set was published.
@@ -97,36 +110,69 @@ struct Refusal {
 impl Reloader {
     pub(crate) fn new(
         arguments: SettingsArguments,
-        warm_prompts: Vec<String>,
-        service: Arc<Service>,
+        settings: &Settings,
+        models: Models,
         metrics: PluginMetrics,
     ) -> Self {
+        let warm_prompts = settings.models.iter().map(|model| (model.id.clone(), model.warm_prompts.clone()));
         Self {
             config_at_start: arguments.config.as_ref().map(FileStamp::of),
             arguments,
-            warm_prompts,
-            service,
+            tables_at_start: settings.plugins.clone(),
+            warm_prompts: warm_prompts.collect(),
+            models,
+            loader: Mutex::new(PluginLoader::new(settings, metrics.clone())),
             metrics,
             running: channel::Sender::new(None),
             begun: AtomicU64::new(0),
             turn: tokio::sync::Mutex::new(Arc::new(Outcome::NotLoaded)),
-            loader: Mutex::new(None),
             warming: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// The first set is there. From now on it can be replaced.
-    pub(crate) fn started(&self, loader: PluginLoader, set: LoadedSet) {
-        *self.loader.lock().unwrap_or_else(PoisonError::into_inner) = Some(loader);
-        let files = self.config_at_start.iter().cloned().chain(set.files).collect();
-        self.running.send_replace(Some(Arc::new(Running {
+    /// Loads the plugins of the generation that runs for a model that has come, or the first generation for the first of them.
+    pub(crate) async fn join(self: &Arc<Self>, context: ModelContext) -> anyhow::Result<Joined<'_>> {
+        let turn = self.turn.lock().await;
+        let (this, tables) = (Arc::clone(self), self.tables_now());
+        let loading = tokio::task::spawn_blocking(move || this.loader().join(context, &tables));
+        let LoadedSets { sets, files } = loading.await.context(PANICKED)?.map_err(|refused| refused.error)?;
+        let plugins = Arc::clone(&sets.first().context("the plugins are loaded and not there")?.1);
+        let mut running = self.running.borrow().as_deref().cloned().unwrap_or_else(|| Running {
             generation: 1,
             published_by: Trigger::Start,
             published_at: SystemTime::now(),
-            plugins: set.plugins,
-            files,
+            tables: self.tables_at_start.clone(),
+            sets: Vec::new(),
+            files: self.config_at_start.iter().cloned().collect(),
             refusal: None,
-        })));
+        });
+        running.sets.extend(sets);
+        running.files.extend(files);
+        self.running.send_replace(Some(Arc::new(running)));
+        Ok(Joined { plugins, _turn: turn })
+    }
+
+    /// A model that encodes has come, and no plugin may be meant for it.
+    pub(crate) async fn join_encoder(&self, id: &str) -> anyhow::Result<()> {
+        let _turn = self.turn.lock().await;
+        self.loader().join_encoder(id, &self.tables_now())
+    }
+
+    /// A model has gone, and its plugins go with it.
+    pub(crate) async fn leave(&self, id: &str) {
+        let _turn = self.turn.lock().await;
+        self.loader().leave(id);
+        let Some(mut running) = self.running.borrow().as_deref().cloned() else { return };
+        running.sets.retain(|(model, _)| model != id);
+        self.running.send_replace(Some(Arc::new(running)));
+    }
+
+    fn tables_now(&self) -> Vec<PluginTable> {
+        self.running.borrow().as_ref().map_or_else(|| self.tables_at_start.clone(), |running| running.tables.clone())
+    }
+
+    fn loader(&self) -> MutexGuard<'_, PluginLoader> {
+        self.loader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is something to replace.
@@ -172,7 +218,7 @@ impl Reloader {
             Err(LoadRefused { error, reports: Vec::new(), files: Vec::new() })
         });
         let outcome = match loaded {
-            Ok(set) => self.publish(&before, set, trigger),
+            Ok((tables, sets)) => self.publish(&before, tables, sets, trigger),
             Err(refused) => self.refuse(&before, seen, refused, trigger),
         };
         self.metrics.reloaded(matches!(outcome, Outcome::Published));
@@ -180,16 +226,14 @@ impl Reloader {
     }
 
     /// Reads the configuration and loads what its tables say.
-    fn load(&self) -> Result<LoadedSet, LoadRefused> {
+    fn load(&self) -> Result<(Vec<PluginTable>, LoadedSets), LoadRefused> {
         let config: Vec<FileStamp> = self.arguments.config.iter().map(FileStamp::of).collect();
         let tables =
             self.tables().map_err(|error| LoadRefused { error, reports: Vec::new(), files: config.clone() })?;
-        let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
-        let loader = loader.as_mut().expect("it is there since there is something to replace");
-        match loader.load(&tables) {
-            Ok(mut set) => {
-                set.files.extend(config);
-                Ok(set)
+        match self.loader().load(&tables) {
+            Ok(mut sets) => {
+                sets.files.extend(config);
+                Ok((tables, sets))
             }
             Err(mut refused) => {
                 refused.files.extend(config);
@@ -204,15 +248,27 @@ impl Reloader {
         choose_plugins(said.plugin_names, said.plugin_tables)
     }
 
-    fn publish(self: &Arc<Self>, before: &Running, set: LoadedSet, trigger: Trigger) -> Outcome {
+    fn publish(
+        self: &Arc<Self>,
+        before: &Running,
+        tables: Vec<PluginTable>,
+        loaded: LoadedSets,
+        trigger: Trigger,
+    ) -> Outcome {
         let generation = before.generation + 1;
-        self.service.replace_pipeline(Arc::clone(&set.plugins) as Arc<dyn inference::Pipeline>);
+        let LoadedSets { sets, files } = loaded;
+        for service in self.models.iter() {
+            if let Some((_, plugins)) = sets.iter().find(|(model, _)| model == service.id()) {
+                service.replace_pipeline(Arc::clone(plugins) as Arc<dyn inference::Pipeline>);
+            }
+        }
         self.running.send_replace(Some(Arc::new(Running {
             generation,
             published_by: trigger,
             published_at: SystemTime::now(),
-            plugins: set.plugins,
-            files: set.files,
+            tables,
+            sets,
+            files,
             refusal: None,
         })));
         tracing::info!(generation, by = ?trigger, "the plugins were replaced; running requests end with the old ones");
@@ -230,9 +286,7 @@ impl Reloader {
         let known = seen.into_iter().chain(files).map(|file| (file.path.clone(), file));
         let files = known.collect::<BTreeMap<PathBuf, FileStamp>>().into_values().collect();
         let refusal = Refusal { unix_seconds: unix_seconds(SystemTime::now()), by: trigger, message: message.clone() };
-        let Running { generation, published_by, published_at, ref plugins, .. } = *before;
-        let plugins = Arc::clone(plugins);
-        let running = Running { generation, published_by, published_at, plugins, files, refusal: Some(refusal) };
+        let running = Running { files, refusal: Some(refusal), ..before.clone() };
         self.running.send_replace(Some(Arc::new(running)));
         Outcome::Refused { message, reports }
     }
@@ -240,13 +294,16 @@ impl Reloader {
     /// Computes the configured beginnings of prompts as the new plugins render them; one that they render as before costs a token.
     async fn warm(&self, generation: u64) {
         let _turn = self.warming.lock().await;
-        let Some(serving) = self.service.serving() else { return };
-        for (number, prompt) in (1..).zip(&self.warm_prompts) {
-            if self.running.borrow().as_ref().is_none_or(|running| running.generation != generation) {
-                return;
-            }
-            if let Err(error) = serving.warm(RequestId::new(format!("warm-{generation}-{number}")), prompt).await {
-                tracing::warn!("cannot warm prompt {number} of `warm_prompts` with the new plugins: {error}");
+        for service in self.models.iter() {
+            let Some(serving) = service.serving() else { continue };
+            let of_model = self.warm_prompts.iter().filter(|(model, _)| model == service.id());
+            for (number, prompt) in (1..).zip(of_model.flat_map(|(_, prompts)| prompts)) {
+                if self.running.borrow().as_ref().is_none_or(|running| running.generation != generation) {
+                    return;
+                }
+                if let Err(error) = serving.warm(RequestId::new(format!("warm-{generation}-{number}")), prompt).await {
+                    tracing::warn!("cannot warm prompt {number} of `warm_prompts` with the new plugins: {error}");
+                }
             }
         }
     }

@@ -47,7 +47,7 @@ impl Driven {
         panic!("no answer in 10 s");
     }
 
-    async fn finish(mut self) -> Result<(), PipelineError> {
+    pub(crate) async fn finish(mut self) -> Result<(), PipelineError> {
         self.run.push("text".to_owned(), Vec::new(), true).await?;
         self.run.finish(Finish::Stop, Usage::default()).await.map(drop)
     }

@@ -130,6 +130,38 @@ async fn an_answer_cannot_be_multiplied_without_end() {
     }
 }
 
+/// A parser of lines, in front of a filter.
+fn behind_a_parser(filter: PluginSpec) -> House {
+    House::of(vec![guest_for(&[Stage::Prompt, Stage::Parse], "parser", r#"{"lines": true}"#), filter])
+}
+
+#[tokio::test]
+async fn an_answer_cannot_be_torn_without_end() {
+    let house = behind_a_parser(guest_for(&[Stage::Postprocess], "filter", "{}"));
+    let torn = |pieces: usize| "a\n!reasoning b\n".repeat(pieces / 2);
+    let answer = house.answer(&[&torn(1_024), &torn(1_024)]).await.expect("so many may be");
+    assert_eq!((answer.content.len(), answer.reasoning.len()), (2_048, 1_024));
+    let error = house.answer(&[&torn(1_026)]).await.expect_err("one more of each");
+    assert_eq!(fault(&error), ("parser".to_owned(), Stage::Parse, FaultKind::Contract));
+    assert!(detail(&error).starts_with("the parser made 1026 pieces of one piece of text"), "{}", detail(&error));
+}
+
+/// What a parser makes of one push is no more time for the filters behind it.
+#[tokio::test]
+async fn pieces_of_one_push_add_to_the_budget_once() {
+    let limits = Limits {
+        push_cpu_max: Duration::from_secs(10),
+        request_cpu_max: Duration::from_millis(200),
+        request_cpu_per_push: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let filter = guest_for(&[Stage::Postprocess], "filter", r#"{"behaviour": "loop-at-end"}"#);
+    let house = behind_a_parser(PluginSpec { limits, ..filter });
+    let text = "a\n!reasoning b\n".repeat(20) + "END\n";
+    let error = house.answer(&[&text, ""]).await.expect_err("a loop");
+    assert_eq!(detail(&error), "used more than 300 ms of CPU time, its budget for one request");
+}
+
 #[tokio::test]
 async fn nonsense_is_a_contract_fault() {
     for (behaviour, step, stage, words) in [

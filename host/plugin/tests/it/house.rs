@@ -210,6 +210,9 @@ impl Answer {
                     self.calls.push((name, String::new()));
                 }
                 Delta::ToolArguments { index, text } => self.calls[index as usize].1.push_str(&text),
+                Delta::ToolCallEnd { index } => {
+                    assert_eq!(index as usize + 1, self.calls.len(), "the call that is open")
+                }
             }
         }
         self.stop = self.stop.or(output.stop);

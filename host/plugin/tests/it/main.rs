@@ -1,5 +1,6 @@
 //! The sandbox from outside: real components, through the same calls that `outrigger` and `server` make.
 
+mod choices;
 mod contract;
 mod control;
 mod failing;

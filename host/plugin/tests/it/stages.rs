@@ -179,6 +179,21 @@ async fn a_stop_ends_the_answer_for_everybody() {
     assert_eq!(house.count("outrigger_plugin_calls_total", &["stopper", "outcome=\"stop\""]), 1);
 }
 
+/// What a filter held of the thoughts was in front of the place where it ended the text.
+#[tokio::test]
+async fn a_stop_drops_nothing_that_came_before_it() {
+    let parser = guest_for(&[Stage::Prompt, Stage::Parse], "parser", r#"{"lines": true}"#);
+    let filter = guest_for(&[Stage::Postprocess], "filter", r#"{"stop": "STOP", "mask": "secret"}"#);
+    let house = House::of(vec![parser, filter]);
+    for pieces in
+        [&["!reasoning a secret secr\nb STOP c\n"][..], &["!reasoning a secret se", "cr\nb S", "TOP c\n", "d"]]
+    {
+        let answer = house.answer(pieces).await.expect("they behave");
+        assert_eq!((&*answer.reasoning, &*answer.content), ("a [masked] secr", "b "), "{pieces:?}");
+        assert_eq!(answer.stop, Some(Finish::Filtered));
+    }
+}
+
 #[tokio::test]
 async fn a_filter_is_not_asked_before_there_is_enough() {
     // Eight bytes come two at a time, 3 ms apart. Without a delay the filter sees them together, then the end; with

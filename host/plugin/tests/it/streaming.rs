@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use inference::Stage;
+use inference::{Delta, Stage};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
-use crate::house::{Answer, House, guest_for, renderer};
+use crate::house::{Answer, House, chat, guest_for, renderer};
 
 pub(crate) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"));
@@ -88,4 +88,38 @@ proptest! {
             prop_assert_eq!(streamed, buffered);
         }
     }
+}
+
+/// What of an answer's order clients can see: `!` marks a call that begins while text from before it is held.
+async fn order(filter: &str) -> Vec<String> {
+    let house = chain(true, &[filter]);
+    let mut run = house.begin();
+    run.prepare(chat("Hello")).await.expect("they behave");
+    let mut order = Vec::new();
+    let pieces = ["!reasoning hm\nyes\n!reasoning ah\n!call add\n", "!arguments {}\n!end \n!call now\n", ""];
+    for (number, piece) in pieces.iter().enumerate() {
+        let output = run.push((*piece).to_owned(), Vec::new(), number + 1 == pieces.len()).await.expect("they behave");
+        order.extend(output.deltas.into_iter().map(|delta| match delta {
+            Delta::Content(text) => text,
+            Delta::Reasoning(text) => format!("({text})"),
+            Delta::ToolCallStart { name, overtakes_text: true, .. } => format!("{name}!"),
+            Delta::ToolCallStart { name, .. } => name,
+            Delta::ToolArguments { text, .. } => text,
+            Delta::ToolCallEnd { index } => format!("end {index}"),
+        }));
+    }
+    order
+}
+
+/// A thought is over before what follows it; text goes on behind a call, and the call says so. One that is cut has no end.
+#[test]
+fn what_is_held_keeps_its_place_or_is_told_of() {
+    let check = |filter, expected: &[&str]| assert_eq!(RUNTIME.block_on(order(filter)), expected, "{filter}");
+    let in_order = ["(hm)", "yes\n", "(ah)", "add", "{}", "end 0", "now"];
+    check("{}", &in_order);
+    check(r#"{"mask": "hmm"}"#, &in_order);
+    check(r#"{"mask": "ahoi"}"#, &in_order);
+    let late = ["(hmah)", "add!", "{}", "end 0", "now!", "yes\n"];
+    check(r#"{"min-bytes": 200}"#, &late);
+    check(r#"{"min-bytes": 4294967295}"#, &late);
 }

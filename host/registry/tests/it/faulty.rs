@@ -10,6 +10,16 @@ pub(crate) type Asked = (String, Option<String>);
 /// A request as in [`Asked`], and its body.
 type Sent = (String, Vec<u8>);
 
+/// All that the answer may depend on.
+pub(crate) struct Heard<'a> {
+    /// `GET /v2/…`.
+    pub(crate) request: &'a str,
+    pub(crate) authorization: Option<&'a str>,
+    /// `If-Match` or `If-None-Match`.
+    pub(crate) condition: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+}
+
 pub(crate) struct Faulty {
     pub(crate) host: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -20,6 +30,11 @@ pub(crate) struct Faulty {
 impl Faulty {
     /// `answer` gets `GET /path` and the authorization, and gives everything of the answer behind `HTTP/1.1 `.
     pub(crate) fn start(answer: impl Fn(&str, Option<&str>) -> Vec<u8> + Send + 'static) -> Self {
+        Self::hear(move |heard| answer(heard.request, heard.authorization))
+    }
+
+    /// The same for what depends on more.
+    pub(crate) fn hear(mut answer: impl FnMut(&Heard<'_>) -> Vec<u8> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let host = listener.local_addr().expect("an address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -34,7 +49,7 @@ impl Faulty {
                     continue;
                 }
                 let request = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
-                let (mut authorization, mut length) = (None, 0);
+                let (mut authorization, mut condition, mut length) = (None, None, 0);
                 loop {
                     let mut line = String::new();
                     if reader.read_line(&mut line).is_err() || line.trim().is_empty() {
@@ -43,15 +58,17 @@ impl Faulty {
                     let (name, value) = line.split_once(':').unwrap_or_default();
                     match name.to_ascii_lowercase().as_str() {
                         "authorization" => authorization = Some(value.trim().to_owned()),
+                        "if-match" | "if-none-match" => condition = Some(value.trim().to_owned()),
                         "content-length" => length = value.trim().parse().unwrap_or(0),
                         _ => {}
                     }
                 }
                 let mut body = Vec::new();
                 let _ = reader.by_ref().take(length).read_to_end(&mut body);
+                let (authorization, condition) = (authorization.as_deref(), condition.as_deref());
+                let answer = answer(&Heard { request: &request, authorization, condition, body: &body });
                 kept.lock().expect("no panic").push((request.clone(), body));
-                heard.lock().expect("no panic").push((request.clone(), authorization.clone()));
-                let answer = answer(&request, authorization.as_deref());
+                heard.lock().expect("no panic").push((request.clone(), authorization.map(str::to_owned)));
                 let mut socket = reader.into_inner();
                 let _ = socket.write_all(b"HTTP/1.1 ").and_then(|()| socket.write_all(&answer));
             }

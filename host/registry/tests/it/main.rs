@@ -15,10 +15,14 @@ use registry::{
 use crate::faulty::{Faulty, answer};
 
 fn plugin() -> Artifact {
+    named("mask", "1.4.0")
+}
+
+fn named(name: &str, version: &str) -> Artifact {
     let file = |path: &str, bytes: &'static [u8]| File { path: path.to_owned(), bytes: Bytes::from_static(bytes) };
     let contents = Contents {
-        name: "mask".to_owned(),
-        version: "1.4.0".to_owned(),
+        name: name.to_owned(),
+        version: version.to_owned(),
         description: "Masks.".to_owned(),
         license: Some("MIT".to_owned()),
         imports: Vec::new(),
@@ -205,4 +209,36 @@ fn a_layout_is_read_as_it_was_written_and_not_otherwise() {
     let error =
         Layout { artifact: plugin(), signatures: Signatures::default(), version: String::new() }.write(folder.path());
     assert!(error.is_err() && path.exists());
+}
+
+#[test]
+fn only_an_older_layout_of_the_same_plugin_is_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = |artifact: Artifact| Layout { artifact, signatures: Signatures::default(), version: "1".to_owned() };
+    let there = |name: &str, artifact: Artifact| {
+        let path = folder.path().join(name);
+        layout(artifact).write(&path).expect("written");
+        path
+    };
+    let check = |path: &Path, is_replaced: bool| {
+        let index = |path: &Path| std::fs::read(path.join("index.json")).expect("an index");
+        let before = index(path);
+        let written = layout(named("mask", "1.5.0")).write(path);
+        assert_eq!(written.is_ok(), is_replaced, "{}", path.display());
+        assert_eq!(index(path) != before, is_replaced, "{}", path.display());
+        let why = written.err().and_then(|error| Some(std::error::Error::source(&error)?.to_string()));
+        assert!(is_replaced || why.as_ref().is_some_and(|why| why.contains("name another folder")), "{why:?}");
+    };
+    check(&there("older", plugin()), true);
+    check(&there("other", named("redact", "1.4.0")), false);
+    let with_more = there("with-more", plugin());
+    std::fs::write(with_more.join("notes"), "mine").expect("written");
+    check(&with_more, false);
+    // As `skopeo copy` adds an image to a layout.
+    let two = there("two", plugin());
+    let index = std::fs::read_to_string(two.join("index.json")).expect("an index");
+    let another =
+        format!("\"manifests\":[{{\"mediaType\":\"x\",\"digest\":\"sha256:{}\",\"size\":1}},", "0".repeat(64));
+    std::fs::write(two.join("index.json"), index.replacen("\"manifests\":[", &another, 1)).expect("written");
+    check(&two, false);
 }

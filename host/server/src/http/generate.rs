@@ -13,7 +13,7 @@ use telemetry::Endpoint;
 use super::body::HeldBody;
 use super::routes::App;
 use super::status::Failure;
-use super::stream::{EventStream, Waiting};
+use super::stream::{EventStream, StreamOf, Waiting};
 use super::{guard, terms};
 use crate::service::{Answer, AnswerEvent, ChatError, Defaults, Terms};
 use crate::wire::{self, Head, Parsed, Refusal, Writer};
@@ -55,13 +55,14 @@ pub(super) async fn response(State(app): State<Arc<App>>, request: Request) -> R
 
 async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Failure> {
     let (call, terms, body) = receive(app, request).await?;
-    let Parsed { asked, writer } = (form.parse)(&body.bytes, app.service.defaults())?;
+    let (models, parse) = (app.models.clone(), form.parse);
     // The text lives on in the parsed request, and so does its share of the budget while it waits for a slot.
-    let share = body.share;
-    drop(body.bytes);
+    let (Parsed { asked, writer }, share) =
+        app.bodies.parse(body, move |bytes| parse(bytes, models.defaults())).await?;
 
     let (is_streamed, answers) = (asked.request.streaming, asked.answers());
-    let (service, place, endpoint) = (Arc::clone(&app.service), Arc::clone(&terms.place), form.endpoint);
+    let service = app.models.of(&asked.request.model).map_err(|error| Failure::from(&error))?;
+    let (service, place, endpoint) = (Arc::clone(service), Arc::clone(&terms.place), form.endpoint);
     let nobody = Head::nobody(&call.request_id, &asked.request.model);
     let mut answer = Box::pin(async move { service.generate(asked, call, &terms, endpoint).await });
     // As long as nothing was sent an error has its own status. Who waits for long has to hear something, though.
@@ -70,15 +71,16 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
     } else {
         Some((&mut answer).await)
     };
-    let begun = begun.transpose().map_err(|error| form.failure(&error))?;
+    let begun = begun.transpose().map_err(|error| Failure::of(&error, form.prompt))?;
     // Choices that have not begun still need the text, and so does an answer that shows it.
     let keeps_text = answers > 1 || form.shows_request;
     if is_streamed {
+        let of = StreamOf { prompt: form.prompt, ping_interval: app.config.ping_interval };
         let events = if let Some(answer) = begun {
-            EventStream::new(answer, writer, app.config.ping_interval, share.filter(|_| keeps_text))
+            EventStream::new(answer, writer, of, share.filter(|_| keeps_text))
         } else {
             let waiting = Waiting { answer, place, writer, nobody, keeps_text };
-            EventStream::waiting(waiting, app.config.ping_interval, share)
+            EventStream::waiting(waiting, of, share)
         };
         let headers = [
             (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
@@ -101,7 +103,7 @@ async fn answer(app: &App, request: Request, form: &Form) -> Result<Response, Fa
 async fn whole(mut answer: Answer, mut writer: Box<dyn Writer>, form: &Form) -> Result<Response, Failure> {
     let mut ends = Vec::new();
     while let Some(event) = answer.next().await {
-        match event.map_err(|error| form.failure(&error))? {
+        match event.map_err(|error| Failure::of(&error, form.prompt))? {
             AnswerEvent::Delta { choice, delta, logprobs } => writer.collect(choice, delta, logprobs),
             AnswerEvent::Finished(finished) => {
                 let usage = finished.usage;
@@ -115,17 +117,6 @@ async fn whole(mut answer: Answer, mut writer: Box<dyn Writer>, form: &Form) -> 
         }
     }
     Err(Failure::from(&ChatError::Internal { attempted: "finish the answer" }))
-}
-
-impl Form {
-    /// The failure, which names the prompt as this form does.
-    fn failure(&self, error: &ChatError) -> Failure {
-        let mut failure = Failure::from(error);
-        if let Some(param) = failure.body.error.param.as_mut().filter(|param| *param == CHAT.prompt) {
-            self.prompt.clone_into(param);
-        }
-        failure
-    }
 }
 
 /// What a request says beside its body, and the body.

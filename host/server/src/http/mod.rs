@@ -7,6 +7,7 @@ mod encode;
 mod generate;
 mod guard;
 mod listener;
+mod openapi;
 mod probes;
 mod prompts;
 mod routes;
@@ -18,6 +19,7 @@ mod unix_socket;
 mod watch;
 
 pub use listener::Listener;
+pub use openapi::openapi;
 pub use routes::{Reach, routes};
 pub use unix_socket::{SocketConfig, SocketError};
 
@@ -34,7 +36,7 @@ use tracing::{info, warn};
 use crate::access::{Access, Replaceable};
 use crate::admin::PluginAdmin;
 use crate::limits;
-use crate::service::Service;
+use crate::models::Models;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,18 +50,18 @@ pub enum Drained {
     },
 }
 
-/// Serves `service` on `listeners` until `shutdown`, then drains.
+/// Serves `models` on `listeners` until `shutdown`, then drains.
 ///
 /// While it drains it goes on accepting connections, since a probe that is refused has an orchestrator kill what is
 /// about to finish: `/livez` says 200, `/readyz` 503, and chats are refused. Requests that run or wait get
 /// [`HttpConfig::drain_grace`] to finish; the rest is broken off with an error that says so.
 pub async fn serve(
     listeners: Vec<Listener>,
-    service: Arc<Service>,
+    models: impl Into<Models>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
-    let config = Arc::new(config);
+    let (models, config) = (models.into(), Arc::new(config));
     for listener in &listeners {
         listener.announce();
     }
@@ -79,10 +81,10 @@ pub async fn serve(
         draining: draining.clone(),
         tasks: JoinSet::new(),
     };
-    let router = routes::router(Arc::clone(&service), (*config).clone());
+    let router = routes::router(models.clone(), (*config).clone());
     let mut api = connections(api, router, config.connections_max);
     // Places of their own: however many clients there are, whoever watches over us gets in.
-    let router = probes::router(Arc::clone(&service), (*config).clone());
+    let router = probes::router(models.clone(), (*config).clone());
     let mut probes = connections(probes, router, limits::PROBE_CONNECTIONS_MAX);
 
     tokio::select! {
@@ -90,21 +92,21 @@ pub async fn serve(
         () = probes.accept() => {}
         () = shutdown => {}
     }
-    service.drain();
+    models.drain();
     draining.send_replace(true);
     let deadline = Instant::now() + config.drain_grace;
-    info!(requests = service.active(), grace_s = config.drain_grace.as_secs_f32(), "draining");
+    info!(requests = models.active(), grace_s = config.drain_grace.as_secs_f32(), "draining");
     tokio::select! {
         () = api.accept() => {}
         () = probes.accept() => {}
-        () = finished(&service) => {}
+        () = finished(&models) => {}
         () = tokio::time::sleep_until(deadline) => {}
     }
 
-    let requests = service.active();
+    let requests = models.active();
     if requests > 0 {
         warn!(requests, "the grace period is over; breaking off what still runs");
-        service.cancel();
+        models.cancel();
     }
     let close_by = if requests > 0 { Instant::now() } else { deadline };
     let deadline = close_by + limits::CLOSE_GRACE;
@@ -164,8 +166,8 @@ impl Connections {
 }
 
 /// Waits until no request runs or waits.
-async fn finished(service: &Service) {
-    while service.active() > 0 {
+async fn finished(models: &Models) {
+    while models.active() > 0 {
         tokio::time::sleep(limits::DRAIN_INTERVAL).await;
     }
 }

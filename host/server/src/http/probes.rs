@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode, Uri};
+use schemars::JsonSchema;
 use serde::Serialize;
 use telemetry::Format;
 
@@ -18,6 +19,7 @@ use super::HttpConfig;
 use super::routes::{self, App, json};
 use super::status::Failure;
 use crate::Standing;
+use crate::models::Models;
 use crate::service::{Liveness, Readiness, Service};
 
 /// What needs no key.
@@ -31,9 +33,9 @@ pub(super) fn is_probe(path: &str) -> bool {
 }
 
 /// What an address for probes answers.
-pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
+pub(super) fn router(models: Models, config: HttpConfig) -> Router {
     let is_here = |path: &str| is_probe(path) || path == METRICS;
-    routes::assemble(App::new(service, config, true), is_here, not_here)
+    routes::assemble(App::new(models, config, true), is_here, not_here)
 }
 
 async fn not_here(uri: Uri) -> Failure {
@@ -43,9 +45,10 @@ async fn not_here(uri: Uri) -> Failure {
 }
 
 /// Alive as long as it gets on, also while it loads and while it drains: an orchestrator that saw otherwise would kill what is
-/// about to begin or to finish.
+/// about to begin or to finish. Of several models the one counts with which it is worst.
 pub(super) async fn live(State(app): State<Arc<App>>) -> Response {
-    let (engine, reason) = match app.service.liveness() {
+    let (service, liveness) = app.models.liveness();
+    let (engine, reason) = match liveness {
         Liveness::NotLoaded => ("none", None),
         Liveness::Idle => ("idle", None),
         Liveness::Working => ("working", None),
@@ -59,67 +62,98 @@ pub(super) async fn live(State(app): State<Arc<App>>) -> Response {
             ("stopped", Some("the engine's thread has ended, which the log explains; only a restart helps".to_owned()))
         }
     };
+    let reason = reason.map(|reason| match app.models.only() {
+        Some(_) => reason,
+        None => format!("{}: {reason}", service.id()),
+    });
     let (code, status) = match reason {
         None => (StatusCode::OK, "ok"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, engine),
     };
-    (code, json(&Probe { status, reason, engine: Some(engine), requests: None })).into_response()
+    (code, json(&Probe { status, reason, engine: Some(engine), ..Probe::default() })).into_response()
 }
 
-/// Started once the model is loaded, or waits for its first use, and from then on: what comes later is for the other probes.
+/// Started once all models that are loaded at the start are, and from then on: what comes later is for the other probes.
 pub(super) async fn started(State(app): State<Arc<App>>) -> Response {
-    if app.service.has_started() {
+    if app.models.has_started() {
         return json(&Probe { status: "ok", ..Probe::default() });
     }
-    let (status, reason) = reason(&app, app.service.readiness());
+    let (status, reason) = state(&app, app.models.readiness());
     (StatusCode::SERVICE_UNAVAILABLE, json(&Probe { status, reason, ..Probe::default() })).into_response()
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let readiness = app.service.readiness();
-    let code = match readiness {
-        Readiness::Ready | Readiness::OnFirstUse => StatusCode::OK,
-        Readiness::Loading(_) | Readiness::Failed(_) | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let (status, reason) = reason(&app, readiness);
     // As Kubernetes' own probes have it: `?verbose`.
     let is_verbose =
         uri.query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
-    let requests = is_verbose.then(|| Line::of(&app.service.standing()));
-    (code, json(&Probe { status, reason, requests, ..Probe::default() })).into_response()
+    let line = |service: &Service| is_verbose.then(|| Line::of(&service.standing()));
+    let readiness = app.models.readiness();
+    let code = match readiness {
+        // Whoever waited for more than this before sending requests would wait for ever.
+        Readiness::Ready | Readiness::OnFirstUse => StatusCode::OK,
+        Readiness::Loading(_) | Readiness::Failed(_) | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let (status, reason) = state(&app, readiness);
+    let status = if code == StatusCode::OK { "ok" } else { status };
+    let (requests, models) = if let Some(only) = app.models.only() {
+        (line(only), Vec::new())
+    } else {
+        let one = |service: &Arc<Service>| {
+            let (state, reason) = state(&app, service.readiness());
+            ModelProbe { id: service.id().to_owned(), state, reason, requests: line(service) }
+        };
+        (None, app.models.iter().map(one).collect())
+    };
+    (code, json(&Probe { status, reason, requests, models, ..Probe::default() })).into_response()
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let format = Format::from_accept(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    ([(CONTENT_TYPE, format.content_type())], app.service.metrics().encode(format)).into_response()
+    ([(CONTENT_TYPE, format.content_type())], app.models.metrics().encode(format)).into_response()
 }
 
-fn reason(app: &App, readiness: Readiness) -> (&'static str, Option<String>) {
+/// A word for it, and what whoever asks here may know of it.
+fn state(app: &App, readiness: Readiness) -> (&'static str, Option<String>) {
     match readiness {
-        Readiness::Ready => ("ok", None),
-        // Whoever waited for more than this before sending requests would wait for ever.
-        Readiness::OnFirstUse => ("ok", Some("the model is loaded at its first use".to_owned())),
-        Readiness::Loading(progress) => ("loading", Some(progress)),
         // It has paths and addresses of this machine in it, and who asks here may be anybody.
         Readiness::Failed(_) if app.is_for_probes => ("failed", Some("the log says why".to_owned())),
-        Readiness::Failed(reason) => ("failed", Some(reason)),
-        Readiness::Draining => ("draining", None),
+        readiness => routes::state(readiness),
     }
 }
 
-#[derive(Default, Serialize)]
-struct Probe {
+#[derive(Default, Serialize, JsonSchema)]
+#[schemars(rename = "Probe")]
+pub(super) struct Probe {
+    #[schemars(extend("enum" = ["ok", "loading", "failed", "draining", "stalled", "stopped"]))]
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// How the engine gets on.
+    #[schemars(extend("enum" = ["none", "idle", "working", "stalled", "stopped"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<Line>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<ModelProbe>,
+}
+
+/// How one of several models is.
+#[derive(Serialize, JsonSchema)]
+struct ModelProbe {
+    id: String,
+    #[schemars(extend("enum" = ["ready", "on_first_use", "loading", "failed", "draining"]))]
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     requests: Option<Line>,
 }
 
 /// How things stand with slots and line.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Line")]
 struct Line {
     running: usize,
     waiting: usize,

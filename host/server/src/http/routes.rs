@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::handler::Handler;
 use axum::middleware::{self, Next};
@@ -16,15 +17,19 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::BodyReader;
+use super::openapi::{Operation, operations};
 use super::status::Failure;
 use super::terms::Caller;
-use super::{HttpConfig, admin, encode, generate, guard, probes, prompts};
-use crate::service::{ChatError, Service};
+use super::{HttpConfig, admin, encode, generate, guard, openapi, probes, prompts};
+use crate::limits;
+use crate::models::Models;
+use crate::service::{Readiness, Service};
+use crate::wire::schemas::Schemas;
 use crate::wire::{self, ModelList, ModelObject};
 
 /// What every handler may need.
 pub(super) struct App {
-    pub(super) service: Arc<Service>,
+    pub(super) models: Models,
     pub(super) config: HttpConfig,
     pub(super) bodies: BodyReader,
     /// Only probes and metrics are answered, to anybody.
@@ -32,9 +37,9 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(service: Arc<Service>, config: HttpConfig, is_for_probes: bool) -> Arc<Self> {
+    pub(super) fn new(models: Models, config: HttpConfig, is_for_probes: bool) -> Arc<Self> {
         let bodies = BodyReader::new(config.body_bytes_max, config.body_timeout);
-        Arc::new(Self { service, config, bodies, is_for_probes })
+        Arc::new(Self { models, config, bodies, is_for_probes })
     }
 }
 
@@ -54,46 +59,57 @@ pub enum Reach {
     Answer,
     /// The prompt that the model would read: the plugins before the model have a part in it.
     Prompt,
-    /// A model that encodes. Beside plugins none is served.
+    /// A model that encodes. No plugin is there for one.
     Encoding,
     /// Tokens, facts and figures: nothing that a plugin is about.
     Facts,
 }
 
 /// A path that is served.
-struct Route {
-    path: &'static str,
+pub(super) struct Route {
+    pub(super) path: &'static str,
     /// What metrics call it.
     name: &'static str,
+    /// What the OpenAPI document says of it.
+    pub(super) described: fn(&mut Schemas) -> Operation,
     reach: Reach,
     method: fn() -> MethodRouter<Arc<App>>,
 }
 
-const ROUTES: [Route; 20] = [
-    route("/v1/chat/completions", "chat_completions", Reach::Answer, || post(generate::chat)),
-    route("/v1/completions", "completions", Reach::Answer, || post(generate::completion)),
-    route("/v1/messages", "messages", Reach::Answer, || post(generate::message)),
-    route("/v1/responses", "responses", Reach::Answer, || post(generate::response)),
-    route("/v1/messages/count_tokens", "count_tokens", Reach::Prompt, || post(prompts::count_tokens)),
-    route("/render", "render", Reach::Prompt, || post(prompts::render)),
-    route("/tokenize", "tokenize", Reach::Facts, || post(prompts::tokenize)),
-    route("/detokenize", "detokenize", Reach::Facts, || post(prompts::detokenize)),
-    route("/v1/embeddings", "embeddings", Reach::Encoding, || post(encode::embeddings)),
-    route("/v1/rerank", "rerank", Reach::Encoding, || post(encode::rerank)),
-    route("/v1/models", "models", Reach::Facts, || get(models)),
-    route("/v1/models/{*id}", "models", Reach::Facts, || get(model)),
-    route("/livez", "livez", Reach::Facts, || get(probes::live)),
-    route("/startupz", "startupz", Reach::Facts, || get(probes::started)),
-    route("/readyz", "readyz", Reach::Facts, || get(probes::ready)),
-    route("/health", "readyz", Reach::Facts, || get(probes::ready)),
-    route("/v1/ready", "readyz", Reach::Facts, || get(probes::ready)),
-    route("/metrics", "metrics", Reach::Facts, || get(probes::metrics)),
-    route("/admin/plugins", "admin", Reach::Facts, || get(admin::plugins)),
-    route("/admin/plugins/reload", "admin", Reach::Facts, || post(admin::reload)),
+pub(super) const ROUTES: [Route; 21] = [
+    route("/v1/chat/completions", "chat_completions", operations::chat, Reach::Answer, || post(generate::chat)),
+    route("/v1/completions", "completions", operations::completion, Reach::Answer, || post(generate::completion)),
+    route("/v1/messages", "messages", operations::message, Reach::Answer, || post(generate::message)),
+    route("/v1/responses", "responses", operations::response, Reach::Answer, || post(generate::response)),
+    route("/v1/messages/count_tokens", "count_tokens", operations::count_tokens, Reach::Prompt, || {
+        post(prompts::count_tokens)
+    }),
+    route("/render", "render", operations::render, Reach::Prompt, || post(prompts::render)),
+    route("/tokenize", "tokenize", operations::tokenize, Reach::Facts, || post(prompts::tokenize)),
+    route("/detokenize", "detokenize", operations::detokenize, Reach::Facts, || post(prompts::detokenize)),
+    route("/v1/embeddings", "embeddings", operations::embeddings, Reach::Encoding, || post(encode::embeddings)),
+    route("/v1/rerank", "rerank", operations::rerank, Reach::Encoding, || post(encode::rerank)),
+    route("/v1/models", "models", operations::models, Reach::Facts, || get(models)),
+    route("/v1/models/{*id}", "models", operations::model, Reach::Facts, || get(model)),
+    route("/livez", "livez", operations::live, Reach::Facts, || get(probes::live)),
+    route("/startupz", "startupz", operations::startup, Reach::Facts, || get(probes::started)),
+    route("/readyz", "readyz", operations::ready, Reach::Facts, || get(probes::ready)),
+    route("/health", "readyz", operations::health, Reach::Facts, || get(probes::ready)),
+    route("/v1/ready", "readyz", operations::v1_ready, Reach::Facts, || get(probes::ready)),
+    route("/openapi.json", "openapi", operations::openapi, Reach::Facts, || get(openapi_document)),
+    route("/metrics", "metrics", operations::metrics, Reach::Facts, || get(probes::metrics)),
+    route("/admin/plugins", "admin", operations::plugins, Reach::Facts, || get(admin::plugins)),
+    route("/admin/plugins/reload", "admin", operations::reload, Reach::Facts, || post(admin::reload)),
 ];
 
-const fn route(path: &'static str, name: &'static str, reach: Reach, method: fn() -> MethodRouter<Arc<App>>) -> Route {
-    Route { path, name, reach, method }
+const fn route(
+    path: &'static str,
+    name: &'static str,
+    described: fn(&mut Schemas) -> Operation,
+    reach: Reach,
+    method: fn() -> MethodRouter<Arc<App>>,
+) -> Route {
+    Route { path, name, described, reach, method }
 }
 
 /// Every path that is served, as the router has it, and what it leads to.
@@ -101,8 +117,8 @@ pub fn routes() -> impl Iterator<Item = (&'static str, Reach)> {
     ROUTES.iter().map(|route| (route.path, route.reach))
 }
 
-pub(super) fn router(service: Arc<Service>, config: HttpConfig) -> Router {
-    assemble(App::new(service, config, false), |_| true, not_found)
+pub(super) fn router(models: Models, config: HttpConfig) -> Router {
+    assemble(App::new(models, config, false), |_| true, not_found)
 }
 
 /// The routes whose paths are `here`, with everything that goes around them.
@@ -151,7 +167,7 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         }
         response.headers_mut().insert("x-request-id", id);
     }
-    app.service.metrics().http_response(route, response.status().as_u16());
+    app.models.metrics().http_response(route, response.status().as_u16());
     response
 }
 
@@ -176,19 +192,41 @@ pub(super) fn new_request_id() -> RequestId {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    json(&ModelList::new(&app.service.models(), app.service.device(), app.service.model_expected()))
+    json(&ModelList::new(app.models.iter().map(|service| described(service)).collect()))
 }
 
-async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
-    if let Some(expected) = app.service.model_expected().filter(|expected| *expected == id) {
-        return Ok(json(&ModelObject::expected(expected)));
+async fn model(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    // What is no text names no model.
+    let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
+    // What is not served may be of any length.
+    let id = if id.len() > limits::SHORT_TEXT_BYTES_MAX { id.chars().take(64).collect() } else { id };
+    let service = app.models.of(&id).map_err(|error| Failure::from(&error))?;
+    Ok(json(&described(service)))
+}
+
+fn described(service: &Service) -> ModelObject {
+    let (state, reason) = state(service.readiness());
+    ModelObject::new(service.id(), state, reason, service.model(), service.device().as_deref())
+}
+
+/// A word for how a model is, and what there is to say of it.
+pub(super) fn state(readiness: Readiness) -> (&'static str, Option<String>) {
+    match readiness {
+        Readiness::Ready => ("ready", None),
+        Readiness::OnFirstUse => ("on_first_use", Some("the model is loaded at its first use".to_owned())),
+        Readiness::Loading(progress) => ("loading", Some(progress)),
+        Readiness::Failed(reason) => ("failed", Some(reason)),
+        Readiness::Draining => ("draining", None),
     }
-    let models = app.service.models();
-    let model = models.iter().find(|(card, _)| card.id == id).ok_or_else(|| {
-        let served = models.iter().map(|(card, _)| card.id.as_str()).collect::<Vec<_>>().join("`, `");
-        Failure::from(&ChatError::ModelNotFound { model: id.chars().take(64).collect(), served })
-    })?;
-    Ok(json(&ModelObject::new(model, app.service.device())))
+}
+
+/// What can be asked here, and how.
+async fn openapi_document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], openapi::openapi()).into_response()
 }
 
 /// axum adds `Allow`.
@@ -248,6 +286,14 @@ fn route_name(path: &str) -> &'static str {
 }
 
 pub(super) fn json(value: &impl Serialize) -> Response {
-    let text = serde_json::to_string(value).expect("strings and numbers serialise");
+    json_of(json_text(value))
+}
+
+/// JSON that is written already.
+pub(super) fn json_of(text: String) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+pub(super) fn json_text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers serialise")
 }

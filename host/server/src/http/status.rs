@@ -65,8 +65,9 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<&ChatError> for Failure {
-    fn from(error: &ChatError) -> Self {
+impl Failure {
+    /// The failure of a request whose prompt is made of its member `prompt`.
+    pub(super) fn of(error: &ChatError, prompt: &str) -> Self {
         let base = |code: &str| Self::new(error.blame(), code, error.to_string());
         let later = |code: &str, retry_after| Self { retry_after: Some(retry_after), ..base(code) };
         let at = |param: &str, code: &str| {
@@ -79,6 +80,7 @@ impl From<&ChatError> for Failure {
             ChatError::LoadFailed { .. } => later("model_failed", limits::RETRY_AFTER_LOADING),
             ChatError::Draining => later("shutting_down", limits::RETRY_AFTER_LOADING),
             ChatError::ModelNotFound { .. } => Self { status: StatusCode::NOT_FOUND, ..at("model", "model_not_found") },
+            ChatError::ModelNotNamed { .. } => at("model", "missing_required_parameter"),
             ChatError::OtherTask { .. } => at("model", "model_cannot"),
             ChatError::InputTooLong { member, .. } => at(member, "context_length_exceeded"),
             ChatError::TooManyDimensions { .. } => at("dimensions", "invalid_value"),
@@ -87,6 +89,8 @@ impl From<&ChatError> for Failure {
             | ChatError::TokenWithoutText { member, .. }
             | ChatError::TokensOfNoText { member }
             | ChatError::InputEmpty { member } => at(member, "invalid_value"),
+            ChatError::TooManyTokens { .. } => at("prompt", "invalid_value"),
+            ChatError::TooMuchText { .. } => at("tokens", "invalid_value"),
             ChatError::LogprobsWithheld { .. } => at("logprobs", "unsupported_parameter"),
             ChatError::NotAdmitted(refusal) => {
                 let failure = later(refusal.reason.as_str(), refusal.retry_after);
@@ -100,10 +104,11 @@ impl From<&ChatError> for Failure {
             | ChatError::PromptFormat(GrammarError::Busy)
             | ChatError::Calls { reason: GrammarError::Busy, .. } => later("overloaded", limits::RETRY_AFTER_BUSY),
             ChatError::CallsUnbound { member } => at(member, "unsupported_parameter"),
+            ChatError::CallUnreadable { .. } => base("call_unreadable"),
             ChatError::CallSchema { .. } => at("tools", "invalid_value"),
             ChatError::CallsOrFormat { .. } => at("tool_choice", "unsupported_parameter"),
             ChatError::Pipeline(error) => pipeline(error),
-            ChatError::Submit(SubmitError::PromptTooLong { .. }) => at("messages", "context_length_exceeded"),
+            ChatError::Submit(SubmitError::PromptTooLong { .. }) => at(prompt, "context_length_exceeded"),
             ChatError::Submit(SubmitError::PromptEmpty) => base("empty_prompt"),
             ChatError::Engine(EngineFault::NoToken) => at("logit_bias", "no_token_left"),
             ChatError::Submit(SubmitError::Stopped) | ChatError::Engine(_) => base("engine_failed"),
@@ -115,6 +120,12 @@ impl From<&ChatError> for Failure {
                 base("invalid_output_format")
             }
         }
+    }
+}
+
+impl From<&ChatError> for Failure {
+    fn from(error: &ChatError) -> Self {
+        Self::of(error, "messages")
     }
 }
 

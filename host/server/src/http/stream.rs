@@ -21,9 +21,18 @@ use crate::wire::{Head, Writer, WriterFor};
 pub(super) struct EventStream {
     state: State,
     ping: Pin<Box<Sleep>>,
-    ping_interval: Duration,
+    of: StreamOf,
     /// The request's share of what bodies may take, while its text is kept for choices that have not begun.
     share: Option<OwnedSemaphorePermit>,
+}
+
+/// What a stream is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamOf {
+    /// The member of the request that the prompt is made of, which errors name.
+    pub(super) prompt: &'static str,
+    /// Silence after which it carries a comment.
+    pub(super) ping_interval: Duration,
 }
 
 enum State {
@@ -47,23 +56,18 @@ pub(super) struct Waiting {
 }
 
 impl EventStream {
-    pub(super) fn new(
-        answer: Answer,
-        writer: WriterFor,
-        ping_interval: Duration,
-        share: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(super) fn new(answer: Answer, writer: WriterFor, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
         let writer = writer(Head::of(&answer));
-        Self::with(State::Beginning(answer, writer), ping_interval, ping_interval, share)
+        Self::with(State::Beginning(answer, writer), of.ping_interval, of, share)
     }
 
-    pub(super) fn waiting(waiting: Waiting, ping_interval: Duration, share: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn waiting(waiting: Waiting, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
         // The first silence is over.
-        Self::with(State::Waiting(waiting), Duration::ZERO, ping_interval, share)
+        Self::with(State::Waiting(waiting), Duration::ZERO, of, share)
     }
 
-    fn with(state: State, first: Duration, ping_interval: Duration, share: Option<OwnedSemaphorePermit>) -> Self {
-        Self { state, ping: Box::pin(tokio::time::sleep(first)), ping_interval, share }
+    fn with(state: State, first: Duration, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { state, ping: Box::pin(tokio::time::sleep(first)), of, share }
     }
 
     /// The next text, and what follows it; `None` while there is none.
@@ -77,7 +81,9 @@ impl EventStream {
                     let text = writer.begin();
                     (State::Answering(answer, writer), Some(text))
                 }
-                Poll::Ready(Err(error)) => (State::Over, Some(failed(&mut *(waiting.writer)(waiting.nobody), &error))),
+                Poll::Ready(Err(error)) => {
+                    (State::Over, Some(self.failed(&mut *(waiting.writer)(waiting.nobody), &error)))
+                }
                 Poll::Pending => {
                     let text = self.ping.as_mut().poll(cx).is_ready().then(|| waiting.comment());
                     (State::Waiting(waiting), text)
@@ -98,7 +104,7 @@ impl EventStream {
                     let is_last = finished.usage.is_some();
                     (if is_last { State::Over } else { State::Answering(answer, writer) }, Some(text))
                 }
-                Poll::Ready(Some(Err(error))) => (State::Over, Some(failed(&mut *writer, &error))),
+                Poll::Ready(Some(Err(error))) => (State::Over, Some(self.failed(&mut *writer, &error))),
                 Poll::Ready(None) => (State::Over, None),
                 Poll::Pending => {
                     let text = self.ping.as_mut().poll(cx).is_ready().then(|| writer.ping().to_owned());
@@ -106,6 +112,11 @@ impl EventStream {
                 }
             },
         }
+    }
+
+    fn failed(&self, writer: &mut dyn Writer, error: &ChatError) -> String {
+        let failure = Failure::of(error, self.of.prompt);
+        writer.failed(failure.status.as_u16(), &failure.body)
     }
 }
 
@@ -119,30 +130,29 @@ impl Waiting {
     }
 }
 
-fn failed(writer: &mut dyn Writer, error: &ChatError) -> String {
-    let failure = Failure::from(error);
-    writer.failed(failure.status.as_u16(), &failure.body)
-}
-
 impl Stream for EventStream {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let state = std::mem::replace(&mut this.state, State::Over);
-        let (state, text) = this.advance(state, cx);
-        let is_over = matches!(state, State::Over);
-        this.state = state;
-        if is_over {
-            this.share = None;
-        }
-        match text {
-            Some(text) => {
-                this.ping.as_mut().reset(Instant::now() + this.ping_interval);
-                Poll::Ready(Some(Ok(Bytes::from(text))))
+        loop {
+            let state = std::mem::replace(&mut this.state, State::Over);
+            let (state, text) = this.advance(state, cx);
+            let is_over = matches!(state, State::Over);
+            this.state = state;
+            if is_over {
+                this.share = None;
             }
-            None if is_over => Poll::Ready(None),
-            None => Poll::Pending,
+            match text {
+                // What waits for its turn is not heard: the silence goes on.
+                Some(text) if text.is_empty() && !is_over => {}
+                Some(text) => {
+                    this.ping.as_mut().reset(Instant::now() + this.of.ping_interval);
+                    return Poll::Ready(Some(Ok(Bytes::from(text))));
+                }
+                None if is_over => return Poll::Ready(None),
+                None => return Poll::Pending,
+            }
         }
     }
 }
@@ -150,19 +160,19 @@ impl Stream for EventStream {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt as _;
-    use inference::{Call, RequestId};
+    use inference::{Call, Delta, RequestId, TokenLogprobs, Usage};
     use telemetry::{Endpoint, Metrics};
 
     use super::*;
     use crate::fakes::{Act, FakeEngine, FakePipeline, says};
     use crate::limits;
-    use crate::service::{Defaults, Service, ServiceConfig, Serving, Terms};
-    use crate::wire;
+    use crate::service::{Defaults, Finished, Service, ServiceConfig, Serving, Terms};
+    use crate::wire::{self, ErrorBody};
 
     const BODY: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
     async fn answer(script: Vec<Act>) -> Answer {
-        let service = Service::new(ServiceConfig::default(), Metrics::new(&[]));
+        let service = Service::new(ServiceConfig::new("fake/model"), Metrics::new(&[]));
         service.ready(Serving { engine: FakeEngine::new(1, script), pipeline: Arc::new(FakePipeline::default()) });
         let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let request_id = RequestId::new("r1");
@@ -176,7 +186,10 @@ mod tests {
         let started = Instant::now();
         let parsed = wire::parse_chat(BODY.as_bytes(), &Defaults::default()).expect("a request");
         let answer = answer(script).await;
-        let mut events = EventStream::new(answer, parsed.writer, limits::PING_INTERVAL, None);
+        let mut events = {
+            let of = StreamOf { prompt: "messages", ping_interval: limits::PING_INTERVAL };
+            EventStream::new(answer, parsed.writer, of, None)
+        };
         let mut heard = Vec::new();
         while let Some(Ok(bytes)) = events.next().await {
             let is_ping = bytes.starts_with(b": ping");
@@ -184,5 +197,41 @@ mod tests {
         }
         // The role at once, two comments, and what comes after 40 s: text and end.
         assert_eq!(heard, [(0, false), (15, true), (30, true), (40, false), (40, false)]);
+    }
+
+    /// A form in which everything waits for the end.
+    struct Silent;
+
+    impl Writer for Silent {
+        fn begin(&mut self) -> String {
+            "begin".to_owned()
+        }
+        fn delta(&mut self, _choice: u32, _delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
+            String::new()
+        }
+        fn finish(&mut self, _finished: &Finished) -> String {
+            "end".to_owned()
+        }
+        fn failed(&mut self, _status: u16, _error: &ErrorBody) -> String {
+            "failed".to_owned()
+        }
+        fn collect(&mut self, _choice: u32, _delta: Delta, _logprobs: Vec<TokenLogprobs>) {}
+        fn whole(&mut self, _finished: &[Finished], _usage: Usage) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_its_turn_is_silence() {
+        let wait = Act::Wait(Duration::from_secs(10));
+        let said = || vec![Act::Piece("a".to_owned()), wait.clone()];
+        let answer = answer([said(), said(), said(), said(), says(&[])].concat()).await;
+        let of = StreamOf { prompt: "messages", ping_interval: limits::PING_INTERVAL };
+        let mut events = EventStream::new(answer, Box::new(|_| Box::new(Silent)), of, None);
+        let mut heard = Vec::new();
+        while let Some(Ok(bytes)) = events.next().await {
+            heard.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        assert_eq!(heard, ["begin", ": ping\n\n", ": ping\n\n", "end"]);
     }
 }

@@ -7,6 +7,7 @@ use admission::{Admission, Arrival, Permit, Position, Priority, Reason, Refusal,
 use telemetry::InferenceMetrics;
 use tokio::time::Instant;
 
+use super::lifecycle::Used;
 use super::{ChatError, Service, ServiceConfig};
 use crate::limits;
 
@@ -46,9 +47,13 @@ impl Deadline {
     }
 }
 
-pub(super) fn new(config: &ServiceConfig, metrics: &InferenceMetrics) -> Admission {
-    let metrics = metrics.clone();
-    Admission::new(rules(config), move |standing| metrics.standing(gauges(standing)))
+pub(super) fn new(config: &ServiceConfig, metrics: &InferenceMetrics, used: &Arc<Used>) -> Admission {
+    let (line, used) = (metrics.line(&config.model_id), Arc::clone(used));
+    Admission::new(rules(config), move |standing| {
+        // Whoever comes and whoever goes: a long answer's end is its last use.
+        used.now();
+        line.standing(gauges(standing));
+    })
 }
 
 fn rules(config: &ServiceConfig) -> Rules {
@@ -101,9 +106,8 @@ impl Service {
             let _ = terms.place.set(position);
         };
         let entered = self.admission.enter(arrival, is_waiting).await;
-        self.metrics
-            .inference
-            .admission(entered.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "admitted"));
+        let outcome = entered.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "admitted");
+        self.metrics.inference.admission(&self.model_id, outcome);
         Ok(entered?)
     }
 

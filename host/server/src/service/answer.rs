@@ -151,7 +151,7 @@ impl Answer {
         };
         let index = waiting.indexes.next();
         let pass = Arc::clone(&waiting.pass);
-        // Before the last one begins: it is the one that may take the request instead of a copy.
+        // The last one takes it along, so that the request goes when its answers have begun.
         if waiting.indexes.is_empty() {
             drop(waiting);
         } else {
@@ -171,7 +171,7 @@ impl Answer {
             }
             Ok(Step::Ended(mut finished)) => {
                 self.begin_another();
-                // Each choice passed the same policies: what they noted of the request is noted once.
+                // What was noted on the request comes with each of its choices, and is noted once.
                 for note in &finished.annotations {
                     if !self.noted.contains(note) {
                         self.noted.push(note.clone());

@@ -13,6 +13,7 @@ use super::ChatError;
 use super::answer::{AnswerEvent, Finished};
 use super::pass::{Begun, Pass, TokensShownTo};
 use super::record::Tally;
+use super::tokens_of::take_tokens_of;
 use crate::limits::BREAK_OFF_WAIT_MAX;
 
 /// An answer under way. It owns what the answer holds: the generation and the plugins' run.
@@ -27,11 +28,19 @@ pub(super) struct Choice {
     shown_to: TokensShownTo,
     has_tool_calls: bool,
     cuts_call: bool,
+    /// The calls so far, where it matters what their arguments are.
+    calls: Option<Vec<Call>>,
     usage: Usage,
     /// The stop texts of the client's.
     stop: Vec<String>,
     tally: Arc<Tally>,
     cancelled: watch::Receiver<bool>,
+}
+
+/// A call of the model's.
+struct Call {
+    function: String,
+    arguments: String,
 }
 
 enum Phase {
@@ -61,6 +70,7 @@ impl Choice {
             shown_to: begun.shown_to,
             has_tool_calls: false,
             cuts_call: false,
+            calls: begun.wants_objects.then(Vec::new),
             usage: Usage { prompt_tokens: begun.prompt_tokens, ..Usage::default() },
             stop: begun.stop,
             tally,
@@ -75,7 +85,8 @@ impl Choice {
         tally: Arc<Tally>,
         cancelled: watch::Receiver<bool>,
     ) -> Stepped {
-        let begun = Pass::begin(pass, index, &tally).await?;
+        let begun = pass.begin(index, &tally).await?;
+        drop(pass);
         Self::new(index, begun, tally, cancelled).step().await
     }
 
@@ -142,14 +153,37 @@ impl Choice {
     fn release(&mut self, output: Output) -> Option<Finish> {
         self.has_tool_calls |= output.deltas.iter().any(|delta| matches!(delta, Delta::ToolCallStart { .. }));
         self.cuts_call |= output.cuts_call;
+        for delta in &output.deltas {
+            self.keep_call(delta);
+        }
         for delta in output.deltas {
-            // Nobody changes the text of a request with log probabilities, so a delta is the text of these tokens. Those of
-            // thoughts and calls are not the content's, and there is no place in a reply for them.
-            let logprobs = std::mem::take(&mut self.logprobs);
-            let logprobs = if matches!(delta, Delta::Content(_)) { logprobs } else { Vec::new() };
+            let logprobs = match &delta {
+                Delta::Content(text) => take_tokens_of(text, &mut self.logprobs),
+                // There is no place in a reply for those of thoughts and calls.
+                Delta::Reasoning(text) | Delta::ToolArguments { text, .. } => {
+                    take_tokens_of(text, &mut self.logprobs);
+                    Vec::new()
+                }
+                Delta::ToolCallStart { .. } | Delta::ToolCallEnd { .. } => Vec::new(),
+            };
             self.released.push_back((delta, logprobs));
         }
         output.stop
+    }
+
+    fn keep_call(&mut self, delta: &Delta) {
+        let Some(calls) = &mut self.calls else { return };
+        match delta {
+            Delta::ToolCallStart { name, .. } => {
+                calls.push(Call { function: name.clone(), arguments: String::new() });
+            }
+            Delta::ToolArguments { index, text } => {
+                if let Some(call) = usize::try_from(*index).ok().and_then(|index| calls.get_mut(index)) {
+                    call.arguments.push_str(text);
+                }
+            }
+            Delta::Content(_) | Delta::Reasoning(_) | Delta::ToolCallEnd { .. } => {}
+        }
     }
 
     async fn end(
@@ -160,7 +194,16 @@ impl Choice {
     ) -> Result<(), ChatError> {
         // The engine cannot know that what it completed were calls. A stop text inside one leaves no call that could be made.
         let is_call = self.has_tool_calls && !self.cuts_call;
-        let finish = if finish == Finish::Stop && is_call { Finish::ToolCalls } else { finish };
+        let (finish, stop_text) = match finish {
+            Finish::Stop if is_call => (Finish::ToolCalls, None),
+            finish => (finish, stop_text),
+        };
+        // An answer that asks for a call asks for this one: to leave it out, or to make its arguments up, would be another answer.
+        let unreadable = self.calls.iter().flatten().find(|call| !is_object(&call.arguments));
+        if let Some(call) = unreadable.filter(|_| finish == Finish::ToolCalls) {
+            let function = call.function.clone();
+            return Err(self.break_off(ChatError::CallUnreadable { function }).await);
+        }
         let annotations = self.run.finish(finish, self.usage).await?;
         self.phase =
             Phase::Ended(Finished { choice: self.index, finish, stop_text, timings, annotations, usage: None });
@@ -176,6 +219,11 @@ impl Choice {
     }
 }
 
+/// Whether a text is a JSON object.
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
 fn chosen(logprobs: &[TokenLogprobs]) -> Vec<ChosenToken> {
     logprobs.iter().map(|said| ChosenToken { token: said.token, logprob: said.sampled.logprob }).collect()
 }
@@ -184,5 +232,19 @@ pub(super) async fn told_to_stop(cancelled: &mut watch::Receiver<bool>) {
     if cancelled.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
         // The service is gone, and with it everybody who could say so.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_an_object_or_not() {
+        for (text, expected) in
+            [("{}", true), (" {\"a\":1}\n", true), ("", false), ("[]", false), ("{a: 1}", false), ("{}}", false)]
+        {
+            assert_eq!(is_object(text), expected, "{text:?}");
+        }
     }
 }

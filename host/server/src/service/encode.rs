@@ -1,7 +1,7 @@
 //! Inputs encoded, whatever transport they came over: admission, tokens, engine, account.
 //!
-//! No plugin sees them: the stages of the plugin contract are about conversations. A host with plugins serves no model
-//! that encodes, so that no policy is bypassed.
+//! No plugin sees them: the stages of the plugin contract are about conversations. A plugin that is meant for a model that
+//! encodes is refused, so that no policy is bypassed.
 
 use std::sync::Arc;
 

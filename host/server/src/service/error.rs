@@ -33,6 +33,12 @@ pub enum ChatError {
         /// What there is.
         served: String,
     },
+    /// Several models are served here, and none was named.
+    #[error("`model` is missing, and several models are served here; name one of `{served}`")]
+    ModelNotNamed {
+        /// What there is.
+        served: String,
+    },
     /// The model does something else than what it is asked for here.
     #[error("the model `{model}` {does}; ask it with POST {path}")]
     OtherTask {
@@ -82,6 +88,20 @@ pub enum ChatError {
         token: u32,
         /// Tokens of the model.
         vocabulary_size: u32,
+    },
+    /// A text has more tokens than are told.
+    #[error("the text has {count} tokens, and at most {most} are told at once; send it in parts")]
+    TooManyTokens {
+        /// Its tokens.
+        count: usize,
+        /// What is told.
+        most: usize,
+    },
+    /// Tokens have more text than is told.
+    #[error("`tokens` have more than {bytes_max} bytes of text, and no more is told at once; send them in parts")]
+    TooMuchText {
+        /// Bytes of text that are told.
+        bytes_max: usize,
     },
     /// A prompt of tokens has one that no text has.
     #[error(
@@ -169,6 +189,14 @@ pub enum ChatError {
         /// What the request asks for.
         form: &'static str,
     },
+    /// The model called a function with what the answer's form cannot carry.
+    #[error(
+        "the model called `{function}` with arguments that are no JSON object, and an answer of this form carries no others;          ask again, or set `strict` on the tool to have its calls held to its schema"
+    )]
+    CallUnreadable {
+        /// The function.
+        function: String,
+    },
     /// It got no slot.
     #[error(transparent)]
     NotAdmitted(Refusal),
@@ -203,11 +231,14 @@ impl ChatError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::ModelNotFound { .. }
+            | Self::ModelNotNamed { .. }
             | Self::OtherTask { .. }
             | Self::InputTooLong { .. }
             | Self::InputEmpty { .. }
             | Self::TooManyDimensions { .. }
             | Self::UnknownToken { .. }
+            | Self::TooManyTokens { .. }
+            | Self::TooMuchText { .. }
             | Self::TokenWithoutText { .. }
             | Self::TokensOfNoText { .. }
             | Self::LogprobsWithheld { .. }
@@ -231,7 +262,7 @@ impl ChatError {
             Self::NotAdmitted(_) => Blame::Capacity,
             Self::Pipeline(error) | Self::Engine(EngineFault::Control(error)) => error.blame(),
             Self::Submit(error) => error.blame(),
-            Self::Engine(_) | Self::Internal { .. } => Blame::Internal,
+            Self::Engine(_) | Self::CallUnreadable { .. } | Self::Internal { .. } => Blame::Internal,
         }
     }
 }

@@ -23,13 +23,15 @@ pub struct Asked {
     pub prompts: Arc<[Input]>,
     /// Answers to each prompt, or to the conversation.
     pub choices: NonZeroU32,
+    /// The arguments of calls have to be JSON objects, as the answer's form has no other.
+    pub wants_objects: bool,
 }
 
 impl Asked {
     /// One answer to a conversation.
     #[must_use]
     pub fn chat(request: ChatRequest) -> Self {
-        Self { request, prompts: Arc::default(), choices: NonZeroU32::MIN }
+        Self { request, prompts: Arc::default(), choices: NonZeroU32::MIN, wants_objects: false }
     }
 
     /// How many answers there will be. Those to one prompt stand together, prompt by prompt.
@@ -102,8 +104,7 @@ impl Service {
         let (inference, id) = (self.metrics.inference.clone(), call.request_id.clone());
         let record = Record::new(inference, id, &serving.engine.card().id, asked.request.streaming, endpoint);
         let (grammars, max_tokens_default) = (Arc::clone(&self.grammars), self.defaults.max_tokens);
-        let pass = Arc::new(Pass { serving, grammars, max_tokens_default, asked, call });
-        Ok((pass, fingerprint, record))
+        Ok((Arc::new(Pass::new(serving, grammars, max_tokens_default, asked, call)), fingerprint, record))
     }
 
     /// Begins the first choice, so that what is wrong with the request is known before anything is sent.
@@ -118,7 +119,7 @@ impl Service {
         let (permit, waited) = self.admit(terms).await?;
         record.admitted(waited);
         let others = (answers > 1).then(|| (answers, Arc::clone(&pass)));
-        let first = Pass::begin(pass, 0, record.tally()).await?;
+        let first = pass.begin(0, record.tally()).await?;
         let mut permits = permit.more(answers as usize - 1);
         permits.push(permit);
         Ok((first, permits, others))

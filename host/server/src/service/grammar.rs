@@ -7,7 +7,7 @@ use inference::{ChatRequest, Grammar, OutputFormat, Tool, ToolChoice, Vocabulary
 
 use super::ChatError;
 
-/// The compiler for the model that is served, with what it has compiled.
+/// The compiler for the model that is loaded, with what it has compiled.
 #[derive(Default)]
 pub(super) struct Grammars {
     current: Mutex<Option<Current>>,
@@ -23,18 +23,19 @@ impl Grammars {
     pub(super) async fn compile(
         &self,
         vocabulary: &Arc<dyn Vocabulary>,
-        request: &mut ChatRequest,
-        prompt: Option<OutputFormat>,
+        request: &ChatRequest,
+        prompt: Option<&OutputFormat>,
     ) -> Result<Option<Grammar>, ChatError> {
-        let calls = calls_wanted(request, prompt.is_some())?;
-        let author = if request.format.is_some() { Author::Client } else { Author::Prompt };
-        let Some(format) = wanted(request.format.take(), prompt)? else { return Ok(None) };
+        let (form, calls) = form_and_calls(request, prompt.is_some())?;
+        let author = if form.is_some() { Author::Client } else { Author::Prompt };
+        let Some(format) = wanted(form, prompt)? else { return Ok(None) };
         let compiler = self.compiler(vocabulary);
-        if let Some(grammar) = compiler.cached(&format, author) {
+        if let Some(grammar) = compiler.cached(format, author) {
             return Ok(Some(grammar));
         }
+        let format = format.clone();
         // Here, where the error still knows which function it is about.
-        let tools = if calls.is_some() { std::mem::take(&mut request.tools) } else { Vec::new() };
+        let tools = if calls.is_some() { request.tools.clone() } else { Vec::new() };
         let choice = request.tool_choice.clone();
         let work = move || {
             if let Some(member) = calls {
@@ -50,6 +51,11 @@ impl Grammars {
         work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?
     }
 
+    /// Lets go of the vocabulary, and of what was compiled for it.
+    pub(super) fn forget(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn compiler(&self, vocabulary: &Arc<dyn Vocabulary>) -> Arc<Compiler> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
@@ -63,23 +69,25 @@ impl Grammars {
     }
 }
 
-/// The member of the request that asks of its calls what only the prompt's grammar can promise. There has to be one then, and
-/// no other form beside it.
-fn calls_wanted(request: &mut ChatRequest, has_grammar: bool) -> Result<Option<&'static str>, ChatError> {
+/// The form that the request wants of its text, and the member of it that asks of its calls what only the prompt's grammar can
+/// promise. There has to be one then, and no other form beside it.
+fn form_and_calls(
+    request: &ChatRequest,
+    has_grammar: bool,
+) -> Result<(Option<&OutputFormat>, Option<&'static str>), ChatError> {
     let may_answer = match request.tool_choice {
-        _ if request.tools.is_empty() => return Ok(None),
-        ToolChoice::None => return Ok(None),
+        _ if request.tools.is_empty() => return Ok((request.format.as_ref(), None)),
+        ToolChoice::None => return Ok((request.format.as_ref(), None)),
         ToolChoice::Auto => true,
         ToolChoice::Required | ToolChoice::Named(_) => false,
     };
-    match &request.format {
-        Some(form) if may_answer => return Err(ChatError::CallsOrFormat { form: form.kind() }),
-        // It is about what is said beside calls, and nothing will be.
-        _ => request.format = None,
+    if let Some(form) = request.format.as_ref().filter(|_| may_answer) {
+        return Err(ChatError::CallsOrFormat { form: form.kind() });
     }
+    // A form is about what is said beside calls, and nothing will be.
     match request.calls_to_enforce() {
         Some(member) if !has_grammar => Err(ChatError::CallsUnbound { member }),
-        member => Ok(member),
+        member => Ok((None, member)),
     }
 }
 
@@ -100,7 +108,10 @@ fn check_schemas(member: &'static str, tools: &[Tool], choice: &ToolChoice) -> R
 }
 
 /// What both ask for. Two different forms at once cannot be enforced, as one of them would be broken.
-fn wanted(request: Option<OutputFormat>, prompt: Option<OutputFormat>) -> Result<Option<OutputFormat>, ChatError> {
+fn wanted<'a>(
+    request: Option<&'a OutputFormat>,
+    prompt: Option<&'a OutputFormat>,
+) -> Result<Option<&'a OutputFormat>, ChatError> {
     match (request, prompt) {
         (Some(request), Some(prompt)) if request != prompt => {
             Err(ChatError::TwoFormats { request: request.kind(), prompt: prompt.kind() })
@@ -116,12 +127,13 @@ mod tests {
 
     #[test]
     fn two_forms_are_one_too_many() {
-        let regex = || Some(OutputFormat::Regex("a".to_owned()));
+        let regex = OutputFormat::Regex("a".to_owned());
+        let regex = Some(&regex);
         assert_eq!(wanted(None, None), Ok(None));
-        assert_eq!(wanted(regex(), None), Ok(regex()));
-        assert_eq!(wanted(None, regex()), Ok(regex()));
-        assert_eq!(wanted(regex(), regex()), Ok(regex()));
-        let error = wanted(Some(OutputFormat::JsonObject), regex()).unwrap_err();
+        assert_eq!(wanted(regex, None), Ok(regex));
+        assert_eq!(wanted(None, regex), Ok(regex));
+        assert_eq!(wanted(regex, regex), Ok(regex));
+        let error = wanted(Some(&OutputFormat::JsonObject), regex).unwrap_err();
         assert_eq!(error, ChatError::TwoFormats { request: "JSON object", prompt: "regular expression" });
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use inference::Progress;
 
-use super::{Service, State};
+use super::Service;
+use super::lifecycle::State;
 
 /// Whether requests get on, whether any are taken or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,17 @@ impl Liveness {
     pub fn is_lost(self) -> bool {
         matches!(self, Self::Stalled { .. } | Self::Stopped)
     }
+
+    /// The worst is the greatest.
+    pub(crate) fn severity(self) -> u8 {
+        match self {
+            Self::NotLoaded => 0,
+            Self::Idle => 1,
+            Self::Working => 2,
+            Self::Stalled { .. } => 3,
+            Self::Stopped => 4,
+        }
+    }
 }
 
 impl Service {
@@ -51,11 +63,10 @@ impl Service {
         }
     }
 
-    /// Waits until the model is loaded, or waits for its first use.
+    /// Waits until the model has been loaded, or has waited for its first use, for the first time.
     pub async fn started(&self) {
-        let is_there = |state: &State| matches!(state, State::Ready { .. } | State::OnFirstUse);
         // The sender lives in `self`, so there is no error to expect.
-        let _ = self.state.subscribe().wait_for(is_there).await;
+        let _ = self.state.subscribe().wait_for(|_| self.has_started()).await;
     }
 
     /// Whether requests have been answered, or waited for, at any time since the process began.

@@ -78,6 +78,14 @@ impl Loaded {
         }
     }
 
+    /// Whether the service alone has it.
+    pub(super) fn is_held_by_nobody_else(&self) -> bool {
+        match self {
+            Self::Chat(serving) => Arc::strong_count(&serving.engine) == 1,
+            Self::Encoder(engine) => Arc::strong_count(engine) == 1,
+        }
+    }
+
     pub(super) fn encoder(&self) -> Option<Arc<dyn EncodingEngine>> {
         match self {
             Self::Chat(_) => None,

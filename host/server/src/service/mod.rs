@@ -8,6 +8,7 @@ mod encode;
 mod error;
 mod generate;
 mod grammar;
+mod lifecycle;
 mod liveness;
 mod loaded;
 mod pass;
@@ -15,15 +16,16 @@ mod raw;
 mod record;
 mod render;
 mod tokens;
+mod tokens_of;
 mod warm;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::admission::Admission;
-use inference::{DeviceFacts, EncodingEngine, Engine, ModelCard, Pipeline, Sampling};
+use inference::{DeviceFacts, Engine, ModelCard, Pipeline, Sampling};
 use telemetry::Metrics;
 use tokio::sync::{Notify, watch};
 
@@ -32,6 +34,7 @@ pub use answer::{Answer, AnswerEvent, Finished};
 pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
 pub use generate::Asked;
+pub use lifecycle::{Readiness, Unloaded};
 pub use liveness::Liveness;
 pub use loaded::Capability;
 pub use render::Rendered;
@@ -39,7 +42,7 @@ pub use tokens::Tokenized;
 
 use admission::Times;
 use grammar::Grammars;
-use loaded::Loaded;
+use lifecycle::{State, Used};
 
 use crate::access::Replaceable;
 use crate::limits;
@@ -47,8 +50,8 @@ use crate::limits;
 /// What an operator decides about requests for work.
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
-    /// The name that the model will answer to, where it is known before the model is loaded.
-    pub model_id: Option<String>,
+    /// The name that the model answers to.
+    pub model_id: String,
     /// Requests that hold a slot at once.
     pub max_concurrency: NonZeroUsize,
     /// Requests that wait for a slot.
@@ -76,10 +79,11 @@ pub struct Defaults {
     pub max_tokens: Option<u32>,
 }
 
-impl Default for ServiceConfig {
-    fn default() -> Self {
+impl ServiceConfig {
+    /// What is usual, for a model of this name.
+    pub fn new(model_id: impl Into<String>) -> Self {
         Self {
-            model_id: None,
+            model_id: model_id.into(),
             max_concurrency: NonZeroUsize::new(limits::CONCURRENCY_DEFAULT).unwrap_or(NonZeroUsize::MIN),
             queue_max: limits::QUEUE_MAX_DEFAULT,
             queue_tokens_max: limits::QUEUE_TOKENS_MAX_DEFAULT,
@@ -101,21 +105,6 @@ pub struct Serving {
     pub pipeline: Arc<dyn Pipeline>,
 }
 
-/// Whether requests are answered now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
-    /// Yes; the first request will have the model fetched and loaded, and waits for it.
-    OnFirstUse,
-    /// The model is on its way; this far.
-    Loading(String),
-    /// The model will not come, and why.
-    Failed(String),
-    /// Yes.
-    Ready,
-    /// Not any more: the process was told to stop.
-    Draining,
-}
-
 /// Answers chats. It exists before its model does, so that a client learns what is going on from the first second.
 pub struct Service {
     defaults: Defaults,
@@ -123,9 +112,11 @@ pub struct Service {
     admission: Admission,
     times: Replaceable<Times>,
     grammars: Arc<Grammars>,
-    model_id: Option<String>,
+    model_id: String,
     state: watch::Sender<State>,
-    device: OnceLock<DeviceFacts>,
+    device: Mutex<Option<Arc<DeviceFacts>>>,
+    used: Arc<Used>,
+    is_loaded_at_start: AtomicBool,
     /// Whether requests for a model that is not there wait for it, rather than being sent away.
     is_loaded_on_use: AtomicBool,
     wanted: Notify,
@@ -134,27 +125,23 @@ pub struct Service {
     cancelled: watch::Sender<bool>,
 }
 
-#[derive(Clone)]
-enum State {
-    OnFirstUse,
-    Loading(String),
-    Failed(String),
-    Ready { loaded: Loaded, fingerprint: String },
-}
-
 impl Service {
     /// A service without a model yet.
     #[must_use]
     pub fn new(config: ServiceConfig, metrics: Metrics) -> Self {
+        let used = Arc::new(Used::default());
+        metrics.inference.ready(&config.model_id, false);
         Self {
-            admission: admission::new(&config, &metrics.inference),
+            admission: admission::new(&config, &metrics.inference, &used),
             times: Replaceable::new(Times::of(&config)),
             defaults: config.defaults,
             grammars: Arc::default(),
             metrics,
             model_id: config.model_id,
-            device: OnceLock::new(),
+            device: Mutex::default(),
             state: watch::Sender::new(State::Loading("starting".to_owned())),
+            used,
+            is_loaded_at_start: AtomicBool::new(true),
             is_loaded_on_use: AtomicBool::new(false),
             wanted: Notify::new(),
             has_started: AtomicBool::new(false),
@@ -163,108 +150,31 @@ impl Service {
         }
     }
 
-    /// The model is to be loaded when it is [`wanted`](Self::wanted); requests wait for it as long as they may wait for a
-    /// slot.
-    pub fn on_first_use(&self) {
-        self.metrics.inference.ready.set(0);
-        self.is_loaded_on_use.store(true, Ordering::Relaxed);
-        self.set(State::OnFirstUse);
-    }
-
-    /// Returns when a request has come for a model that is not there, since the last call.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
-    }
-
-    /// The model is on its way; `progress` is for people.
-    pub fn loading(&self, progress: impl Into<String>) {
-        self.metrics.inference.ready.set(0);
-        self.set(State::Loading(progress.into()));
-    }
-
-    /// The model will not come.
-    pub fn failed(&self, reason: impl Into<String>) {
-        self.metrics.inference.ready.set(0);
-        self.set(State::Failed(reason.into()));
-    }
-
-    /// From now on chats are answered.
-    pub fn ready(&self, serving: Serving) {
-        self.metrics.inference.model_ready(&serving.engine.card().id);
-        self.serve(Loaded::Chat(serving));
-    }
-
-    /// New requests go through these plugins; those that run keep the ones that they began with. Without a model that answers
-    /// chats nothing changes.
-    pub fn replace_pipeline(&self, pipeline: Arc<dyn Pipeline>) {
-        self.state.send_if_modified(|state| match state {
-            State::Ready { loaded: Loaded::Chat(serving), .. } => {
-                serving.pipeline = pipeline;
-                true
-            }
-            _ => false,
-        });
-    }
-
-    /// What answers chats now.
+    /// The name that the model answers to.
     #[must_use]
-    pub fn serving(&self) -> Option<Serving> {
-        match self.state() {
-            State::Ready { loaded: Loaded::Chat(serving), .. } => Some(serving),
-            _ => None,
+    pub fn id(&self) -> &str {
+        &self.model_id
+    }
+
+    /// The model's facts and what it can be asked for, while it is loaded.
+    #[must_use]
+    pub fn model(&self) -> Option<(ModelCard, Capability)> {
+        match &*self.state.borrow() {
+            State::Ready { loaded, .. } => Some((loaded.card().clone(), loaded.capability())),
+            State::OnFirstUse | State::Loading(_) | State::Failed(_) => None,
         }
     }
 
-    /// From now on inputs are encoded.
-    pub fn ready_to_encode(&self, engine: Arc<dyn EncodingEngine>) {
-        self.metrics.inference.encoder_ready(&engine.card().id, encode::endpoint_of(engine.facts().task));
-        self.serve(Loaded::Encoder(engine));
-    }
-
-    fn serve(&self, loaded: Loaded) {
-        let fingerprint = fingerprint(loaded.card());
-        self.set(State::Ready { loaded, fingerprint });
-    }
-
-    /// Whether requests are answered now.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        if self.is_draining() {
-            return Readiness::Draining;
-        }
-        match self.state() {
-            State::OnFirstUse => Readiness::OnFirstUse,
-            State::Loading(progress) => Readiness::Loading(progress),
-            State::Failed(reason) => Readiness::Failed(reason),
-            State::Ready { .. } => Readiness::Ready,
-        }
-    }
-
-    /// The models that answer, and what they can be asked for: one or, while it loads, none.
-    #[must_use]
-    pub fn models(&self) -> Vec<(ModelCard, Capability)> {
-        match self.state() {
-            State::Ready { loaded, .. } => vec![(loaded.card().clone(), loaded.capability())],
-            State::OnFirstUse | State::Loading(_) | State::Failed(_) => Vec::new(),
-        }
-    }
-
-    /// The name that the model will answer to, while it is not there.
-    #[must_use]
-    pub fn model_expected(&self) -> Option<&str> {
-        let is_ready = matches!(*self.state.borrow(), State::Ready { .. });
-        self.model_id.as_deref().filter(|_| !is_ready)
-    }
-
-    /// Says what the model is computed with. Known when it is loaded, and then for good.
+    /// Says what the model is computed with. Known when it is loaded.
     pub fn computes_with(&self, device: DeviceFacts) {
-        let _ = self.device.set(device);
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(device));
     }
 
-    /// What the model is computed with, once that is known.
+    /// What the model is computed with, while it is loaded.
     #[must_use]
-    pub fn device(&self) -> Option<&DeviceFacts> {
-        self.device.get()
+    pub fn device(&self) -> Option<Arc<DeviceFacts>> {
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        device.clone().filter(|_| matches!(*self.state.borrow(), State::Ready { .. }))
     }
 
     /// What a request gets that does not say.
@@ -289,7 +199,7 @@ impl Service {
     /// Takes no new request; those that run or wait go on.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
-        self.metrics.inference.ready.set(0);
+        self.metrics.inference.ready(&self.model_id, false);
     }
 
     /// Breaks off whatever still runs or waits, with an error that says so.
@@ -302,71 +212,6 @@ impl Service {
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
-
-    /// The model of this name.
-    async fn loaded(&self, model: &str) -> Result<(Loaded, String), ChatError> {
-        let not_found = |served: &str| ChatError::ModelNotFound { model: model.to_owned(), served: served.to_owned() };
-        if let Some(served) = self.model_id.as_ref().filter(|id| *id != model) {
-            return Err(not_found(served));
-        }
-        let (loaded, fingerprint) = self.loaded_any().await?;
-        if loaded.card().id != model {
-            return Err(not_found(&loaded.card().id));
-        }
-        Ok((loaded, fingerprint))
-    }
-
-    async fn loaded_or_any(&self, model: Option<&str>) -> Result<Loaded, ChatError> {
-        let loaded = match model {
-            Some(model) => self.loaded(model).await?,
-            None => self.loaded_any().await?,
-        };
-        Ok(loaded.0)
-    }
-
-    /// The model. One that is loaded on use is asked for here, and waited for in the same bounded line and as long as a slot
-    /// is.
-    async fn loaded_any(&self) -> Result<(Loaded, String), ChatError> {
-        let now = self.loaded_now();
-        if !matches!(now, Err(ChatError::Loading { .. } | ChatError::LoadFailed { .. })) {
-            return now;
-        }
-        self.wanted.notify_one();
-        if !self.is_loaded_on_use.load(Ordering::Relaxed) || matches!(now, Err(ChatError::LoadFailed { .. })) {
-            return now;
-        }
-        let _place = self.admission.set_aside()?;
-        let (mut state, mut cancelled) = (self.state.subscribe(), self.cancelled.subscribe());
-        let is_there = |state: &State| matches!(state, State::Ready { .. } | State::Failed(_));
-        tokio::select! {
-            _ = tokio::time::timeout(self.times.now().queue_wait_max, state.wait_for(is_there)) => {}
-            _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
-        }
-        self.loaded_now()
-    }
-
-    fn loaded_now(&self) -> Result<(Loaded, String), ChatError> {
-        if self.is_draining() {
-            return Err(ChatError::Draining);
-        }
-        match self.state() {
-            State::Ready { loaded, fingerprint } => Ok((loaded, fingerprint)),
-            State::OnFirstUse => Err(ChatError::Loading { progress: "it is loaded at its first use".to_owned() }),
-            State::Loading(progress) => Err(ChatError::Loading { progress }),
-            State::Failed(reason) => Err(ChatError::LoadFailed { reason }),
-        }
-    }
-
-    fn state(&self) -> State {
-        self.state.borrow().clone()
-    }
-
-    fn set(&self, state: State) {
-        if matches!(state, State::Ready { .. } | State::OnFirstUse) {
-            self.has_started.store(true, Ordering::Relaxed);
-        }
-        self.state.send_replace(state);
-    }
 }
 
 impl std::fmt::Debug for Service {
@@ -376,15 +221,4 @@ impl std::fmt::Debug for Service {
             .field("active", &self.active())
             .finish_non_exhaustive()
     }
-}
-
-/// A short name for what determines an answer beside the request: the model's file and this program. FNV-1a, because
-/// the standard library's hash may change between releases and nothing here needs more.
-fn fingerprint(card: &ModelCard) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let facts = format!("{}\n{}\n{}\n{}\n{version}", card.id, card.revision, card.size_bytes, card.context_length);
-    let hash = facts
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("fp_{hash:016x}")
 }

@@ -75,7 +75,15 @@ impl Tally {
 }
 
 enum End {
-    Finished { finish: Finish, timings: Option<Timings>, annotations: Annotations },
+    Finished {
+        finish: Finish,
+        timings: Option<Timings>,
+        annotations: Annotations,
+    },
+    /// A prompt was all that was wanted.
+    Rendered {
+        annotations: Annotations,
+    },
     Failed(ChatError),
 }
 
@@ -110,6 +118,10 @@ impl Record {
         self.end = Some(End::Finished { finish, timings, annotations });
     }
 
+    pub(super) fn rendered(&mut self, annotations: Annotations) {
+        self.end = Some(End::Rendered { annotations });
+    }
+
     pub(super) fn failed(&mut self, error: &ChatError) {
         self.end = Some(End::Failed(error.clone()));
     }
@@ -117,7 +129,7 @@ impl Record {
     fn blame(&self) -> Option<Blame> {
         match &self.end {
             Some(End::Failed(error)) => Some(error.blame()),
-            Some(End::Finished { .. }) | None => None,
+            Some(End::Finished { .. } | End::Rendered { .. }) | None => None,
         }
     }
 }
@@ -160,6 +172,12 @@ impl Drop for Record {
                 decode_ms = timings.map(|timings| milliseconds(timings.decode)),
                 annotations = (!annotations.is_empty()).then(|| tracing::field::debug(annotations)),
                 "request answered"
+            ),
+            Some(End::Rendered { annotations }) => account!(
+                info,
+                "rendered",
+                annotations = (!annotations.is_empty()).then(|| tracing::field::debug(annotations)),
+                "prompt rendered"
             ),
             Some(End::Failed(error)) => {
                 let detail = detail(error);

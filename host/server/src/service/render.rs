@@ -1,10 +1,11 @@
 //! The prompt that a request would become, shown instead of completed.
 
+use std::num::NonZeroU32;
+
 use inference::{Annotations, Call, Finish, Prompt, Token};
 use telemetry::Endpoint;
 
 use super::admission::Terms;
-use super::pass::Pass;
 use super::{Asked, ChatError, Service};
 
 /// What a request would become.
@@ -38,14 +39,15 @@ impl Service {
         let rendered = async {
             let (_permit, waited) = self.admit(terms).await?;
             record.admitted(waited);
-            let mut ready = Pass::prepare(pass, 0, record.tally()).await?;
+            // It would be the same for more of them.
+            let ready = pass.prepare(0, NonZeroU32::MIN, record.tally()).await?;
             // Nothing was generated, and nobody waits for more: that is how it ends for the plugins.
-            let annotations = ready.run.finish(Finish::Cancelled, record.tally().usage()).await?;
+            let annotations = ready.run(0)?.finish(Finish::Cancelled, record.tally().usage()).await?;
             Ok(Rendered { model, context_length, prompt: ready.prompt, tokens: ready.tokens, annotations })
         };
         match deadline.bound(rendered).await {
             Ok(rendered) => {
-                record.finished(Finish::Stop, None, rendered.annotations.clone());
+                record.rendered(rendered.annotations.clone());
                 Ok(rendered)
             }
             Err(error) => {

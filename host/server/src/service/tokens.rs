@@ -1,6 +1,6 @@
 //! Text to tokens and back, without a word of the model.
 
-use inference::{SpecialTokens, Token};
+use inference::{SpecialTokens, Token, Vocabulary};
 
 use super::admission::Terms;
 use super::{ChatError, Service};
@@ -19,51 +19,48 @@ pub struct Tokenized {
 
 impl Service {
     /// The tokens of `text`, which stays text whatever it spells; `adds_special`: with what a prompt of the model begins
-    /// with, or what stands around a text that it encodes. `model`: by name, or whichever is served.
-    pub async fn tokenize(
+    /// with, or what stands around a text that it encodes. `write`: what the caller makes of them, as a part of the work.
+    pub async fn tokenize<T: Send + 'static>(
         &self,
-        model: Option<&str>,
         text: String,
         adds_special: bool,
         wants_pieces: bool,
         terms: &Terms,
-    ) -> Result<Tokenized, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
+        write: impl FnOnce(Tokenized) -> T + Send + 'static,
+    ) -> Result<T, ChatError> {
+        let loaded = self.loaded_any().await?.0;
         let bytes = text.len();
         self.compute(bytes, terms, move || {
             let vocabulary = loaded.vocabulary();
             let tokens =
                 if adds_special { loaded.framed(&text) } else { vocabulary.tokenize(&text, SpecialTokens::Literal) };
+            drop(text);
+            let (count, most) = (tokens.len(), limits::TOKENS_SHOWN_MAX);
+            if count > most {
+                return Err(ChatError::TooManyTokens { count, most });
+            }
             let piece = |&token: &Token| {
                 let mut bytes = Vec::new();
                 vocabulary.append_piece(token, &mut bytes);
                 bytes
             };
             let pieces = if wants_pieces { tokens.iter().map(piece).collect() } else { Vec::new() };
-            Ok(Tokenized { tokens, pieces, context_length: loaded.card().context_length })
+            Ok(write(Tokenized { tokens, pieces, context_length: loaded.card().context_length }))
         })
         .await
     }
 
-    /// The text of `tokens`; what is no whole character is shown as U+FFFD. `model`: by name, or whichever is served.
-    pub async fn detokenize(
+    /// The text of `tokens`; what is no whole character is shown as U+FFFD. `write`: what the caller makes of it, as a part of
+    /// the work.
+    pub async fn detokenize<T: Send + 'static>(
         &self,
-        model: Option<&str>,
         tokens: Vec<Token>,
         terms: &Terms,
-    ) -> Result<String, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
-        self.compute(tokens.len(), terms, move || {
-            let (vocabulary, mut bytes) = (loaded.vocabulary(), Vec::new());
-            let vocabulary_size = vocabulary.size();
-            for (place, &token) in tokens.iter().enumerate() {
-                if token.0 >= vocabulary_size {
-                    let member = format!("tokens[{place}]");
-                    return Err(ChatError::UnknownToken { member, token: token.0, vocabulary_size });
-                }
-                vocabulary.append_piece(token, &mut bytes);
-            }
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        write: impl FnOnce(String) -> T + Send + 'static,
+    ) -> Result<T, ChatError> {
+        let loaded = self.loaded_any().await?.0;
+        self.compute(tokens.len().saturating_mul(limits::BYTES_PER_TOKEN), terms, move || {
+            text_of(&tokens, loaded.vocabulary(), limits::TEXT_SHOWN_BYTES_MAX).map(write)
         })
         .await
     }
@@ -81,5 +78,39 @@ impl Service {
         let (_permit, _waited) = self.admit(terms).await?;
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| ChatError::Internal { attempted: "tokenize the text" })?
+    }
+}
+
+/// The text of `tokens`, unless it is more than so many bytes: a token may stand for a hundred blanks.
+fn text_of(tokens: &[Token], vocabulary: &dyn Vocabulary, bytes_max: usize) -> Result<String, ChatError> {
+    let (mut bytes, vocabulary_size) = (Vec::new(), vocabulary.size());
+    for (place, &token) in tokens.iter().enumerate() {
+        if token.0 >= vocabulary_size {
+            let member = format!("tokens[{place}]");
+            return Err(ChatError::UnknownToken { member, token: token.0, vocabulary_size });
+        }
+        vocabulary.append_piece(token, &mut bytes);
+        if bytes.len() > bytes_max {
+            return Err(ChatError::TooMuchText { bytes_max });
+        }
+    }
+    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocation::peak_bytes;
+    use crate::fakes::Bytes;
+
+    #[test]
+    fn text_is_told_up_to_a_bound() {
+        let tokens = vec![Token(32); 1_000_000];
+        assert_eq!(text_of(&tokens[..10], &Bytes, 10), Ok(" ".repeat(10)));
+        let mut told = Ok(String::new());
+        let peak = peak_bytes(|| told = text_of(&tokens, &Bytes, 10_000));
+        assert_eq!(told, Err(ChatError::TooMuchText { bytes_max: 10_000 }));
+        assert!(peak < 64 * 1024, "{peak} bytes were held on the way");
+        assert_eq!(text_of(&[Token(0xC3)], &Bytes, 10), Ok("\u{fffd}".to_owned()));
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn parse_completion(body: &[u8], defaults: &Defaults) -> Result<Parse
     let has_logprobs = request.logprobs.is_some();
     request.model = model.ok_or_else(missing_model)?;
     (request.sampling, request.format) = (sampling.finish(), format.finish());
-    let asked = Asked { request, prompts: Arc::from(prompts), choices };
+    let asked = Asked { prompts: Arc::from(prompts), choices, ..Asked::chat(request) };
     let (answers, answers_max) = (asked.answers(), limits::COMPLETIONS_MAX);
     if answers > answers_max {
         return Err(

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use inference::{Delta, TokenLogprobs, Usage};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ErrorBody;
 use super::logprobs::{LOGPROB_MIN, spell};
-use super::parts::{ChunkUsage, DONE, Notes, event, finish_reason};
+use super::parts::{ChunkUsage, DONE, Notes, UsageMembers, event, finish_reason, finish_reasons_or_none};
 use super::writer::{Head, Writer};
 use crate::service::Finished;
 
@@ -138,34 +139,42 @@ impl Writer for CompletionWriter {
 fn text_of(delta: &Delta) -> Option<&str> {
     match delta {
         Delta::Content(text) => Some(text),
-        Delta::Reasoning(_) | Delta::ToolCallStart { .. } | Delta::ToolArguments { .. } => None,
+        Delta::Reasoning(_) | Delta::ToolCallStart { .. } | Delta::ToolArguments { .. } | Delta::ToolCallEnd { .. } => {
+            None
+        }
     }
 }
 
-#[derive(Serialize)]
-struct Completion<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Completion")]
+pub(super) struct Completion<'a> {
     id: &'a str,
+    #[schemars(extend("const" = "text_completion"))]
     object: &'static str,
     created: u64,
     model: &'a str,
     system_fingerprint: &'a str,
     choices: Vec<Choice<'a>>,
     #[serde(skip_serializing_if = "ChunkUsage::is_unwanted")]
+    #[schemars(with = "Option<UsageMembers>")]
     usage: ChunkUsage,
     #[serde(skip_serializing_if = "Option::is_none")]
     outrigger: Option<Notes>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CompletionChoice")]
 struct Choice<'a> {
     index: u32,
     text: &'a str,
     logprobs: Option<Logprobs>,
+    #[schemars(extend("enum" = finish_reasons_or_none()))]
     finish_reason: Option<&'static str>,
 }
 
 /// Log probabilities in the old form: by token, side by side.
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
+#[schemars(rename = "CompletionLogprobs")]
 struct Logprobs {
     /// Where in the text each token begins, in characters.
     text_offset: Vec<usize>,

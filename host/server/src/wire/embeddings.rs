@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use inference::Token;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Refusal;
@@ -110,23 +111,28 @@ fn base64(vector: &[f32]) -> String {
     BASE64.encode(bytes)
 }
 
-#[derive(Serialize)]
-struct Embeddings<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EmbeddingList")]
+pub(super) struct Embeddings<'a> {
+    #[schemars(extend("const" = "list"))]
     object: &'static str,
     data: Vec<Embedding<'a>>,
     model: &'a str,
     usage: InputUsage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Embedding")]
 struct Embedding<'a> {
+    #[schemars(extend("const" = "embedding"))]
     object: &'static str,
     index: usize,
     #[serde(rename = "embedding")]
     vector: Vector<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Vector")]
 #[serde(untagged)]
 enum Vector<'a> {
     Floats(&'a [f32]),
@@ -134,7 +140,8 @@ enum Vector<'a> {
 }
 
 /// Tokens of requests that complete nothing.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InputUsage")]
 pub(super) struct InputUsage {
     prompt_tokens: u32,
     total_tokens: u32,

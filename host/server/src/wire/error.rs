@@ -1,5 +1,6 @@
 //! Errors in OpenAI's form.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Why a request's body was not understood. The request is at fault, always.
@@ -21,16 +22,23 @@ impl Refusal {
     }
 }
 
+/// What errors are called.
+const KINDS: [&str; 5] =
+    ["invalid_request_error", "rate_limit_error", "overloaded_error", "plugin_error", "server_error"];
+
 /// `{"error": {…}}`
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 pub(crate) struct ErrorBody {
     pub(crate) error: ErrorMembers,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ErrorMembers")]
 pub(crate) struct ErrorMembers {
     pub(crate) message: String,
     #[serde(rename = "type")]
+    #[schemars(extend("enum" = KINDS))]
     pub(crate) kind: &'static str,
     pub(crate) param: Option<String>,
     pub(crate) code: String,
@@ -39,7 +47,8 @@ pub(crate) struct ErrorMembers {
     pub(crate) outrigger: Option<PluginFault>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "PluginFault")]
 pub(crate) struct PluginFault {
     pub(crate) plugin: String,
     pub(crate) stage: &'static str,

@@ -127,8 +127,7 @@ pub(super) fn schema(value: &Member<'_>) -> Result<OutputFormat, Refusal> {
     if value.kind() != Kind::Object && !matches!(value.json(), "true" | "false") {
         return Err(value.wrong("must be a JSON schema: an object, true or false"));
     }
-    value.check_names()?;
-    Ok(OutputFormat::JsonSchema(value.json().to_owned()))
+    Ok(OutputFormat::JsonSchema(value.json_for_others(limits::FORMAT_TEXT_BYTES_MAX)?.to_owned()))
 }
 
 fn grammar(value: &Member<'_>) -> Result<String, Refusal> {

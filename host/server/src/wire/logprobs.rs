@@ -3,26 +3,30 @@
 use std::fmt::Write as _;
 
 use inference::{TokenLogprob, TokenLogprobs};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What stands for "practically impossible", as with OpenAI: JSON has no infinity.
 pub(super) const LOGPROB_MIN: f32 = -9999.0;
 
 /// `choices[].logprobs`
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionLogprobs")]
 pub(super) struct Logprobs {
     content: Vec<Sampled>,
     refusal: Option<()>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TokenLogprobs")]
 struct Sampled {
     #[serde(flatten)]
     token: Token,
     top_logprobs: Vec<Token>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TokenLogprob")]
 struct Token {
     #[serde(rename = "token")]
     text: String,

@@ -4,15 +4,16 @@
 //! ``messages[2].role``, the values that are allowed, and a code. Duplicate names are an error here, since two readers
 //! of one body must not disagree on which of them counts; `null` means absent.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeSeed as _;
 use serde_json::value::RawValue;
 
 use super::Refusal;
+use super::counted::{Items, Members};
+use super::names::{self, Problem, shown};
+use crate::limits;
 
 /// A value of the body and where it stands.
 #[derive(Clone)]
@@ -54,7 +55,23 @@ impl<'a> Member<'a> {
 
     /// The members of an object, in order; those that are `null` are left out.
     pub(super) fn object(&self) -> Result<Vec<(String, Member<'a>)>, Refusal> {
-        let Object(members) = self.parse("an object")?;
+        self.entries(limits::MEMBERS_MAX, "members")
+    }
+
+    /// The same of an object whose names are the client's choice: so many `things` at most.
+    pub(super) fn entries(&self, most: usize, things: &str) -> Result<Vec<(String, Member<'a>)>, Refusal> {
+        let mut twice = None;
+        let mut deserializer = serde_json::Deserializer::from_str(self.raw.get());
+        let read = Members { most, twice: &mut twice }.deserialize(&mut deserializer);
+        let Some((members, count)) = read.ok() else {
+            return Err(match twice {
+                Some(name) => self.wrong(&format!("names the member `{}` twice", shown(&name))),
+                None => self.wrong("must be an object"),
+            });
+        };
+        if count > most {
+            return Err(self.wrong(&format!("must have at most {most} {things}, it has {count}")));
+        }
         let prefix = if self.path.is_empty() { String::new() } else { format!("{}.", self.path) };
         Ok(members
             .into_iter()
@@ -68,9 +85,11 @@ impl<'a> Member<'a> {
 
     /// The items of an array.
     pub(super) fn array(&self, items_max: usize) -> Result<Vec<Member<'a>>, Refusal> {
-        let Array(items) = self.parse("an array")?;
-        if items.len() > items_max {
-            return Err(self.wrong(&format!("must have at most {items_max} items, it has {}", items.len())));
+        let mut deserializer = serde_json::Deserializer::from_str(self.raw.get());
+        let read = Items { most: items_max }.deserialize(&mut deserializer);
+        let (items, count) = read.map_err(|_| self.wrong("must be an array"))?;
+        if count > items_max {
+            return Err(self.wrong(&format!("must have at most {items_max} items, it has {count}")));
         }
         let member = |(index, raw)| Member { path: format!("{}[{index}]", self.path), raw };
         Ok(items.into_iter().enumerate().map(member).collect())
@@ -124,17 +143,46 @@ impl<'a> Member<'a> {
 
     /// Whether this is an empty array, an empty object or an empty string: a member that asks for nothing.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self.kind(), Kind::Array | Kind::Object | Kind::Text)
-            && self.raw.get()[1..self.raw.get().len() - 1].trim().is_empty()
+        match self.kind() {
+            Kind::Array | Kind::Object => self.raw.get()[1..self.raw.get().len() - 1].trim().is_empty(),
+            // Blanks in a text are the client's.
+            Kind::Text => self.raw.get() == "\"\"",
+            Kind::Other => false,
+        }
     }
 
-    /// Refuses what is read elsewhere as it is, unless every object in it names each member once.
-    pub(super) fn check_names(&self) -> Result<(), Refusal> {
-        match self.kind() {
-            Kind::Object => self.object()?.iter().try_for_each(|(_, member)| member.check_names()),
-            Kind::Array => self.array(usize::MAX)?.iter().try_for_each(Member::check_names),
-            Kind::Text | Kind::Other => Ok(()),
+    /// The JSON text without the blanks between its parts, so that it has no line break.
+    pub(super) fn compact(&self) -> Box<RawValue> {
+        let (mut in_string, mut escaped) = (false, false);
+        let is_kept = |character: &char| {
+            match character {
+                _ if escaped => escaped = false,
+                '\\' if in_string => escaped = true,
+                '"' => in_string = !in_string,
+                _ => {}
+            }
+            in_string || !matches!(character, ' ' | '\t' | '\n' | '\r')
+        };
+        let text = self.raw.get().chars().filter(is_kept).collect();
+        RawValue::from_string(text).unwrap_or_else(|_| self.raw.to_owned())
+    }
+
+    /// The JSON text of what is read elsewhere as it is: no longer than this, and nothing in it that two readers could
+    /// understand differently.
+    pub(super) fn json_for_others(&self, bytes_max: usize) -> Result<&'a str, Refusal> {
+        let bytes = self.raw.get().len();
+        if bytes > bytes_max {
+            return Err(self.wrong(&format!("must be at most {bytes_max} bytes long, it has {bytes}")));
         }
+        names::check(self.raw.get()).map_err(|problem| match problem {
+            Problem::Twice { place, name } => {
+                let path = format!("{}{place}", self.path);
+                let path = path.strip_prefix('.').unwrap_or(&path).to_owned();
+                Member { path, raw: self.raw }.wrong(&format!("names the member `{name}` twice"))
+            }
+            Problem::Unreadable(why) => self.wrong(&format!("has what cannot be read: {why}")),
+        })?;
+        Ok(self.raw.get())
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -168,10 +216,7 @@ impl<'a> Member<'a> {
     }
 
     fn parse<T: Deserialize<'a>>(&self, expected: &str) -> Result<T, Refusal> {
-        serde_json::from_str(self.raw.get()).map_err(|error| match Duplicate::in_error(&error) {
-            Some(name) => self.wrong(&format!("names the member `{}` twice", shown(&name))),
-            None => self.wrong(&format!("must be {expected}")),
-        })
+        serde_json::from_str(self.raw.get()).map_err(|_| self.wrong(&format!("must be {expected}")))
     }
 }
 
@@ -181,16 +226,6 @@ pub(super) enum Kind {
     Array,
     Text,
     Other,
-}
-
-/// A client's name for a member, short and printable enough to send back.
-fn shown(name: &str) -> String {
-    const CHARACTERS_MAX: usize = 64;
-    let mut shown: String = name.escape_debug().take(CHARACTERS_MAX).collect();
-    if name.len() > shown.len() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// How deep arrays and objects nest; counted before any parser recurses.
@@ -217,70 +252,10 @@ fn syntax(error: &serde_json::Error) -> String {
     if error.is_eof() { format!("it ends too early ({error})") } else { error.to_string() }
 }
 
-/// How a repeated name travels through serde's error, whose only content is text.
-struct Duplicate;
-
-impl Duplicate {
-    const MARK: &'static str = "\u{1}duplicate ";
-
-    fn in_error(error: &serde_json::Error) -> Option<String> {
-        let text = error.to_string();
-        let name = text.strip_prefix(Self::MARK)?;
-        // serde_json appends where it was, after the last ` at line `.
-        Some(name.rsplit_once(" at line ").map_or(name, |(name, _)| name).to_owned())
-    }
-}
-
-struct Object<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut members, mut names) = (Vec::new(), HashSet::new());
-                while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
-                    if !names.insert(name.clone()) {
-                        return Err(A::Error::custom(format!("{}{name}", Duplicate::MARK)));
-                    }
-                    members.push((name, raw));
-                }
-                Ok(Object(members))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
-}
-
-struct Array<'a>(Vec<&'a RawValue>);
-
-impl<'de> Deserialize<'de> for Array<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items;
-        impl<'de> Visitor<'de> for Items {
-            type Value = Array<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(raw) = seq.next_element()? {
-                    items.push(raw);
-                }
-                Ok(Array(items))
-            }
-        }
-        deserializer.deserialize_seq(Items)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allocation::peak_bytes;
 
     fn check_depth(text: &str, expected: usize) {
         assert_eq!(depth(text), expected, "{text}");
@@ -295,7 +270,7 @@ mod tests {
     }
 
     fn refusal(body: &str) -> String {
-        match Member::body(body, 4).and_then(|body| body.check_names()) {
+        match Member::body(body, 4).and_then(|body| body.json_for_others(100).map(drop)) {
             Ok(()) => "accepted".to_owned(),
             Err(refusal) => refusal.message,
         }
@@ -309,6 +284,30 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_on_as_it_is_has_an_end() {
+        assert_eq!(refusal(&format!("\"{}\"", "a".repeat(99))), "the body must be at most 100 bytes long, it has 101");
+        assert!(refusal(r#"{"a":1e999}"#).contains("cannot be read"));
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted_and_not_kept() {
+        let items = format!("[{}]", vec!["1"; 100_000].join(","));
+        let array = Member::body(&items, 4).expect("JSON");
+        let mut message = String::new();
+        let peak = peak_bytes(|| message = array.array(3).err().expect("too many").message);
+        assert_eq!(message, "the body must have at most 3 items, it has 100000");
+        assert!(peak < 4096, "{peak} bytes");
+        assert_eq!(array.array(100_000).map(|items| items.len()), Ok(100_000));
+
+        let members: Vec<String> = (0..50_000).map(|name| format!("\"{name}\":1")).collect();
+        let members = format!("{{{}}}", members.join(","));
+        let object = Member::body(&members, 4).expect("JSON");
+        let peak = peak_bytes(|| message = object.object().err().expect("too many").message);
+        assert_eq!(message, format!("the body must have at most {} members, it has 50000", limits::MEMBERS_MAX));
+        assert!(peak < 256 * 1024, "{peak} bytes");
+    }
+
+    #[test]
     fn what_is_not_json_says_where() {
         assert_eq!(refusal("{\"a\":}"), "the body is not valid JSON: expected value at line 1 column 6");
         assert!(refusal("{\"a\":").contains("it ends too early"), "{}", refusal("{\"a\":"));
@@ -316,8 +315,17 @@ mod tests {
     }
 
     #[test]
+    fn compact_json_says_the_same_in_one_line() {
+        let json = "{ \"a b\" : [ 1 ,\r\n\t\"c\\\" \\n  d\" , { } ] }";
+        let body = Member::body(json, 4).expect("JSON");
+        assert_eq!(body.compact().get(), r#"{"a b":[1,"c\" \n  d",{}]}"#);
+    }
+
+    #[test]
     fn nothing_asked_for_is_empty() {
-        for (json, expected) in [("[ ]", true), ("{}", true), ("\"\"", true), ("[0]", false), ("1", false)] {
+        for (json, expected) in
+            [("[ ]", true), ("{}", true), ("\"\"", true), ("\" \"", false), ("[0]", false), ("1", false)]
+        {
             assert_eq!(Member::body(json, 4).map(|body| body.is_empty()), Ok(expected), "{json}");
         }
     }

@@ -12,7 +12,19 @@ pub(super) fn parse_messages(member: &Member<'_>) -> Result<Vec<Message>, Refusa
     if messages.is_empty() {
         return Err(member.wrong("must have at least one message"));
     }
-    messages.iter().map(parse_message).collect()
+    let messages: Vec<Message> = messages.iter().map(parse_message).collect::<Result<_, _>>()?;
+    check_parts(member, &messages)?;
+    Ok(messages)
+}
+
+/// No text is needed for a part to cost memory.
+pub(super) fn check_parts(member: &Member<'_>, messages: &[Message]) -> Result<(), Refusal> {
+    let (parts, most) =
+        (messages.iter().map(|message| message.parts.len()).sum::<usize>(), limits::CONVERSATION_PARTS_MAX);
+    if parts > most {
+        return Err(member.wrong(&format!("must have at most {most} parts in all messages together, it has {parts}")));
+    }
+    Ok(())
 }
 
 fn parse_message(message: &Member<'_>) -> Result<Message, Refusal> {
@@ -25,7 +37,7 @@ fn parse_message(message: &Member<'_>) -> Result<Message, Refusal> {
             "tool_calls" => calls = Some(value),
             "tool_call_id" => answers = Some(value),
             // What we and others send along with an answer comes back when a client appends that answer to the
-            // conversation. Chat templates do not render it, so leaving it out changes nothing.
+            // conversation. Thoughts are not given back to the model (ARCHITECTURE.md).
             "reasoning_content" => drop(value.text(usize::MAX)?),
             "refusal" | "annotations" | "audio" | "function_call" if value.is_empty() => {}
             "refusal" | "annotations" | "audio" | "function_call" => {

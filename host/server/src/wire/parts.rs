@@ -1,6 +1,7 @@
 //! What the answers of several endpoints have in common.
 
 use inference::{Annotations, Finish, Usage};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::service::Finished;
@@ -18,7 +19,15 @@ pub(super) fn named_event(name: &str, json: &str) -> String {
     format!("event: {name}\ndata: {json}\n\n")
 }
 
-/// Why a choice ended, in OpenAI's words.
+/// Why choices end, in OpenAI's words.
+pub(super) const FINISH_REASONS: [&str; 4] = ["stop", "length", "tool_calls", "content_filter"];
+
+/// In a stream nothing says so before the end.
+pub(super) fn finish_reasons_or_none() -> Vec<Option<&'static str>> {
+    FINISH_REASONS.into_iter().map(Some).chain([None]).collect()
+}
+
+/// Why a choice ended: one of [`FINISH_REASONS`].
 pub(super) fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
@@ -50,7 +59,8 @@ impl ChunkUsage {
     }
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "Usage")]
 pub(super) struct UsageMembers {
     prompt_tokens: u32,
     completion_tokens: u32,
@@ -58,7 +68,8 @@ pub(super) struct UsageMembers {
     prompt_tokens_details: PromptDetails,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "PromptTokensDetails")]
 struct PromptDetails {
     cached_tokens: u32,
 }
@@ -76,12 +87,14 @@ impl From<Usage> for UsageMembers {
 }
 
 /// Ours: what the plugins noted on this answer. A list, since two plugins may use the same name.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Notes")]
 pub(super) struct Notes {
     annotations: Vec<Note>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Note")]
 struct Note {
     name: String,
     value: String,

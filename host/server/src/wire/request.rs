@@ -131,13 +131,9 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
         "service_tier" => matches!(value.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str(), "auto" | "default"),
         // In text.
         "modalities" => value.json().split_whitespace().collect::<String>() == r#"["text"]"#,
-        "audio"
-        | "prediction"
-        | "prompt_cache_retention"
-        | "reasoning_effort"
-        | "verbosity"
-        | "web_search_options"
-        | "moderation" => false,
+        // As it comes, where that is asked for.
+        "reasoning_effort" | "verbosity" => value.text(limits::SHORT_TEXT_BYTES_MAX)? == "medium",
+        "audio" | "prediction" | "prompt_cache_retention" | "web_search_options" | "moderation" => false,
         _ => return Err(value.unknown()),
     };
     if is_noop { Ok(()) } else { Err(value.unsupported(remedy(name))) }
@@ -193,19 +189,11 @@ pub(super) fn parse_template_arguments(arguments: &Member<'_>) -> Result<String,
     if arguments.kind() != Kind::Object {
         return Err(arguments.wrong("must be an object"));
     }
-    let (bytes, bytes_max) = (arguments.json().len(), limits::TEMPLATE_ARGUMENTS_BYTES_MAX);
-    if bytes > bytes_max {
-        return Err(arguments.wrong(&format!("must be at most {bytes_max} bytes long, it has {bytes}")));
-    }
-    arguments.check_names()?;
-    Ok(arguments.json().to_owned())
+    Ok(arguments.json_for_others(limits::TEMPLATE_ARGUMENTS_BYTES_MAX)?.to_owned())
 }
 
 pub(super) fn parse_metadata(metadata: &Member<'_>) -> Result<(), Refusal> {
-    let pairs = metadata.object()?;
-    if pairs.len() > limits::METADATA_PAIRS_MAX {
-        return Err(metadata.wrong(&format!("must have at most {} pairs", limits::METADATA_PAIRS_MAX)));
-    }
+    let pairs = metadata.entries(limits::METADATA_PAIRS_MAX, "pairs")?;
     pairs.iter().try_for_each(|(_, value)| value.text(limits::SHORT_TEXT_BYTES_MAX).map(drop))
 }
 

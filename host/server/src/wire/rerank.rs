@@ -1,5 +1,6 @@
 //! `POST /v1/rerank`, in the form that Jina and Cohere share.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Refusal;
@@ -97,16 +98,19 @@ fn ranking(scores: &[f32], top: Option<usize>) -> impl Iterator<Item = usize> {
     order.into_iter().take(top.unwrap_or(usize::MAX))
 }
 
-#[derive(Serialize)]
-struct Ranking<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ranking")]
+pub(super) struct Ranking<'a> {
     id: String,
+    #[schemars(extend("const" = "list"))]
     object: &'static str,
     model: &'a str,
     results: Vec<RankedDocument<'a>>,
     usage: InputUsage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RankedDocument")]
 struct RankedDocument<'a> {
     index: usize,
     relevance_score: f32,
@@ -114,7 +118,8 @@ struct RankedDocument<'a> {
     document: Option<Document<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Document")]
 struct Document<'a> {
     text: &'a str,
 }

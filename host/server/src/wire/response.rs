@@ -1,11 +1,14 @@
 //! Answers in OpenAI's form: whole, and in chunks.
 
 use inference::{Delta, TokenLogprobs, Usage};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ErrorBody;
 use super::logprobs::Logprobs;
-use super::parts::{ChunkUsage, DONE, Notes, UsageMembers, event, finish_reason};
+use super::parts::{
+    ChunkUsage, DONE, FINISH_REASONS, Notes, UsageMembers, event, finish_reason, finish_reasons_or_none,
+};
 use super::writer::{Head, Writer};
 use crate::service::Finished;
 
@@ -85,9 +88,11 @@ impl Writer for ChunkWriter {
 
     fn delta(&mut self, index: u32, delta: Delta, logprobs: Vec<TokenLogprobs>) -> String {
         let delta = match &delta {
+            // Here a call has no end of its own.
+            Delta::ToolCallEnd { .. } => return String::new(),
             Delta::Content(text) => ChunkDelta { content: Some(Content::Text(text)), ..ChunkDelta::default() },
             Delta::Reasoning(text) => ChunkDelta { reasoning_content: Some(text), ..ChunkDelta::default() },
-            Delta::ToolCallStart { index, id, name } => ChunkDelta {
+            Delta::ToolCallStart { index, id, name, .. } => ChunkDelta {
                 tool_calls: Some([CallDelta {
                     index: *index,
                     id: Some(id),
@@ -179,37 +184,46 @@ impl Collected {
                     call.function.arguments.push_str(&text);
                 }
             }
+            Delta::ToolCallEnd { .. } => {}
         }
     }
 }
 
-#[derive(Serialize)]
-struct Chunk<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionChunk")]
+pub(super) struct Chunk<'a> {
     id: &'a str,
+    #[schemars(extend("const" = "chat.completion.chunk"))]
     object: &'static str,
     created: u64,
     model: &'a str,
     system_fingerprint: &'a str,
     choices: &'a [ChunkChoice<'a>],
     #[serde(skip_serializing_if = "ChunkUsage::is_unwanted")]
+    #[schemars(with = "Option<UsageMembers>")]
     usage: ChunkUsage,
     #[serde(skip_serializing_if = "Option::is_none")]
     outrigger: Option<Notes>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionChunkChoice")]
 struct ChunkChoice<'a> {
     index: u32,
     delta: ChunkDelta<'a>,
     logprobs: Option<Logprobs>,
+    #[schemars(extend("enum" = finish_reasons_or_none()))]
     finish_reason: Option<&'static str>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionDelta")]
 struct ChunkDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("const" = "assistant"))]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     content: Option<Content<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
@@ -225,26 +239,31 @@ enum Content<'a> {
     None,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ToolCallDelta")]
 struct CallDelta<'a> {
     index: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("const" = "function"))]
     kind: Option<&'static str>,
     function: FunctionDelta<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FunctionDelta")]
 struct FunctionDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     arguments: &'a str,
 }
 
-#[derive(Serialize)]
-struct Whole<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletion")]
+pub(super) struct Whole<'a> {
     id: &'a str,
+    #[schemars(extend("const" = "chat.completion"))]
     object: &'static str,
     created: u64,
     model: &'a str,
@@ -255,16 +274,20 @@ struct Whole<'a> {
     outrigger: Option<Notes>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionChoice")]
 struct WholeChoice {
     index: u32,
     message: WholeMessage,
     logprobs: Option<Logprobs>,
+    #[schemars(extend("enum" = FINISH_REASONS))]
     finish_reason: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionMessage")]
 struct WholeMessage {
+    #[schemars(extend("const" = "assistant"))]
     role: &'static str,
     content: Option<String>,
     refusal: Option<()>,
@@ -274,15 +297,18 @@ struct WholeMessage {
     tool_calls: Option<Vec<Call>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ToolCall")]
 struct Call {
     id: String,
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "function"))]
     kind: &'static str,
     function: Function,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Function")]
 struct Function {
     name: String,
     arguments: String,

@@ -22,16 +22,18 @@ impl SamplingMembers {
     pub(super) fn take(&mut self, name: &str, value: &Member<'_>) -> Result<bool, Refusal> {
         let Self { sampling, dry } = self;
         match name {
-            "temperature" => sampling.temperature = value.number(0.0..=2.0)?,
+            "temperature" => sampling.temperature = value.number(limits::TEMPERATURE)?,
             "top_k" => sampling.top_k = value.count(0..=limits::TOP_K_MAX)?,
-            "top_p" => sampling.top_p = value.number(0.0..=1.0)?,
-            "min_p" => sampling.min_p = value.number(0.0..=1.0)?,
-            "typical_p" => sampling.typical_p = value.number(0.0..=1.0)?,
-            "presence_penalty" => sampling.presence_penalty = value.number(-2.0..=2.0)?,
-            "frequency_penalty" => sampling.frequency_penalty = value.number(-2.0..=2.0)?,
-            "repeat_penalty" | "repetition_penalty" => sampling.repeat_penalty = value.number(0.01..=2.0)?,
-            "dry_multiplier" => dry.multiplier = value.number(0.0..=limits::DRY_MULTIPLIER_MAX)?,
-            "dry_base" => dry.base = value.number(1.0..=limits::DRY_BASE_MAX)?,
+            "top_p" => sampling.top_p = value.number(limits::PROBABILITY)?,
+            "min_p" => sampling.min_p = value.number(limits::PROBABILITY)?,
+            "typical_p" => sampling.typical_p = value.number(limits::PROBABILITY)?,
+            "presence_penalty" => sampling.presence_penalty = value.number(limits::PENALTY)?,
+            "frequency_penalty" => sampling.frequency_penalty = value.number(limits::PENALTY)?,
+            "repeat_penalty" | "repetition_penalty" => {
+                sampling.repeat_penalty = value.number(limits::REPEAT_PENALTY)?;
+            }
+            "dry_multiplier" => dry.multiplier = value.number(limits::DRY_MULTIPLIER)?,
+            "dry_base" => dry.base = value.number(limits::DRY_BASE)?,
             "dry_allowed_length" => dry.allowed_length = value.count(0..=limits::DRY_LENGTH_MAX)?,
             "dry_sequence_breakers" => dry.sequence_breakers = parse_breakers(value)?,
             "logit_bias" => sampling.logit_bias = parse_logit_bias(value)?,
@@ -49,14 +51,8 @@ impl SamplingMembers {
 
 /// OpenAI's map from a token's number, as text, to what is added to its logit.
 fn parse_logit_bias(biases: &Member<'_>) -> Result<Vec<(Token, f32)>, Refusal> {
-    let biases = {
-        let (members, count_max) = (biases.object()?, limits::LOGIT_BIASES_MAX);
-        if members.len() > count_max {
-            return Err(biases.wrong(&format!("must have at most {count_max} tokens, it has {}", members.len())));
-        }
-        members
-    };
-    let bias = |(name, bias): &(String, Member<'_>)| Ok((parse_token(name, bias)?, bias.number(-100.0..=100.0)?));
+    let biases = biases.entries(limits::LOGIT_BIASES_MAX, "tokens")?;
+    let bias = |(name, bias): &(String, Member<'_>)| Ok((parse_token(name, bias)?, bias.number(limits::LOGIT_BIAS)?));
     let mut biases: Vec<(Token, f32)> = biases.iter().map(bias).collect::<Result<_, Refusal>>()?;
     biases.sort_unstable_by_key(|&(token, _)| token.0);
     Ok(biases)

@@ -1,6 +1,7 @@
 //! `POST /tokenize`, `POST /detokenize` and `POST /render`: in vLLM's words, and in llama-server's where it has others.
 
 use inference::{Segment, Token};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Refusal;
@@ -75,7 +76,8 @@ pub(crate) fn parse_render(body: &[u8], defaults: &Defaults) -> Result<Asked, Re
     Ok(asked)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tokenized")]
 pub(crate) struct TokenizedObject {
     count: usize,
     max_model_len: u32,
@@ -95,18 +97,21 @@ impl TokenizedObject {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Detokenized")]
 pub(crate) struct TextObject {
     pub(crate) prompt: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TokenCount")]
 pub(crate) struct TokenCount {
     pub(crate) input_tokens: usize,
 }
 
 /// A prompt, with where each part of it comes from.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Rendered")]
 pub(crate) struct RenderedObject {
     model: String,
     prompt: String,
@@ -120,7 +125,8 @@ pub(crate) struct RenderedObject {
     outrigger: Option<Notes>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Segment")]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum SegmentObject {
     /// Control tokens in it are recognised.

@@ -171,17 +171,13 @@ pub(super) fn parse_schema(schema: &Member<'_>) -> Result<String, Refusal> {
     if schema.kind() != Kind::Object {
         return Err(schema.wrong("must be a JSON schema, an object"));
     }
-    let (bytes, bytes_max) = (schema.json().len(), limits::TOOL_SCHEMA_BYTES_MAX);
-    if bytes > bytes_max {
-        return Err(schema.wrong(&format!("must be at most {bytes_max} bytes long, it has {bytes}")));
-    }
-    schema.check_names()?;
+    let json = schema.json_for_others(limits::TOOL_SCHEMA_BYTES_MAX)?;
     for (name, value) in schema.object()? {
         if name == "type" && serde_json::from_str::<Value>(value.json()).is_ok_and(|kind| kind != "object") {
             return Err(value.wrong("must be \"object\": the arguments of a call are one"));
         }
     }
-    Ok(schema.json().to_owned())
+    Ok(json.to_owned())
 }
 
 pub(super) fn parse_choice(choice: &Member<'_>) -> Result<Choice, Refusal> {
@@ -222,6 +218,9 @@ fn parse_named(choice: &Member<'_>) -> Result<String, Refusal> {
     found.ok_or_else(|| missing(&function, "name", "a string"))
 }
 
+/// What is wrong with allowed functions that are none.
+pub(super) const NAMES_NOBODY: &str = "must name at least one function; send `tool_choice` as \"none\" for none";
+
 /// Whether one of the allowed functions has to be called.
 pub(super) fn parse_mode(mode: &Member<'_>) -> Result<bool, Refusal> {
     match mode.text(limits::SHORT_TEXT_BYTES_MAX)?.as_str() {
@@ -241,7 +240,7 @@ fn parse_allowed(allowed: &Member<'_>) -> Result<Choice, Refusal> {
             "tools" => {
                 let tools = value.array(limits::TOOLS_MAX)?;
                 if tools.is_empty() {
-                    return Err(value.wrong("must name at least one function; send `tool_choice` as \"none\" for none"));
+                    return Err(value.wrong(NAMES_NOBODY));
                 }
                 names = Some(tools.iter().map(parse_named).collect::<Result<_, _>>()?);
             }

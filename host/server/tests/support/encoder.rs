@@ -38,8 +38,16 @@ pub(crate) struct FakeEncoder {
 
 impl FakeEncoder {
     pub(crate) fn new(task: EncodingTask, max_concurrency: usize, fate: Fate) -> Arc<Self> {
+        Self::of("fake/model", task, max_concurrency, fate)
+    }
+
+    pub(crate) fn named(id: &str) -> Arc<Self> {
+        Self::of(id, EncodingTask::Embedding { dimensions: 3 }, 1, Fate::Encode)
+    }
+
+    fn of(id: &str, task: EncodingTask, max_concurrency: usize, fate: Fate) -> Arc<Self> {
         let card = ModelCard {
-            id: "fake/model".to_owned(),
+            id: id.to_owned(),
             revision: "0123abcd".to_owned(),
             architecture: "fake".to_owned(),
             context_length: CONTEXT_LENGTH,

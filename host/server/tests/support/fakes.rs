@@ -53,8 +53,12 @@ pub(crate) const CONTEXT_LENGTH: u32 = 512;
 
 impl FakeEngine {
     pub(crate) fn new(max_concurrency: usize, script: Vec<Act>) -> Arc<Self> {
+        Self::named("fake/model", max_concurrency, script)
+    }
+
+    pub(crate) fn named(id: &str, max_concurrency: usize, script: Vec<Act>) -> Arc<Self> {
         let card = ModelCard {
-            id: "fake/model".to_owned(),
+            id: id.to_owned(),
             revision: "0123abcd".to_owned(),
             architecture: "fake".to_owned(),
             context_length: CONTEXT_LENGTH,
@@ -188,6 +192,8 @@ impl Vocabulary for Bytes {
 /// What a scripted pipeline does to requests and answers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FakePipeline {
+    /// The model that it is there for, where that is not the usual one.
+    pub(crate) model: Option<&'static str>,
     /// Every request that came to `prepare`, for tests to look at.
     pub(crate) asked: Arc<Mutex<Vec<ChatRequest>>>,
     /// The prompt, whatever is asked.
@@ -204,6 +210,10 @@ pub(crate) struct FakePipeline {
     pub(crate) thinks_until: Option<String>,
     /// Emits a tool call when the answer ends.
     pub(crate) calls_tool: bool,
+    /// With these arguments, in two pieces.
+    pub(crate) arguments: Option<[&'static str; 2]>,
+    /// Comes behind everything else, as it is.
+    pub(crate) at_end: Vec<Delta>,
     /// The answer ends inside that call.
     pub(crate) cuts_call: bool,
     pub(crate) annotations: Annotations,
@@ -223,8 +233,8 @@ pub(crate) struct FakePipeline {
 
 impl Pipeline for FakePipeline {
     fn begin(&self, call: Call) -> Box<dyn PipelineRun> {
-        assert_eq!(call.model, "fake/model", "the service says which model answers");
-        Box::new(FakeRun { pipeline: self.clone(), stage: Stage::Begun, held: String::new(), is_thinking: true })
+        assert_eq!(call.model, self.model.unwrap_or("fake/model"), "the service says which model answers");
+        Box::new(FakeRun::new(self.clone(), Stage::Begun))
     }
 
     fn changes_text(&self) -> Option<(&str, inference::Stage)> {
@@ -235,6 +245,8 @@ impl Pipeline for FakePipeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Begun,
+    /// Another choice of a request that somebody else prepares.
+    Beside,
     Prepared,
     Ended,
     Finished,
@@ -247,7 +259,26 @@ struct FakeRun {
     is_thinking: bool,
 }
 
+impl FakeRun {
+    fn new(pipeline: FakePipeline, stage: Stage) -> Self {
+        Self { pipeline, stage, held: String::new(), is_thinking: true }
+    }
+}
+
 impl PipelineRun for FakeRun {
+    fn another(&mut self) -> Box<dyn PipelineRun> {
+        assert_eq!(self.stage, Stage::Begun, "the others are made before the request is prepared");
+        Box::new(Self::new(self.pipeline.clone(), Stage::Beside))
+    }
+
+    fn open(&mut self) -> Step<'_, bool> {
+        Box::pin(async move {
+            assert_eq!(self.stage, Stage::Beside, "open stands for prepare, once");
+            self.stage = Stage::Prepared;
+            Ok(self.pipeline.wants_tokens)
+        })
+    }
+
     fn prepare(&mut self, request: ChatRequest) -> Step<'_, Prepared> {
         Box::pin(async move {
             assert_eq!(self.stage, Stage::Begun, "prepare comes first, once");
@@ -309,9 +340,16 @@ impl PipelineRun for FakeRun {
             let mut deltas = self.deltas(&text);
             if last && self.pipeline.calls_tool {
                 let (id, name) = ("call_1".to_owned(), "weather".to_owned());
-                deltas.push(Delta::ToolCallStart { index: 0, id, name });
-                deltas.push(Delta::ToolArguments { index: 0, text: "{\"city\":".to_owned() });
-                deltas.push(Delta::ToolArguments { index: 0, text: "\"Bonn\"}".to_owned() });
+                deltas.push(Delta::ToolCallStart { index: 0, id, name, overtakes_text: false });
+                for text in self.pipeline.arguments.unwrap_or(["{\"city\":", "\"Bonn\"}"]) {
+                    deltas.push(Delta::ToolArguments { index: 0, text: text.to_owned() });
+                }
+                if !self.pipeline.cuts_call {
+                    deltas.push(Delta::ToolCallEnd { index: 0 });
+                }
+            }
+            if last {
+                deltas.extend(self.pipeline.at_end.clone());
             }
             Ok(Output { deltas, cuts_call: last && self.pipeline.cuts_call, ..Output::default() })
         })

@@ -1,6 +1,7 @@
 //! A server on a real loopback socket with a scripted engine, and a client that speaks raw bytes.
 #![expect(dead_code, reason = "each test binary uses its part")]
 
+mod documented;
 pub(crate) mod encoder;
 pub(crate) mod fakes;
 
@@ -40,7 +41,7 @@ impl Default for Setup {
         Self {
             script: fakes::says(&["Hello", " world", "."]),
             pipeline: FakePipeline::default(),
-            service: ServiceConfig::default(),
+            service: ServiceConfig::new("fake/model"),
             http: HttpConfig::default(),
             is_ready: true,
         }
@@ -115,7 +116,9 @@ impl Server {
     pub(crate) async fn send(&self, request: &str) -> Reply {
         let mut client = self.connect().await;
         client.write_all(request.as_bytes()).await.expect("the server reads");
-        Reply::read(&mut client).await
+        let reply = Reply::read(&mut client).await;
+        documented::check(request, &reply);
+        reply
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -198,6 +201,9 @@ impl Server {
 
 pub(crate) const WHOLE: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"Hi"}]}"#;
 pub(crate) const STREAMED: &str = r#"{"model":"fake/model","messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
+
+/// The label of metrics that are the model's.
+pub(crate) const MODEL: &str = r#"model="fake/model""#;
 
 /// A chat request on its own connection.
 pub(crate) fn chat(body: &str) -> String {

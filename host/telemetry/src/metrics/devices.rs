@@ -1,20 +1,29 @@
 //! What computes, what does not and why, and the memory of it.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Devices and their memory. Clones share the same families. Every label is one of our own words, or the name of one of the
-/// machine's few devices.
+/// Devices and their memory. Clones share the same families. Every label is one of our own words, a served model's name, or
+/// the name of one of the machine's few devices.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceMetrics {
     info: Family<DeviceLabels, Gauge>,
     skipped: Family<SkippedLabels, Gauge>,
-    layers: Family<PlaceLabel, Gauge>,
+    layers: Family<PlaceLabels, Gauge>,
     memory: Family<MemoryLabels, Gauge<u64, AtomicU64>>,
+    /// What `info` and `skipped` show: a family does not tell.
+    shown: Arc<Mutex<Shown>>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    info: Vec<DeviceLabels>,
+    skipped: Vec<SkippedLabels>,
 }
 
 impl DeviceMetrics {
@@ -43,30 +52,50 @@ impl DeviceMetrics {
         metrics
     }
 
-    /// A device that computes.
-    pub fn computes(&self, backend: &str, device: &str, cpu_variant: &str) {
+    /// A device that computes a model.
+    pub fn computes(&self, model: &str, backend: &str, device: &str, cpu_variant: &str) {
         let labels = DeviceLabels {
+            model: model.to_owned(),
             backend: backend.to_owned(),
             device: device.to_owned(),
             cpu_variant: cpu_variant.to_owned(),
         };
         self.info.get_or_create(&labels).set(1);
+        self.shown().info.push(labels);
     }
 
     /// A backend that does not.
-    pub fn skipped(&self, backend: &'static str, reason: &'static str) {
-        self.skipped.get_or_create(&SkippedLabels { backend, reason }).set(1);
+    pub fn skipped(&self, model: &str, backend: &'static str, reason: &'static str) {
+        let labels = SkippedLabels { model: model.to_owned(), backend, reason };
+        self.skipped.get_or_create(&labels).set(1);
+        self.shown().skipped.push(labels);
     }
 
-    /// Layers at one place.
-    pub fn layers(&self, place: Place, count: u32) {
-        self.layers.get_or_create(&PlaceLabel { place: place.as_str() }).set(count.into());
+    /// Layers of a model at one place.
+    pub fn layers(&self, model: &str, place: Place, count: u32) {
+        let labels = PlaceLabels { model: model.to_owned(), place: place.as_str() };
+        self.layers.get_or_create(&labels).set(count.into());
     }
 
-    /// Memory of one part at one place.
-    pub fn memory(&self, kind: MemoryKind, part: &'static str, place: Place, bytes: u64) {
-        let labels = MemoryLabels { kind: kind.as_str(), part, place: place.as_str() };
+    /// Memory of one part of a model at one place.
+    pub fn memory(&self, model: &str, kind: MemoryKind, part: &'static str, place: Place, bytes: u64) {
+        let labels = MemoryLabels { model: model.to_owned(), kind: kind.as_str(), part, place: place.as_str() };
         self.memory.get_or_create(&labels).set(bytes);
+    }
+
+    /// Nothing computes the model any more, or something else is about to.
+    pub fn forget(&self, model: &str) {
+        let mut shown = self.shown();
+        for labels in shown.info.extract_if(.., |labels| labels.model == model) {
+            self.info.remove(&labels);
+        }
+        for labels in shown.skipped.extract_if(.., |labels| labels.model == model) {
+            self.skipped.remove(&labels);
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,6 +137,7 @@ impl MemoryKind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeviceLabels {
+    model: String,
     backend: String,
     device: String,
     cpu_variant: String,
@@ -115,17 +145,20 @@ struct DeviceLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SkippedLabels {
+    model: String,
     backend: &'static str,
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PlaceLabel {
+struct PlaceLabels {
+    model: String,
     place: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MemoryLabels {
+    model: String,
     kind: &'static str,
     part: &'static str,
     place: &'static str,

@@ -3,12 +3,25 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::ModelLabel;
 
 /// Downloads of models. Clones share the same families.
 #[derive(Debug, Clone, Default)]
 pub struct DownloadMetrics {
+    bytes: Family<ModelLabel, Counter>,
+    retries: Family<ModelLabel, Counter>,
+    verify_failures: Family<ModelLabel, Counter>,
+    size_bytes: Family<ModelLabel, Gauge<u64, AtomicU64>>,
+    done_bytes: Family<ModelLabel, Gauge<u64, AtomicU64>>,
+}
+
+/// Downloads of one model.
+#[derive(Debug, Clone)]
+pub struct ModelDownloads {
     /// Bytes that came over the network, those of failed attempts included.
     pub bytes: Counter,
     /// Attempts that were repeated.
@@ -50,5 +63,18 @@ impl DownloadMetrics {
             metrics.done_bytes.clone(),
         );
         metrics
+    }
+
+    /// What is counted of one model, from now on with its zeros.
+    #[must_use]
+    pub fn of(&self, model: &str) -> ModelDownloads {
+        let label = ModelLabel::of(model);
+        ModelDownloads {
+            bytes: self.bytes.get_or_create_owned(&label),
+            retries: self.retries.get_or_create_owned(&label),
+            verify_failures: self.verify_failures.get_or_create_owned(&label),
+            size_bytes: self.size_bytes.get_or_create_owned(&label),
+            done_bytes: self.done_bytes.get_or_create_owned(&label),
+        }
     }
 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::ModelLabel;
 use super::exposition::BareCounter;
 
 /// Where a request came in.
@@ -19,8 +20,10 @@ pub enum Endpoint {
     ChatCompletions,
     /// `POST /v1/completions`.
     Completions,
-    /// `POST /v1/messages`, and counting the tokens of one.
+    /// `POST /v1/messages`.
     Messages,
+    /// `POST /v1/messages/count_tokens`.
+    CountTokens,
     /// `POST /v1/responses`.
     Responses,
     /// `POST /render`.
@@ -41,6 +44,7 @@ impl Endpoint {
             Self::ChatCompletions => "chat_completions",
             Self::Completions => "completions",
             Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
             Self::Responses => "responses",
             Self::Render => "render",
             Self::Embeddings => "embeddings",
@@ -100,13 +104,12 @@ pub struct InferenceEnd {
 /// Requests, tokens and where their time goes. Clones share the same families.
 #[derive(Debug, Clone)]
 pub struct InferenceMetrics {
-    /// 1 when the model answers, 0 while it loads or when it failed to.
-    pub ready: Gauge,
-    running: Gauge,
-    waiting: Family<PriorityLabel, Gauge>,
-    tokens_waiting: Gauge,
-    callers: Gauge,
-    admissions: Family<OutcomeLabel, Counter>,
+    ready: Family<ModelLabel, Gauge>,
+    running: Family<ModelLabel, Gauge>,
+    waiting: Family<PriorityLabels, Gauge>,
+    tokens_waiting: Family<ModelLabel, Gauge>,
+    callers: Family<ModelLabel, Gauge>,
+    admissions: Family<OutcomeLabels, Counter>,
     requests: Family<Labels, BareCounter>,
     failures: Family<Labels, BareCounter>,
     errors: Family<ErrorLabels, Counter>,
@@ -120,12 +123,12 @@ pub struct InferenceMetrics {
 impl InferenceMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            running: Gauge::default(),
+            running: Family::default(),
             waiting: Family::default(),
-            tokens_waiting: Gauge::default(),
-            callers: Gauge::default(),
+            tokens_waiting: Family::default(),
+            callers: Family::default(),
             admissions: Family::default(),
-            ready: Gauge::default(),
+            ready: Family::default(),
             requests: Family::default(),
             failures: Family::default(),
             errors: Family::default(),
@@ -195,16 +198,20 @@ impl InferenceMetrics {
         );
         registry.register(
             "outrigger_ready",
-            "1 when the model answers, 0 while it loads or when it failed to",
+            "1 when the model answers, 0 while it is not loaded or failed to be",
             metrics.ready.clone(),
         );
-        metrics.standing(Standing::default());
         metrics
+    }
+
+    /// Whether a model answers.
+    pub fn ready(&self, model: &str, is_ready: bool) {
+        self.ready.get_or_create(&ModelLabel::of(model)).set(i64::from(is_ready));
     }
 
     /// Shows the zeros of a model that answers chats from now on: a rate needs a first value to start from.
     pub fn model_ready(&self, model: &str) {
-        self.ready.set(1);
+        self.ready(model, true);
         for stream in [false, true] {
             let labels = Labels { model: model.to_owned(), stream, endpoint: Endpoint::ChatCompletions };
             self.show_zeros(&labels);
@@ -215,7 +222,7 @@ impl InferenceMetrics {
 
     /// Likewise of a model that is asked at `endpoint` and completes nothing.
     pub fn encoder_ready(&self, model: &str, endpoint: Endpoint) {
-        self.ready.set(1);
+        self.ready(model, true);
         let labels = Labels { model: model.to_owned(), stream: false, endpoint };
         self.show_zeros(&labels);
         // R21: one of the five, though it stays zero.
@@ -231,24 +238,26 @@ impl InferenceMetrics {
 
     /// A request got its slot after waiting for this long.
     pub fn queue_wait(&self, model: &str, waited: Duration) {
-        self.queue_wait_seconds.get_or_create(&ModelLabel { model: model.to_owned() }).observe(waited.as_secs_f64());
+        self.queue_wait_seconds.get_or_create(&ModelLabel::of(model)).observe(waited.as_secs_f64());
     }
 
-    /// A request that asked for a slot was told this.
-    pub fn admission(&self, outcome: &'static str) {
-        self.admissions.get_or_create(&OutcomeLabel { outcome }).inc();
+    /// A request that asked a model for a slot was told this.
+    pub fn admission(&self, model: &str, outcome: &'static str) {
+        self.admissions.get_or_create(&OutcomeLabels { model: model.to_owned(), outcome }).inc();
     }
 
-    /// How things stand with slots and line.
-    pub fn standing(&self, standing: Standing) {
-        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.running, standing.running as u64);
-        let waiting = [("interactive", standing.interactive_waiting), ("batch", standing.batch_waiting)];
-        for (priority, count) in waiting {
-            set(&self.waiting.get_or_create(&PriorityLabel { priority }), count as u64);
+    /// The gauges of a model's slots and line, from now on with their zeros.
+    #[must_use]
+    pub fn line(&self, model: &str) -> LineMetrics {
+        let (label, model) = (ModelLabel::of(model), model.to_owned());
+        let waiting = |priority| self.waiting.get_or_create_owned(&PriorityLabels { model: model.clone(), priority });
+        LineMetrics {
+            running: self.running.get_or_create_owned(&label),
+            interactive_waiting: waiting("interactive"),
+            batch_waiting: waiting("batch"),
+            tokens_waiting: self.tokens_waiting.get_or_create_owned(&label),
+            callers: self.callers.get_or_create_owned(&label),
         }
-        set(&self.tokens_waiting, standing.tokens_waiting);
-        set(&self.callers, standing.callers as u64);
     }
 
     /// A request ended.
@@ -266,6 +275,28 @@ impl InferenceMetrics {
         if let Some(first_token) = end.first_token {
             self.first_token_seconds.get_or_create(&labels).observe(first_token.as_secs_f64());
         }
+    }
+}
+
+/// A model's slots and the line in front of them.
+#[derive(Debug, Clone)]
+pub struct LineMetrics {
+    running: Gauge,
+    interactive_waiting: Gauge,
+    batch_waiting: Gauge,
+    tokens_waiting: Gauge,
+    callers: Gauge,
+}
+
+impl LineMetrics {
+    /// How things stand now.
+    pub fn standing(&self, standing: Standing) {
+        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.running, standing.running as u64);
+        set(&self.interactive_waiting, standing.interactive_waiting as u64);
+        set(&self.batch_waiting, standing.batch_waiting as u64);
+        set(&self.tokens_waiting, standing.tokens_waiting);
+        set(&self.callers, standing.callers as u64);
     }
 }
 
@@ -303,16 +334,13 @@ struct ErrorLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PriorityLabel {
+struct PriorityLabels {
+    model: String,
     priority: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabel {
+struct OutcomeLabels {
     model: String,
+    outcome: &'static str,
 }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::custom::Dropped;
-use super::plugins::{CallLabels, DroppedLabels, FaultLabels, PluginLabel, PluginMetrics, StageLabels};
+use super::plugins::{BreakerLabels, CallLabels, DroppedLabels, FaultLabels, PluginLabel, PluginMetrics, StageLabels};
 
 /// How a call into a plugin ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +103,7 @@ struct StageMeter {
 impl PluginMeter {
     pub(super) fn new(plugin: &str, families: &PluginMetrics) -> Self {
         let label = PluginLabel { plugin: plugin.to_owned() };
+        let breaker = BreakerLabels { model: families.model.clone(), plugin: plugin.to_owned() };
         Self {
             stages: Default::default(),
             cpu: families.cpu_seconds.get_or_create_owned(&label),
@@ -111,7 +112,7 @@ impl PluginMeter {
             held_bytes: families.held_bytes.get_or_create_owned(&label),
             held_seconds: families.held_seconds.get_or_create_owned(&label),
             log_dropped: families.log_dropped.get_or_create_owned(&label),
-            breaker: families.breaker_state.get_or_create_owned(&label),
+            breaker: families.breaker_state.get_or_create_owned(&breaker),
             refused: families.breaker_refusals.get_or_create_owned(&label),
             plugin: label.plugin,
             families: families.clone(),

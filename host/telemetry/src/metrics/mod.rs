@@ -18,9 +18,9 @@ use prometheus_client::registry::Registry;
 
 pub use custom::{Dropped, Instrument, InstrumentKind, InstrumentSpec, OTHER};
 pub use devices::{DeviceMetrics, MemoryKind, Place};
-pub use downloads::DownloadMetrics;
+pub use downloads::{DownloadMetrics, ModelDownloads};
 pub use exposition::Format;
-pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, RequestLabels, Standing};
+pub use inference::{Endpoint, InferenceEnd, InferenceMetrics, LineMetrics, RequestLabels, Standing};
 pub use meter::{BreakerState, Outcome, PluginMeter};
 pub use plugins::PluginMetrics;
 
@@ -84,6 +84,18 @@ struct ResponseLabels {
     status: u16,
 }
 
+/// Of several models each has samples of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+impl ModelLabel {
+    fn of(model: &str) -> Self {
+        Self { model: model.to_owned() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -97,6 +109,9 @@ mod tests {
         let metrics = Metrics::new(&[("version", "1.2.3")]);
         metrics.inference.model_ready("smol");
         metrics.inference.queue_wait("smol", Duration::from_millis(2));
+        metrics.inference.admission("smol", "admitted");
+        metrics.inference.line("smol").standing(Standing { running: 1, tokens_waiting: 7, ..Standing::default() });
+        let _ = metrics.downloads.of("smol");
         metrics.inference.record(
             &RequestLabels { model: "smol".into(), is_streamed: true, endpoint: Endpoint::ChatCompletions },
             &InferenceEnd {
@@ -107,7 +122,9 @@ mod tests {
                 blame: Some(::inference::Blame::Plugin),
             },
         );
-        let redact = metrics.plugins.meter("redact");
+        let plugins = metrics.plugins.of_model("smol");
+        let redact = plugins.meter("redact");
+        let _ = plugins.set_made();
         redact.instance_started();
         redact.instance_started();
         redact.instance_ended(1 << 21);
@@ -123,10 +140,10 @@ mod tests {
         metrics.plugins.queued("stream", Duration::from_micros(30));
         metrics.plugins.overloaded("instances");
         metrics.http_response("chat", 200);
-        metrics.devices.computes("vulkan", "Vulkan0", "zen4");
-        metrics.devices.skipped("cuda", "no_module");
-        metrics.devices.layers(Place::Device, 31);
-        metrics.devices.memory(MemoryKind::Expected, "weights", Place::Device, 1000);
+        metrics.devices.computes("smol", "vulkan", "Vulkan0", "zen4");
+        metrics.devices.skipped("smol", "cuda", "no_module");
+        metrics.devices.layers("smol", Place::Device, 31);
+        metrics.devices.memory("smol", MemoryKind::Expected, "weights", Place::Device, 1000);
         metrics
     }
 
@@ -181,6 +198,30 @@ mod tests {
             let sample = format!("{name}{{model=\"smol\",stream=\"true\",endpoint=\"chat_completions\"}} 0\n");
             assert!(text.contains(&sample), "{sample} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn two_models_are_told_apart_in_every_family_that_is_about_one() {
+        let metrics = Metrics::new(&[]);
+        for model in ["chat", "embed"] {
+            metrics.inference.ready(model, model == "chat");
+            metrics.inference.line(model).standing(Standing::default());
+            metrics.downloads.of(model).size_bytes.set(1);
+            metrics.devices.computes(model, "cpu", "CPU", "zen4");
+            metrics.devices.layers(model, Place::Host, 3);
+        }
+        let text = metrics.encode(Format::Text);
+        assert!(text.contains("outrigger_ready{model=\"chat\"} 1\n"), "{text}");
+        assert!(text.contains("outrigger_ready{model=\"embed\"} 0\n"), "{text}");
+        for name in ["requests_running", "callers", "download_size_bytes", "device_info", "model_layers"] {
+            let samples = text.lines().filter(|line| line.starts_with(&format!("outrigger_{name}{{model=")));
+            assert_eq!(samples.count(), 2, "{name}");
+        }
+        // What computed it before computes it no more.
+        metrics.devices.forget("chat");
+        let text = metrics.encode(Format::Text);
+        assert!(!text.contains("outrigger_device_info{model=\"chat\""), "{text}");
+        assert!(text.contains("outrigger_device_info{model=\"embed\""), "{text}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::ModelLabel;
 use super::custom::{Instrument, Shown};
 use super::meter::PluginMeter;
 
@@ -27,15 +28,17 @@ pub struct PluginMetrics {
     pub(super) instance_memory: Histograms<PluginLabel>,
     pub(super) held_bytes: Histograms<PluginLabel>,
     pub(super) held_seconds: Histograms<PluginLabel>,
-    pub(super) breaker_state: Family<PluginLabel, Gauge>,
+    pub(super) breaker_state: Family<BreakerLabels, Gauge>,
     pub(super) breaker_refusals: Family<PluginLabel, Counter>,
     pub(super) log_dropped: Family<PluginLabel, Counter>,
     pub(super) custom_dropped: Family<DroppedLabels, Counter>,
     queue_seconds: Histograms<QueueLabel>,
     overloads: Family<OverloadLabel, Counter>,
     shown: Shown,
-    sets: Gauge,
-    /// The number of the newest set.
+    sets: Family<ModelLabel, Gauge>,
+    /// The model whose plugins they are; empty where there is one, or none.
+    pub(super) model: String,
+    /// The number of the model's newest set.
     newest: Arc<AtomicU64>,
     reloads: Family<ReloadLabel, Counter>,
 }
@@ -62,7 +65,8 @@ impl PluginMetrics {
             custom_dropped: Family::default(),
             queue_seconds: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS_SECONDS)),
             overloads: Family::default(),
-            sets: Gauge::default(),
+            sets: Family::default(),
+            model: String::new(),
             newest: Arc::default(),
             reloads: Family::default(),
             shown: Shown::default(),
@@ -99,6 +103,12 @@ impl PluginMetrics {
         metrics
     }
 
+    /// The same for the sets of one model, of which the newest is to be told from those before it.
+    #[must_use]
+    pub fn of_model(&self, model: &str) -> Self {
+        Self { model: model.to_owned(), newest: Arc::default(), ..self.clone() }
+    }
+
     /// What is recorded of one plugin. Made once per loaded plugin.
     #[must_use]
     pub fn meter(&self, plugin: &str) -> Arc<PluginMeter> {
@@ -110,10 +120,10 @@ impl PluginMetrics {
         self.shown.add(instrument);
     }
 
-    /// A set of plugins was put together, and is the newest from now on. Returns its number.
+    /// A set of plugins was put together, and is the model's newest from now on. Returns its number.
     #[must_use = "says which set it is"]
     pub fn set_made(&self) -> u64 {
-        self.sets.inc();
+        self.sets.get_or_create(&ModelLabel::of(&self.model)).inc();
         self.newest.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -125,7 +135,7 @@ impl PluginMetrics {
 
     /// The last that used a set of plugins let go of it.
     pub fn set_freed(&self) {
-        self.sets.dec();
+        self.sets.get_or_create(&ModelLabel::of(&self.model)).dec();
     }
 
     /// The plugins were to be replaced, and were or were not.
@@ -189,6 +199,13 @@ pub(super) struct FaultLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct PluginLabel {
+    pub(super) plugin: String,
+}
+
+/// Each model's plugins have breakers of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BreakerLabels {
+    pub(super) model: String,
     pub(super) plugin: String,
 }
 

@@ -1,5 +1,6 @@
 //! State that the instances of a plugin share, and that outlives a request: lost when the host restarts. The operator
-//! grants stores by name (`grants.kv`), with bounds.
+//! grants stores by name (`grants.kv`), with bounds. Times to live are counted in whole milliseconds, and 49 days are the longest:
+//! what is longer is that long.
 
 use std::time::Duration;
 

@@ -71,7 +71,8 @@ pub fn stream_of<P: Postprocess>(plugin: &mut P, channel: Channel, pieces: &[&st
 }
 
 /// Cuts a text in many ways, checks that the filter sends the same each time, and says what that is: whole, one
-/// character at a time, in two at every place, and in 200 ways by chance (always the same).
+/// character at a time, in two at every place, and in 200 ways by chance (always the same); each of them with an end that has text,
+/// and with one that has none.
 ///
 /// # Panics
 /// If the filter fails, or sends something else for one of them.
@@ -84,10 +85,21 @@ pub fn every_chunking<P: Postprocess>(plugin: impl Fn() -> Result<P>, text: &str
 /// # Panics
 /// As [`every_chunking`] does.
 pub fn every_chunking_of<P: Postprocess>(plugin: impl Fn() -> Result<P>, channel: Channel, text: &str) -> Sent {
-    let whole = send(&plugin, channel, text, &[]);
+    let whole = send(&plugin, channel, &[text]);
     let check = |cuts: &[usize]| {
-        assert_eq!(send(&plugin, channel, text, cuts), whole, "cut at {cuts:?} it is another answer than in one piece");
+        let mut start = 0;
+        let ends = cuts.iter().copied().chain([text.len()]);
+        let mut pieces: Vec<&str> = ends.map(|end| &text[std::mem::replace(&mut start, end)..end]).collect();
+        for end in ["", ", and with no text at the end,"] {
+            assert_eq!(
+                send(&plugin, channel, &pieces),
+                whole,
+                "cut at {cuts:?}{end} it is another answer than in one piece"
+            );
+            pieces.push("");
+        }
     };
+    check(&[]);
     let places: Vec<usize> = text.char_indices().skip(1).map(|(at, _)| at).collect();
     check(&places);
     for &place in &places {
@@ -108,10 +120,40 @@ pub fn every_chunking_of<P: Postprocess>(plugin: impl Fn() -> Result<P>, channel
     whole
 }
 
-fn send<P: Postprocess>(plugin: impl Fn() -> Result<P>, channel: Channel, text: &str, cuts: &[usize]) -> Sent {
-    let mut start = 0;
-    let ends = cuts.iter().copied().chain([text.len()]);
-    let pieces: Vec<&str> = ends.map(|end| &text[std::mem::replace(&mut start, end)..end]).collect();
-    let sent = plugin().and_then(|mut plugin| stream_of(&mut plugin, channel, &pieces));
+fn send<P: Postprocess>(plugin: impl Fn() -> Result<P>, channel: Channel, pieces: &[&str]) -> Sent {
+    let sent = plugin().and_then(|mut plugin| stream_of(&mut plugin, channel, pieces));
     sent.unwrap_or_else(|error| panic!("the filter fails at {pieces:?}: {error:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    /// Forgets what it held where the end comes with no text.
+    struct Forgetful;
+
+    impl Plugin for Forgetful {
+        fn new(_cx: &Context) -> Result<Self> {
+            Ok(Self)
+        }
+    }
+
+    impl Postprocess for Forgetful {
+        type Filter = ();
+
+        fn push(&mut self, _filter: &mut (), chunk: &Chunk) -> Result<Output> {
+            let has_new = (chunk.new_from as usize) < chunk.window.len();
+            Ok(match (chunk.last, has_new) {
+                (false, _) => Output::instead_of_first(0, String::new()),
+                (true, true) => Output::instead_of_first(chunk.window.len(), chunk.window.clone()),
+                (true, false) => Output::instead_of_first(chunk.window.len(), String::new()),
+            })
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "with no text at the end")]
+    fn an_end_without_text_is_an_end_too() {
+        super::every_chunking(|| crate::testing::plugin::<Forgetful>("{}"), "ab");
+    }
 }

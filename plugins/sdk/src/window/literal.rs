@@ -69,7 +69,7 @@ impl MatchWindow {
     fn prepared(mut self) -> Self {
         if self.ignores_case {
             for text in &mut self.texts {
-                *text = text.chars().map(lower).collect();
+                *text = text.chars().map(lower_case).collect();
             }
         }
         self.beginnings = 0;
@@ -116,7 +116,7 @@ impl MatchWindow {
             match rest.next() {
                 None => return if self.begins_right(text, place, start) { Stands::Perhaps } else { Stands::No },
                 Some(character) if character == wanted => {}
-                Some(character) if self.ignores_case && lower(character) == wanted => {}
+                Some(character) if self.ignores_case && lower_case(character) == wanted => {}
                 Some(_) => return Stands::No,
             }
         }
@@ -140,8 +140,10 @@ impl MatchWindow {
     }
 }
 
-/// The lower-case form where it is a single character, so that characters can be compared one by one.
-fn lower(character: char) -> char {
+/// The lower-case form where it is a single character, so that characters can be compared one by one, and lengths stay: how
+/// [`MatchWindow::ignoring_case`] compares.
+#[must_use]
+pub fn lower_case(character: char) -> char {
     let mut lower = character.to_lowercase();
     match (lower.next(), lower.next()) {
         (Some(single), None) => single,

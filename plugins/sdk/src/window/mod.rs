@@ -6,7 +6,7 @@ mod regex;
 
 use std::ops::Range;
 
-pub use literal::MatchWindow;
+pub use literal::{MatchWindow, lower_case};
 #[cfg(feature = "regex")]
 pub use regex::RegexWindow;
 

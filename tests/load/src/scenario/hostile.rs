@@ -117,7 +117,7 @@ pub(super) async fn other(
     }
 }
 
-fn percentile(times: &[Duration], part: f64) -> Duration {
+pub(super) fn percentile(times: &[Duration], part: f64) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in the list")]

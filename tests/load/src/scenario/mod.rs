@@ -7,8 +7,10 @@ mod extraction;
 mod filters;
 mod gap;
 mod hostile;
+mod idle;
 mod leave;
 mod neighbours;
+mod overload;
 mod policies;
 mod prefix;
 mod soak;
@@ -71,6 +73,10 @@ pub(crate) enum Scenario {
     Control,
     /// Latency of good requests while a tenth of all runs a plugin that misbehaves
     Hostile,
+    /// More requests than can be answered: what becomes of each; fails where one is lost
+    Overload,
+    /// Memory of connections that nobody uses
+    Idle,
     /// What is left of a hundred thousand requests through plugins; fails where something is
     Soak,
 }
@@ -96,6 +102,8 @@ impl Scenario {
             Self::Policies => policies::run(bench).await,
             Self::Control => control::run(bench).await,
             Self::Hostile => hostile::run(bench).await,
+            Self::Overload => overload::run(bench).await,
+            Self::Idle => idle::run(bench).await,
             Self::Soak => soak::run(bench).await,
         }
     }
@@ -115,9 +123,9 @@ impl Bench {
         let plugins = [&self.model, &self.misbehaving];
         for scenario in scenarios {
             let needed = match scenario {
-                Scenario::Filters => &plugins[..1],
+                Scenario::Filters | Scenario::Overload => &plugins[..1],
                 Scenario::Control | Scenario::Hostile => &plugins[..],
-                Scenario::Policies => &[],
+                Scenario::Policies | Scenario::Idle => &[],
                 Scenario::Soak => &plugins[1..],
                 _ => &peers[..],
             };

@@ -131,10 +131,7 @@ async fn settled(endpoint: Endpoint, before: &Held) -> anyhow::Result<Held> {
 
 async fn held(endpoint: Endpoint) -> anyhow::Result<Held> {
     let text = chat::get(endpoint.address, "/metrics").await?;
-    let sum = |name: &str| {
-        let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-    };
+    let sum = |name: &str| chat::metric(&text, name);
     Ok(Held {
         instances: sum("outrigger_plugin_instances"),
         running: sum("outrigger_requests_running"),

@@ -4,7 +4,7 @@ mod changes;
 mod place;
 mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Context as _;
@@ -15,6 +15,7 @@ use kit::suite::Options;
 use super::test::run_cases;
 use super::{config_of, reload};
 use crate::cli::{Serve, SettingsArguments};
+use crate::config::Settings;
 use crate::{Failure, console, serve};
 use changes::Changes;
 use stage::Staged;
@@ -66,7 +67,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
                 console::say(format_args!("{host} runs it: generation {generation} of its plugins"));
                 Ok(())
             });
-            changes.wait();
+            wait(&mut changes, &dir);
         }
     }
     // Held here: what a thread holds is not dropped when the process ends.
@@ -74,7 +75,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
     let staged = Staged::new(folder.path(), config);
     // The host starts with the first version that works.
     while !attempt(&dir, |project| staged.publish(project)) {
-        changes.wait();
+        wait(&mut changes, &dir);
     }
     let settings = staged.settings(settings).map_err(Failure::usage)?;
     console::say(format_args!("{}", how_to_try(&settings)));
@@ -82,7 +83,7 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
         .name("plugin-dev".to_owned())
         .spawn(move || {
             loop {
-                changes.wait();
+                wait(&mut changes, &dir);
                 attempt(&dir, |project| staged.publish(project));
             }
         })
@@ -92,11 +93,20 @@ pub(super) fn dev(Dev { dir, host, plugin_config, settings }: Dev) -> Result<(),
     served
 }
 
+/// Waits for a change, and says what it was: where it is none of the author's, this is how they hear of it.
+fn wait(changes: &mut Changes, dir: &Path) {
+    let files = changes.wait();
+    console::say(format_args!("{} changed", changes::shown(dir, &files)));
+}
+
 /// Builds, tries and publishes; what goes wrong is told, and changes nothing. Whether it went well.
-fn attempt(dir: &std::path::Path, publish: impl FnOnce(&Project) -> anyhow::Result<()>) -> bool {
+fn attempt(dir: &Path, publish: impl FnOnce(&Project) -> anyhow::Result<()>) -> bool {
     let attempted = || -> anyhow::Result<()> {
         let project = Project::open(dir)?;
-        project.build()?;
+        let built = project.build()?;
+        if built.untouched_by.is_some() {
+            console::say(built);
+        }
         let spec = project.spec()?;
         let command = format!("outrigger plugin test {}", dir.display());
         let options = Options { random: RANDOM_CHUNKINGS, command, ..Options::default() };
@@ -121,6 +131,6 @@ fn how_to_try(settings: &SettingsArguments) -> String {
         "starting a host with it; when it is ready, try it, change a file, and try it again:\n\n  \
          curl http://{listen}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{}\", \"messages\": \
          [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n",
-        settings.said.model_id.as_deref().unwrap_or_default(),
+        Settings::from_said(settings.said.clone()).map_or_else(|_| String::new(), |it| it.models[0].id.clone()),
     )
 }

@@ -9,6 +9,7 @@ use kit::Project;
 use plugin::{GrantState, LoadReport, PluginSpec};
 
 use crate::cli::SettingsArguments;
+use crate::config::ModelsSaid;
 
 /// The folder, and what the plugin is configured with.
 pub(super) struct Staged {
@@ -34,8 +35,10 @@ impl Staged {
         said.plugin_names = None;
         said.plugin_tables = Vec::new();
         said.plugin_watch = Some(true);
-        // A name that the line to try can have, whatever the model.
-        said.model_id.get_or_insert_with(|| MODEL_ID.to_owned());
+        if !matches!(said.models, ModelsSaid::Several(_)) {
+            // A name that the line to try can have, whatever the model.
+            said.model_id.get_or_insert_with(|| MODEL_ID.to_owned());
+        }
         Ok(SettingsArguments { config: Some(self.folder.join(CONFIG)), said })
     }
 

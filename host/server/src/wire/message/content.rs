@@ -4,7 +4,7 @@ use inference::{Message, Part, Role, ToolCall, ToolResult};
 
 use super::super::Refusal;
 use super::super::members::{Kind, Member};
-use super::super::messages::missing;
+use super::super::messages::{check_parts, missing};
 use super::super::tools::parse_name;
 use crate::limits;
 
@@ -13,6 +13,7 @@ pub(super) fn parse_messages(member: &Member<'_>) -> Result<Vec<Message>, Refusa
     let Some(last) = messages.last() else { return Err(member.wrong("must have at least one message")) };
     let parsed: Vec<Vec<Message>> = messages.iter().map(parse_message).collect::<Result<_, _>>()?;
     let parsed: Vec<Message> = parsed.into_iter().flatten().collect();
+    check_parts(member, &parsed)?;
     if parsed.last().is_some_and(|message| message.role == Role::Assistant) {
         return Err(last.unsupported("ends the conversation with the model's own words, and to go on with them is not supported; end it with a message of the user"));
     }
@@ -60,7 +61,7 @@ fn parse_role(role: &Member<'_>) -> Result<Role, Refusal> {
     }
 }
 
-/// A block; `None`: a thought of an earlier answer, which no template renders.
+/// A block; `None`: a thought of an earlier answer, which is not given back to the model.
 fn parse_block(block: &Member<'_>, role: Role) -> Result<Option<Part>, Refusal> {
     let members = block.object()?;
     let kind = members.iter().find(|(name, _)| name == "type").map(|(_, kind)| kind);
@@ -106,8 +107,7 @@ fn parse_use(members: &Members<'_>, block: &Member<'_>) -> Result<ToolCall, Refu
             "id" => id = Some(value.text(limits::SHORT_TEXT_BYTES_MAX)?),
             "name" => name = Some(parse_name(value)?),
             "input" if value.kind() == Kind::Object => {
-                value.check_names()?;
-                input = Some(value.json().to_owned());
+                input = Some(value.json_for_others(limits::CALL_INPUT_BYTES_MAX)?.to_owned());
             }
             "input" => return Err(value.wrong("must be an object")),
             "cache_control" => check_cache_control(value)?,

@@ -1,22 +1,27 @@
 //! Errors in Anthropic's form.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::ErrorBody;
 use super::super::error::PluginFault;
 
 /// `{"type": "error", "error": {…}, "request_id": …}`
-#[derive(Serialize)]
-struct MessageError<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageError")]
+pub(crate) struct MessageError<'a> {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "error"))]
     kind: &'static str,
     error: Members<'a>,
     request_id: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageErrorMembers")]
 struct Members<'a> {
     #[serde(rename = "type")]
+    #[schemars(extend("enum" = KINDS))]
     kind: &'static str,
     message: &'a str,
     /// Ours, as in the errors of the other endpoints.
@@ -41,6 +46,20 @@ pub(crate) fn message_error(status: u16, body: &ErrorBody, request_id: &str) -> 
     serde_json::to_string(&error).expect("strings serialise")
 }
 
+/// What errors are called.
+const KINDS: [&str; 9] = [
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+    "rate_limit_error",
+    "overloaded_error",
+    "timeout_error",
+    "invalid_request_error",
+    "api_error",
+];
+
+/// One of [`KINDS`].
 fn kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",

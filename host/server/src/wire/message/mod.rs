@@ -21,8 +21,9 @@ use crate::limits;
 use crate::service::{Asked, Defaults};
 use content::{check_cache_control, parse_messages, parse_texts};
 
-pub(crate) use error::message_error;
+pub(crate) use error::{MessageError, message_error};
 use writer::MessageWriter;
+pub(in crate::wire) use writer::{MessageDelta, MessageObject, Start};
 
 /// Parses a body. Members that are absent or `null` take their values from `defaults`.
 pub(crate) fn parse_message(body: &[u8], defaults: &Defaults) -> Result<Parsed, Refusal> {
@@ -30,7 +31,8 @@ pub(crate) fn parse_message(body: &[u8], defaults: &Defaults) -> Result<Parsed, 
     if request.max_tokens.is_none() {
         return Err(missing("max_tokens", "most tokens of the answer"));
     }
-    Ok(Parsed { asked: Asked::chat(request), writer: Box::new(move |head| Box::new(MessageWriter::new(head))) })
+    let asked = Asked { wants_objects: true, ..Asked::chat(request) };
+    Ok(Parsed { asked, writer: Box::new(move |head| Box::new(MessageWriter::new(head))) })
 }
 
 /// `POST /v1/messages/count_tokens` takes what says what the prompt is; what says how it is answered may stand there too.

@@ -1,6 +1,7 @@
 //! Answers in Anthropic's form: blocks one after the other, whole or as they come.
 
 use inference::{Delta, Finish, TokenLogprobs, Usage};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -48,17 +49,9 @@ impl MessageWriter {
         let Some(place) = self.open.take() else { return String::new() };
         event("content_block_stop", &json!({"type": "content_block_stop", "index": place}))
     }
-}
 
-impl Writer for MessageWriter {
-    fn begin(&mut self) -> String {
-        let usage = UsageObject::of(Usage { prompt_tokens: self.head.prompt_tokens, ..Usage::default() });
-        let start = Start { kind: "message_start", message: self.message(Vec::new(), None, usage) };
-        event("message_start", &start) + self.ping()
-    }
-
-    fn delta(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
-        let Some(Added { place, is_new, text }) = self.blocks.add(delta) else { return String::new() };
+    /// More of a block, or another one.
+    fn added(&mut self, Added { place, is_new, text }: Added) -> String {
         let mut events = String::new();
         if is_new {
             events += &self.close();
@@ -82,9 +75,23 @@ impl Writer for MessageWriter {
         }
         events
     }
+}
+
+impl Writer for MessageWriter {
+    fn begin(&mut self) -> String {
+        let usage = UsageObject::of(Usage { prompt_tokens: self.head.prompt_tokens, ..Usage::default() });
+        let start = Start { kind: "message_start", message: self.message(Vec::new(), None, usage) };
+        event("message_start", &start) + self.ping()
+    }
+
+    fn delta(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
+        let added = self.blocks.add(delta);
+        added.into_iter().map(|added| self.added(added)).collect()
+    }
 
     fn finish(&mut self, finished: &Finished) -> String {
-        let mut events = self.close();
+        let mut events: String = self.blocks.end().into_iter().map(|added| self.added(added)).collect();
+        events += &self.close();
         let end = End { stop_reason: stop_reason(finished), stop_sequence: finished.stop_text.as_deref() };
         let delta = MessageDelta {
             kind: "message_delta",
@@ -109,6 +116,7 @@ impl Writer for MessageWriter {
     }
 
     fn whole(&mut self, finished: &[Finished], usage: Usage) -> String {
+        self.blocks.end();
         let content = self.blocks.as_slice().iter().map(BlockObject::of).collect();
         let message = self.message(content, finished.first(), UsageObject::of(usage));
         serde_json::to_string(&message).expect("strings and numbers serialise")
@@ -119,6 +127,15 @@ fn event(name: &str, data: &impl Serialize) -> String {
     named_event(name, &serde_json::to_string(data).expect("strings and numbers serialise"))
 }
 
+/// Why answers end, in Anthropic's words.
+const STOP_REASONS: [&str; 5] = ["end_turn", "stop_sequence", "max_tokens", "tool_use", "refusal"];
+
+/// At the beginning of a stream nothing says so.
+fn stop_reasons_or_none() -> Vec<Option<&'static str>> {
+    STOP_REASONS.into_iter().map(Some).chain([None]).collect()
+}
+
+/// One of [`STOP_REASONS`].
 fn stop_reason(finished: &Finished) -> &'static str {
     match finished.finish {
         Finish::Stop if finished.stop_text.is_some() => "stop_sequence",
@@ -130,21 +147,27 @@ fn stop_reason(finished: &Finished) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct Start<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageStart")]
+pub(in crate::wire) struct Start<'a> {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "message_start"))]
     kind: &'static str,
     message: MessageObject<'a>,
 }
 
-#[derive(Serialize)]
-struct MessageObject<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Message")]
+pub(in crate::wire) struct MessageObject<'a> {
     id: String,
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "message"))]
     kind: &'static str,
+    #[schemars(extend("const" = "assistant"))]
     role: &'static str,
     model: &'a str,
     content: Vec<BlockObject<'a>>,
+    #[schemars(extend("enum" = stop_reasons_or_none()))]
     stop_reason: Option<&'static str>,
     stop_sequence: Option<&'a str>,
     usage: UsageObject,
@@ -152,12 +175,23 @@ struct MessageObject<'a> {
     outrigger: Option<Notes>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ContentBlock")]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum BlockObject<'a> {
-    Thinking { thinking: &'a str, signature: &'static str },
-    Text { text: &'a str },
-    ToolUse { id: &'a str, name: &'a str, input: Input<'a> },
+    Thinking {
+        thinking: &'a str,
+        signature: &'static str,
+    },
+    Text {
+        text: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        #[schemars(with = "serde_json::Map<String, Value>")]
+        input: Input<'a>,
+    },
 }
 
 /// A call's arguments: the object that they are, or, where the answer was cut short within them, none.
@@ -174,7 +208,7 @@ impl<'a> BlockObject<'a> {
             // Nobody signs thoughts here, and nobody asks for the signature when they come back.
             Block::Reasoning(text) => Self::Thinking { thinking: text, signature: "" },
             Block::Text(text) => Self::Text { text },
-            Block::Call { id, name, arguments } => {
+            Block::Call { id, name, arguments, .. } => {
                 let whole = serde_json::from_str::<&RawValue>(arguments.trim()).ok();
                 let whole = whole.filter(|json| json.get().starts_with('{'));
                 Self::ToolUse { id, name, input: whole.map_or_else(|| Input::None(json!({})), Input::Whole) }
@@ -183,9 +217,11 @@ impl<'a> BlockObject<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct MessageDelta<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageDelta")]
+pub(in crate::wire) struct MessageDelta<'a> {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "message_delta"))]
     kind: &'static str,
     delta: End<'a>,
     usage: UsageObject,
@@ -193,14 +229,17 @@ struct MessageDelta<'a> {
     outrigger: Option<Notes>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageEnd")]
 struct End<'a> {
+    #[schemars(extend("enum" = STOP_REASONS))]
     stop_reason: &'static str,
     stop_sequence: Option<&'a str>,
 }
 
 /// Tokens as Anthropic counts them: those of the prompt that were computed, and beside them those that were kept.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageUsage")]
 #[expect(clippy::struct_field_names, reason = "Anthropic's names")]
 struct UsageObject {
     input_tokens: u32,

@@ -141,7 +141,7 @@ fn members_that_cannot_change_the_answer_are_accepted() {
         r#""user":"u","metadata":{"a":"b"},"store":false,"service_tier":"auto","n":1,"logprobs":false,"top_logprobs":0,
            "response_format":{"type":"text"},"modalities":["text"],"tools":[],"functions":[],"tool_choice":"none",
            "function_call":"auto","parallel_tool_calls":true,"logit_bias":{},"safety_identifier":"s",
-           "prompt_cache_key":"k","stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}"#,
+           "prompt_cache_key":"k","reasoning_effort":"medium","verbosity":"medium","stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}"#,
     ));
 }
 

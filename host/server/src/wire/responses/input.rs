@@ -4,7 +4,7 @@ use inference::{Message, Part, Role, ToolCall, ToolResult};
 
 use super::super::Refusal;
 use super::super::members::{Kind, Member};
-use super::super::messages::missing;
+use super::super::messages::{check_parts, missing};
 use super::super::tools::parse_name;
 use crate::limits;
 
@@ -27,12 +27,13 @@ pub(super) fn parse_input(input: &Member<'_>) -> Result<Vec<Message>, Refusal> {
     if messages.is_empty() {
         return Err(input.wrong("must have at least one item that is not a thought"));
     }
+    check_parts(input, &messages)?;
     Ok(messages)
 }
 
 const KINDS: &str = "`message`, `function_call`, `function_call_output` or `reasoning`";
 
-/// An item; `None`: a thought of an earlier answer, which no template renders.
+/// An item; `None`: a thought of an earlier answer, which is not given back to the model.
 fn parse_item(item: &Member<'_>) -> Result<Option<Message>, Refusal> {
     let members = item.object()?;
     let kind = members.iter().find(|(name, _)| name == "type").map(|(_, kind)| kind);

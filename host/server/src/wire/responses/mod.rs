@@ -6,8 +6,8 @@ mod input;
 mod object;
 mod writer;
 
-use inference::{ChatRequest, Message, OutputFormat, Role, Tool, ToolChoice};
-use serde_json::{Value, json};
+use inference::{ChatRequest, Message, OutputFormat, Role, Tool};
+use serde_json::value::RawValue;
 
 use super::Refusal;
 use super::format::schema;
@@ -15,7 +15,7 @@ use super::members::{Kind, Member};
 use super::messages::missing as missing_in;
 use super::request::{missing, missing_model, parse_metadata, parse_template_arguments};
 use super::sampling::SamplingMembers;
-use super::tools::{Choice, ToolMembers, parse_each, parse_function, parse_mode, parse_name};
+use super::tools::{Choice, NAMES_NOBODY, ToolMembers, parse_each, parse_function, parse_mode, parse_name};
 use super::writer::Parsed;
 use crate::limits;
 use crate::service::{Asked, Defaults};
@@ -27,7 +27,7 @@ use writer::ResponseWriter;
 pub(crate) fn parse_response(body: &[u8], defaults: &Defaults) -> Result<Parsed, Refusal> {
     let body = Member::body_of(body, limits::JSON_DEPTH_MAX)?;
     let mut request = ChatRequest::new("", Vec::new());
-    let (mut model, mut input, mut instructions) = (None, None, None);
+    let (mut model, mut input, mut instructions, mut stream_options) = (None, None, None, None);
     let mut sampling = SamplingMembers::new(&defaults.sampling);
     let mut tools = ToolMembers::default();
     let mut echo = Echo::default();
@@ -39,14 +39,17 @@ pub(crate) fn parse_response(body: &[u8], defaults: &Defaults) -> Result<Parsed,
             "instructions" => instructions = Some(value.text(usize::MAX)?),
             "max_output_tokens" => request.max_tokens = Some(value.count(1..=u64::from(u32::MAX))?),
             "stream" => request.streaming = value.flag()?,
-            "stream_options" => check_stream_options(&value)?,
+            "stream_options" => {
+                check_stream_options(&value)?;
+                stream_options = Some(value);
+            }
             "tools" => {
                 tools.tools = parse_each(&value, parse_tool)?;
-                echo.tools = shown(&value);
+                echo.tools = Some(value.compact());
             }
             "tool_choice" => {
-                echo.tool_choice = shown(&value);
                 let choice = parse_choice(&value)?;
+                echo.tool_choice = Some(value.compact());
                 tools.choice = Some((value, choice));
             }
             "parallel_tool_calls" => tools.is_serial = !value.flag()?,
@@ -56,7 +59,7 @@ pub(crate) fn parse_response(body: &[u8], defaults: &Defaults) -> Result<Parsed,
             }
             "metadata" => {
                 parse_metadata(&value)?;
-                echo.metadata = shown(&value);
+                echo.metadata = Some(value.compact());
             }
             "chat_template_kwargs" => request.template_arguments = parse_template_arguments(&value)?,
             _ if sampling.take(&name, &value)? => {}
@@ -64,24 +67,19 @@ pub(crate) fn parse_response(body: &[u8], defaults: &Defaults) -> Result<Parsed,
         }
     }
 
+    if let Some(options) = stream_options.filter(|_| !request.streaming) {
+        return Err(options.wrong("is for streams; set `stream` to true"));
+    }
     request.model = model.ok_or_else(missing_model)?;
     let input = input.ok_or_else(|| missing("input", "a string or an array of items"))?;
     let system = instructions.as_ref().map(|text| Message::text(Role::System, text.clone()));
     request.messages = system.into_iter().chain(input).collect();
     request.sampling = sampling.finish();
     (request.tools, request.tool_choice, request.parallel_tool_calls) = tools.finish()?;
-    if request.tool_choice == ToolChoice::None && echo.tool_choice.is_null() {
-        echo.tool_choice = json!("none");
-    }
     echo.instructions = instructions;
     (echo.max_output_tokens, echo.is_parallel) = (request.max_tokens, request.parallel_tool_calls);
     (echo.temperature, echo.top_p) = (request.sampling.temperature, request.sampling.top_p);
     Ok(Parsed { asked: Asked::chat(request), writer: Box::new(move |head| Box::new(ResponseWriter::new(head, echo))) })
-}
-
-/// What the answer shows again of the request.
-fn shown(value: &Member<'_>) -> Value {
-    serde_json::from_str(value.json()).unwrap_or_default()
 }
 
 /// Members that change nothing here: accepted where they ask for what happens anyway, refused where they do not.
@@ -98,7 +96,8 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
             let count = value.count(0..=limits::TOP_LOGPROBS_MAX)?;
             (count == 0, "is not supported here; ask /v1/chat/completions for log probabilities")
         }
-        "include" | "reasoning" => (asks_for_nothing(value)?, "is not supported by this server; remove it"),
+        "include" => (value.is_empty(), "is not supported by this server; remove it"),
+        "reasoning" => (asks_for_the_usual(value)?, "is not supported by this server; remove it"),
         "previous_response_id" | "conversation" => {
             (false, "is not supported: nothing is stored; send the whole conversation as `input`")
         }
@@ -110,9 +109,9 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
     if is_noop { Ok(()) } else { Err(value.unsupported(remedy)) }
 }
 
-/// Whether this is empty, or an object whose members are all null.
-fn asks_for_nothing(value: &Member<'_>) -> Result<bool, Refusal> {
-    Ok(value.is_empty() || (value.kind() == Kind::Object && value.object()?.is_empty()))
+/// Whether this asks for no more thoughts than come by themselves.
+fn asks_for_the_usual(reasoning: &Member<'_>) -> Result<bool, Refusal> {
+    Ok(reasoning.object()?.iter().all(|(name, value)| name == "effort" && value.json() == r#""medium""#))
 }
 
 fn check_stream_options(options: &Member<'_>) -> Result<(), Refusal> {
@@ -152,6 +151,9 @@ fn parse_choice(choice: &Member<'_>) -> Result<Choice, Refusal> {
             "mode" => mode = Some(parse_mode(&value)?),
             "tools" => {
                 let tools = value.array(limits::TOOLS_MAX)?;
+                if tools.is_empty() {
+                    return Err(value.wrong(NAMES_NOBODY));
+                }
                 names = Some(tools.iter().map(parse_allowed).collect::<Result<_, _>>()?);
             }
             _ => return Err(value.unknown()),
@@ -182,11 +184,13 @@ fn parse_allowed(tool: &Member<'_>) -> Result<String, Refusal> {
 }
 
 /// The form of the answer, and as what it was asked for.
-fn parse_text(text: &Member<'_>) -> Result<(Option<OutputFormat>, Value), Refusal> {
-    let mut found = (None, Value::Null);
+fn parse_text(text: &Member<'_>) -> Result<(Option<OutputFormat>, Option<Box<RawValue>>), Refusal> {
+    let mut found = (None, None);
     for (name, value) in text.object()? {
         match name.as_str() {
-            "format" => found = (parse_format(&value)?, shown(&value)),
+            "format" => found = (parse_format(&value)?, Some(value.compact())),
+            // As it comes.
+            "verbosity" if value.json() == r#""medium""# => {}
             "verbosity" => return Err(value.unsupported("is not supported by this server; remove it")),
             _ => return Err(value.unknown()),
         }

@@ -1,23 +1,25 @@
 //! The response as an object, which stands in a whole answer and at both ends of a streamed one.
 
 use inference::Usage;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::blocks::Block;
 use super::super::writer::Head;
 
-/// What a response shows again of its request, as the client said it.
+/// What a response shows again of its request, as the client said it: its text, which takes no more than the body did.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
     pub(super) instructions: Option<String>,
     pub(super) max_output_tokens: Option<u32>,
-    pub(super) metadata: Value,
+    pub(super) metadata: Option<Box<RawValue>>,
     pub(super) is_parallel: bool,
     pub(super) temperature: f32,
     pub(super) top_p: f32,
-    pub(super) format: Value,
-    pub(super) tools: Value,
-    pub(super) tool_choice: Value,
+    pub(super) format: Option<Box<RawValue>>,
+    pub(super) tools: Option<Box<RawValue>>,
+    pub(super) tool_choice: Option<Box<RawValue>>,
 }
 
 /// Where a response stands.
@@ -29,34 +31,92 @@ pub(super) struct State {
     /// Code and message.
     pub(super) error: Option<(String, String)>,
     pub(super) usage: Option<Usage>,
+    /// Ours: what plugins noted, or which of them failed.
+    pub(super) outrigger: Option<Value>,
 }
 
-pub(super) fn response(head: &Head, echo: &Echo, state: &State, output: &[Value]) -> Value {
-    let or = |value: &Value, usual: Value| if value.is_null() { usual } else { value.clone() };
-    json!({
-        "id": format!("resp_{}", head.id),
-        "object": "response",
-        "created_at": head.created,
-        "status": state.status,
-        "background": false,
-        "error": state.error.as_ref().map(|(code, message)| json!({"code": code, "message": message})),
-        "incomplete_details": state.incomplete.map(|reason| json!({"reason": reason})),
-        "instructions": echo.instructions,
-        "max_output_tokens": echo.max_output_tokens,
-        "metadata": or(&echo.metadata, json!({})),
-        "model": head.model,
-        "output": output,
-        "parallel_tool_calls": echo.is_parallel,
-        "previous_response_id": null,
-        "store": false,
-        "temperature": plain(echo.temperature),
-        "text": {"format": or(&echo.format, json!({"type": "text"}))},
-        "tool_choice": or(&echo.tool_choice, json!("auto")),
-        "tools": or(&echo.tools, json!([])),
-        "top_p": plain(echo.top_p),
-        "truncation": "disabled",
-        "usage": state.usage.map(usage),
-    })
+/// An event that shows the response.
+#[derive(Serialize)]
+pub(super) struct ResponseEvent<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'a str,
+    pub(super) sequence_number: u64,
+    pub(super) response: &'a ResponseObject<'a>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ResponseObject<'a> {
+    id: String,
+    object: &'static str,
+    created_at: u64,
+    status: &'static str,
+    background: bool,
+    error: Option<Value>,
+    incomplete_details: Option<Value>,
+    instructions: Option<&'a str>,
+    max_output_tokens: Option<u32>,
+    metadata: Shown<'a>,
+    model: &'a str,
+    output: Vec<Value>,
+    parallel_tool_calls: bool,
+    previous_response_id: Option<&'static str>,
+    store: bool,
+    temperature: f64,
+    text: Text<'a>,
+    tool_choice: Shown<'a>,
+    tools: Shown<'a>,
+    top_p: f64,
+    truncation: &'static str,
+    usage: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outrigger: Option<&'a Value>,
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    format: Shown<'a>,
+}
+
+/// What the client said, or what goes without saying.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Said(&'a RawValue),
+    Usual(Value),
+}
+
+impl<'a> Shown<'a> {
+    fn or(said: Option<&'a RawValue>, usual: Value) -> Self {
+        said.map_or(Self::Usual(usual), Self::Said)
+    }
+}
+
+pub(super) fn response<'a>(head: &'a Head, echo: &'a Echo, state: &'a State, output: Vec<Value>) -> ResponseObject<'a> {
+    ResponseObject {
+        id: format!("resp_{}", head.id),
+        object: "response",
+        created_at: head.created,
+        status: state.status,
+        background: false,
+        error: state.error.as_ref().map(|(code, message)| json!({"code": code, "message": message})),
+        incomplete_details: state.incomplete.map(|reason| json!({"reason": reason})),
+        instructions: echo.instructions.as_deref(),
+        max_output_tokens: echo.max_output_tokens,
+        metadata: Shown::or(echo.metadata.as_deref(), json!({})),
+        model: &head.model,
+        output,
+        parallel_tool_calls: echo.is_parallel,
+        previous_response_id: None,
+        store: false,
+        temperature: plain(echo.temperature),
+        text: Text { format: Shown::or(echo.format.as_deref(), json!({"type": "text"})) },
+        tool_choice: Shown::or(echo.tool_choice.as_deref(), json!("auto")),
+        tools: Shown::or(echo.tools.as_deref(), json!([])),
+        top_p: plain(echo.top_p),
+        truncation: "disabled",
+        usage: state.usage.map(usage),
+        outrigger: state.outrigger.as_ref(),
+    }
 }
 
 /// A number with the digits that it was written with, not with those of its nearest binary fraction.
@@ -96,13 +156,22 @@ pub(super) fn item(id: &str, block: &Block, status: &str, is_begun: bool) -> Val
         Block::Text(_) => {
             json!({"id": id, "type": "message", "role": "assistant", "content": content(), "status": status})
         }
-        Block::Call { id: call_id, name, arguments } => {
+        Block::Call { id: call_id, name, arguments, .. } => {
             let arguments = if is_begun { "" } else { arguments };
             json!({
                 "id": id, "type": "function_call", "call_id": call_id, "name": name, "arguments": arguments,
                 "status": status,
             })
         }
+    }
+}
+
+/// How an item stands that nothing more comes to, in an answer that stands like this at its end.
+pub(super) fn status_of(block: &Block, end: &'static str) -> &'static str {
+    match block {
+        Block::Call { is_whole: true, .. } => "completed",
+        Block::Call { .. } => "incomplete",
+        Block::Reasoning(_) | Block::Text(_) => end,
     }
 }
 

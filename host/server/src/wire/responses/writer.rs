@@ -7,7 +7,7 @@ use super::super::ErrorBody;
 use super::super::blocks::{Added, Block, Blocks};
 use super::super::parts::{Notes, named_event};
 use super::super::writer::{Head, Writer};
-use super::object::{Echo, State, item, item_id, part, response};
+use super::object::{Echo, ResponseEvent, ResponseObject, State, item, item_id, part, response, status_of};
 use crate::service::Finished;
 
 /// Writes an answer to `POST /v1/responses`.
@@ -36,18 +36,26 @@ impl ResponseWriter {
         named_event(kind, &event.to_string())
     }
 
-    fn response(&self, state: &State) -> Value {
+    /// An event that shows where the response stands.
+    fn state_event(&mut self, kind: &str, state: &State) -> String {
+        let event = ResponseEvent { kind, sequence_number: self.sequence, response: &self.response(state) };
+        let text = named_event(kind, &serde_json::to_string(&event).expect("strings and numbers serialise"));
+        self.sequence += 1;
+        text
+    }
+
+    fn response<'a>(&'a self, state: &'a State) -> ResponseObject<'a> {
         let blocks = self.blocks.as_slice();
-        let status = |place| match state.status {
+        let end = |place| match state.status {
             // What was cut is the last.
-            "incomplete" if place + 1 == blocks.len() => "incomplete",
+            "incomplete" | "failed" if place + 1 == blocks.len() => "incomplete",
             _ => "completed",
         };
         let output = blocks
             .iter()
             .enumerate()
-            .map(|(place, block)| item(&item_id(&self.head, place, block), block, status(place), false));
-        response(&self.head, &self.echo, state, &output.collect::<Vec<_>>())
+            .map(|(place, block)| item(&item_id(&self.head, place, block), block, status_of(block, end(place)), false));
+        response(&self.head, &self.echo, state, output.collect())
     }
 
     fn begin_item(&mut self, place: usize) -> String {
@@ -65,7 +73,7 @@ impl ResponseWriter {
         added + &self.event("response.content_part.added", members)
     }
 
-    fn end_item(&mut self, status: &str) -> String {
+    fn end_item(&mut self, status: &'static str) -> String {
         let Some(place) = self.open.take() else { return String::new() };
         let block = self.blocks.as_slice()[place].clone();
         let id = item_id(&self.head, place, &block);
@@ -91,35 +99,24 @@ impl ResponseWriter {
             let members = at(json!({"content_index": 0, "part": part(&block)}));
             events += &self.event("response.content_part.done", members);
         }
-        let whole = item(&id, &block, status, false);
+        let whole = item(&id, &block, status_of(&block, status), false);
         events + &self.event("response.output_item.done", json!({"output_index": place, "item": whole}))
     }
 
-    /// The response when it has ended, and what its end is called.
-    fn ended(&self, finished: &Finished, usage: Usage) -> (Value, &'static str) {
+    /// How the response stands when it has ended.
+    fn ended(finished: &Finished, usage: Usage) -> State {
         let incomplete = match finished.finish {
             Finish::Stop | Finish::ToolCalls => None,
             Finish::Length => Some("max_output_tokens"),
             Finish::Filtered | Finish::Cancelled | Finish::Failed => Some("content_filter"),
         };
         let status = if incomplete.is_some() { "incomplete" } else { "completed" };
-        let mut response = self.response(&State { status, incomplete, usage: Some(usage), ..State::default() });
-        if let Some(notes) = Notes::of([finished], 1) {
-            response["outrigger"] = json!(notes);
-        }
-        (response, status)
-    }
-}
-
-impl Writer for ResponseWriter {
-    fn begin(&mut self) -> String {
-        let begun = self.response(&State { status: "in_progress", ..State::default() });
-        let created = self.event("response.created", json!({"response": begun}));
-        created + &self.event("response.in_progress", json!({"response": begun}))
+        let outrigger = Notes::of([finished], 1).map(|notes| json!(notes));
+        State { status, incomplete, usage: Some(usage), outrigger, ..State::default() }
     }
 
-    fn delta(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
-        let Some(Added { place, is_new, text }) = self.blocks.add(delta) else { return String::new() };
+    /// More of an item, or another one.
+    fn added(&mut self, Added { place, is_new, text }: Added) -> String {
         let mut events = if is_new { self.end_item("completed") + &self.begin_item(place) } else { String::new() };
         if text.is_empty() {
             return events;
@@ -140,11 +137,25 @@ impl Writer for ResponseWriter {
         events += &self.event(kind, members);
         events
     }
+}
+
+impl Writer for ResponseWriter {
+    fn begin(&mut self) -> String {
+        let begun = State { status: "in_progress", ..State::default() };
+        let created = self.state_event("response.created", &begun);
+        created + &self.state_event("response.in_progress", &begun)
+    }
+
+    fn delta(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) -> String {
+        let added = self.blocks.add(delta);
+        added.into_iter().map(|added| self.added(added)).collect()
+    }
 
     fn finish(&mut self, finished: &Finished) -> String {
-        let (response, status) = self.ended(finished, finished.usage.unwrap_or_default());
-        let events = self.end_item(status);
-        events + &self.event(&format!("response.{status}"), json!({"response": response}))
+        let state = Self::ended(finished, finished.usage.unwrap_or_default());
+        let mut events: String = self.blocks.end().into_iter().map(|added| self.added(added)).collect();
+        events += &self.end_item(state.status);
+        events + &self.state_event(&format!("response.{}", state.status), &state)
     }
 
     fn failed(&mut self, _status: u16, error: &ErrorBody) -> String {
@@ -152,11 +163,9 @@ impl Writer for ResponseWriter {
         let members = json!({"code": error.code, "message": error.message, "param": error.param});
         let told = self.event("error", members);
         let failed = Some((error.code.clone(), error.message.clone()));
-        let mut response = self.response(&State { status: "failed", error: failed, ..State::default() });
-        if let Some(fault) = &error.outrigger {
-            response["outrigger"] = json!(fault);
-        }
-        told + &self.event("response.failed", json!({"response": response}))
+        let outrigger = error.outrigger.as_ref().map(|fault| json!(fault));
+        let state = State { status: "failed", error: failed, outrigger, ..State::default() };
+        told + &self.state_event("response.failed", &state)
     }
 
     fn collect(&mut self, _choice: u32, delta: Delta, _logprobs: Vec<TokenLogprobs>) {
@@ -165,6 +174,8 @@ impl Writer for ResponseWriter {
 
     fn whole(&mut self, finished: &[Finished], usage: Usage) -> String {
         let Some(finished) = finished.first() else { return String::new() };
-        self.ended(finished, usage).0.to_string()
+        self.blocks.end();
+        let state = Self::ended(finished, usage);
+        serde_json::to_string(&self.response(&state)).expect("strings and numbers serialise")
     }
 }
