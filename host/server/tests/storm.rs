@@ -81,10 +81,10 @@ async fn storm(seed: u64) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     for (metric, labels) in [
-        ("outrigger_requests_running", ""),
-        ("outrigger_requests_waiting", r#"priority="interactive""#),
-        ("outrigger_prompt_tokens_waiting", ""),
-        ("outrigger_callers", ""),
+        ("outrigger_requests_running", support::MODEL),
+        ("outrigger_requests_waiting", r#"model="fake/model",priority="interactive""#),
+        ("outrigger_prompt_tokens_waiting", support::MODEL),
+        ("outrigger_callers", support::MODEL),
     ] {
         assert_eq!(server.metric(metric, labels), 0, "seed {seed}: {metric}");
     }
