@@ -7,12 +7,12 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use inference::RequestId;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::routes::App;
 use super::status::Failure;
 use super::{guard, terms};
-use crate::service::{Outputs, Terms};
+use crate::service::{Outputs, Share, Terms};
 use crate::{ChatError, wire};
 
 pub(super) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
@@ -20,7 +20,7 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
     let (request, format) = wire::parse_embeddings(&body)?;
     drop(body);
     let outputs = app.service.embed(request, id, &terms).await.map_err(|error| Failure::from(&error))?;
-    drop(share);
+    drop((share, terms));
     written(outputs, move |outputs| wire::write_embeddings(outputs, format)).await
 }
 
@@ -29,21 +29,20 @@ pub(super) async fn rerank(State(app): State<Arc<App>>, request: Request) -> Res
     let (request, options) = wire::parse_rerank(&body)?;
     drop(body);
     let outputs = app.service.rank(request, id.clone(), &terms).await.map_err(|error| Failure::from(&error))?;
-    drop(share);
+    drop((share, terms));
     written(outputs, move |outputs| wire::write_rerank(id.as_str(), outputs, &options)).await
 }
 
 /// The request's name and its body, with the body's share of the memory for bodies: its text lives on in what is parsed of
 /// it, until it is encoded.
-async fn read(
-    app: &App,
-    request: Request,
-) -> Result<(RequestId, Terms, Vec<u8>, Option<OwnedSemaphorePermit>), Failure> {
+async fn read(app: &App, request: Request) -> Result<(RequestId, Terms, Vec<u8>, Option<Share>), Failure> {
+    let arrived = Instant::now();
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     guard::check_is_json(&headers)?;
     let body = app.bodies.read(&headers, body).await?;
     let id = extensions.get::<RequestId>().cloned().unwrap_or_else(super::routes::new_request_id);
     let terms = terms::of(&headers, &app.config.caller_header, body.bytes.len())?;
+    let terms = Terms { arrived: Some(arrived), share: body.share.clone(), ..terms };
     Ok((id, terms, body.bytes, body.share))
 }
 

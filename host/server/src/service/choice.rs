@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::ChatError;
 use super::answer::{AnswerEvent, Finished};
+use super::off_thread::Hold;
 use super::pass::{Begun, Pass, TokensShownTo};
 use super::record::Tally;
 use crate::limits::BREAK_OFF_WAIT_MAX;
@@ -72,10 +73,16 @@ impl Choice {
     pub(super) async fn begin(
         pass: Arc<Pass>,
         index: u32,
+        hold: Hold,
         tally: Arc<Tally>,
-        cancelled: watch::Receiver<bool>,
+        mut cancelled: watch::Receiver<bool>,
     ) -> Stepped {
-        let begun = Pass::begin(pass, index, &tally).await?;
+        let begun = tokio::select! {
+            biased;
+            () = told_to_stop(&mut cancelled) => return Err(ChatError::Draining),
+            begun = Pass::begin(pass, index, &hold, &tally) => begun?,
+        };
+        drop(hold);
         Self::new(index, begun, tally, cancelled).step().await
     }
 

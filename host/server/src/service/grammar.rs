@@ -6,6 +6,7 @@ use grammar::{Author, Compiler};
 use inference::{ChatRequest, Grammar, OutputFormat, Tool, ToolChoice, Vocabulary};
 
 use super::ChatError;
+use super::off_thread::{Hold, off_thread};
 
 /// The compiler for the model that is served, with what it has compiled.
 #[derive(Default)]
@@ -25,6 +26,7 @@ impl Grammars {
         vocabulary: &Arc<dyn Vocabulary>,
         request: &mut ChatRequest,
         prompt: Option<OutputFormat>,
+        hold: &Hold,
     ) -> Result<Option<Grammar>, ChatError> {
         let calls = calls_wanted(request, prompt.is_some())?;
         let author = if request.format.is_some() { Author::Client } else { Author::Prompt };
@@ -36,7 +38,7 @@ impl Grammars {
         // Here, where the error still knows which function it is about.
         let tools = if calls.is_some() { std::mem::take(&mut request.tools) } else { Vec::new() };
         let choice = request.tool_choice.clone();
-        let work = move || {
+        let work = move |_: &dyn Fn() -> bool| {
             if let Some(member) = calls {
                 check_schemas(member, &tools, &choice)?;
             }
@@ -46,8 +48,7 @@ impl Grammars {
                 (None, Author::Prompt) => ChatError::PromptFormat(reason),
             })
         };
-        let work = tokio::task::spawn_blocking(work).await;
-        work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?
+        off_thread("compile the answer's grammar", hold.clone(), work).await?
     }
 
     fn compiler(&self, vocabulary: &Arc<dyn Vocabulary>) -> Arc<Compiler> {

@@ -9,6 +9,7 @@ mod error;
 mod generate;
 mod grammar;
 mod loaded;
+mod off_thread;
 mod pass;
 mod raw;
 mod record;
@@ -32,6 +33,7 @@ pub use encode::{EmbeddingRequest, Input, Outputs, RankingRequest};
 pub use error::ChatError;
 pub use generate::Asked;
 pub use loaded::Capability;
+pub(crate) use off_thread::Share;
 pub use render::Rendered;
 pub use tokens::Tokenized;
 
@@ -279,10 +281,12 @@ impl Service {
         standing.running + standing.waiting()
     }
 
-    /// Takes no new request; those that run or wait go on.
+    /// Takes no new request; those that run or wait for a slot go on.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
         self.metrics.inference.ready.set(0);
+        // Who waits for the model is told now: nobody loads it any more.
+        self.state.send_modify(|_| {});
     }
 
     /// Breaks off whatever still runs or waits, with an error that says so.
@@ -329,12 +333,9 @@ impl Service {
             return now;
         }
         let _place = self.admission.set_aside()?;
-        let (mut state, mut cancelled) = (self.state.subscribe(), self.cancelled.subscribe());
-        let is_there = |state: &State| matches!(state, State::Ready { .. } | State::Failed(_));
-        tokio::select! {
-            _ = tokio::time::timeout(self.queue_wait_max, state.wait_for(is_there)) => {}
-            _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
-        }
+        let mut state = self.state.subscribe();
+        let is_over = |state: &State| self.is_draining() || matches!(state, State::Ready { .. } | State::Failed(_));
+        let _in_time = tokio::time::timeout(self.queue_wait_max, state.wait_for(is_over)).await;
         self.loaded_now()
     }
 

@@ -8,6 +8,7 @@ use inference::{
 };
 
 use super::grammar::Grammars;
+use super::off_thread::{Hold, off_thread};
 use super::raw::Raw;
 use super::record::Tally;
 use super::{Asked, ChatError, Serving};
@@ -57,10 +58,11 @@ impl Pass {
     }
 
     /// Begins the answer number `index`. Whoever begins the last one gives the request away.
-    pub(super) async fn begin(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Begun, ChatError> {
+    pub(super) async fn begin(this: Arc<Self>, index: u32, hold: &Hold, tally: &Tally) -> Result<Begun, ChatError> {
         let (serving, grammars) = (this.serving.clone(), Arc::clone(&this.grammars));
         let (id, max_tokens_default) = (this.call.request_id.clone(), this.max_tokens_default);
-        let Ready { mut run, mut request, prompt, tokens, wants_tokens } = Self::prepare(this, index, tally).await?;
+        let Ready { mut run, mut request, prompt, tokens, wants_tokens } =
+            Self::prepare(this, index, hold, tally).await?;
         let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
         let prompt_tokens = count(&tokens);
         let room = card.context_length.saturating_sub(prompt_tokens);
@@ -69,7 +71,7 @@ impl Pass {
         }
 
         let shown_to = TokensShownTo { client: request.logprobs.is_some(), filters: wants_tokens };
-        let grammar = grammars.compile(vocabulary, &mut request, prompt.format).await?;
+        let grammar = grammars.compile(vocabulary, &mut request, prompt.format, hold).await?;
         let control = run.control(&tokens).await?;
         let stop = request.stop.clone();
         let generation = serving.engine.submit(GenerationRequest {
@@ -91,7 +93,7 @@ impl Pass {
     }
 
     /// Takes the answer number `index` through the plugins as far as the tokens of its prompt.
-    pub(super) async fn prepare(this: Arc<Self>, index: u32, tally: &Tally) -> Result<Ready, ChatError> {
+    pub(super) async fn prepare(this: Arc<Self>, index: u32, hold: &Hold, tally: &Tally) -> Result<Ready, ChatError> {
         let Self { serving, asked, call, .. } = Arc::unwrap_or_clone(this);
         let Asked { mut request, prompts, choices } = asked;
         let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
@@ -119,7 +121,7 @@ impl Pass {
         if let Some(raw) = raw {
             raw.settle(&mut prompt);
         }
-        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary)).await?;
+        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary), hold).await?;
         // All answers to a prompt share it.
         if index % choices == 0 {
             tally.prompt(count(&tokens));
@@ -161,13 +163,14 @@ fn marks(texts: Vec<String>, vocabulary: &dyn Vocabulary) -> Vec<Mark> {
 pub(super) async fn tokenize(
     prompt: Prompt,
     vocabulary: Arc<dyn Vocabulary>,
+    hold: &Hold,
 ) -> Result<(Vec<Token>, Prompt), ChatError> {
     let bytes: usize = prompt.segments.iter().map(segment_bytes).sum();
-    let work = move || (prompt.tokenize(&*vocabulary), prompt);
     if bytes <= limits::TOKENIZE_INLINE_BYTES_MAX {
-        return Ok(work());
+        return Ok((prompt.tokenize(&*vocabulary), prompt));
     }
-    tokio::task::spawn_blocking(work).await.map_err(|_| ChatError::Internal { attempted: "tokenize the prompt" })
+    let work = move |is_wanted: &dyn Fn() -> bool| (prompt.tokenize_while(&*vocabulary, is_wanted), prompt);
+    off_thread("tokenize the prompt", hold.clone(), work).await
 }
 
 fn segment_bytes(segment: &Segment) -> usize {

@@ -2,7 +2,8 @@
 
 use inference::{SpecialTokens, Token};
 
-use super::admission::Terms;
+use super::admission::{Deadline, Terms};
+use super::off_thread::off_thread;
 use super::{ChatError, Service};
 use crate::limits;
 
@@ -28,9 +29,10 @@ impl Service {
         wants_pieces: bool,
         terms: &Terms,
     ) -> Result<Tokenized, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
+        let deadline = self.deadline(terms);
+        let loaded = self.within(deadline, self.loaded_or_any(model)).await?;
         let bytes = text.len();
-        self.compute(bytes, terms, move || {
+        self.compute(bytes, terms, deadline, move || {
             let vocabulary = loaded.vocabulary();
             let tokens =
                 if adds_special { loaded.framed(&text) } else { vocabulary.tokenize(&text, SpecialTokens::Literal) };
@@ -52,8 +54,9 @@ impl Service {
         tokens: Vec<Token>,
         terms: &Terms,
     ) -> Result<String, ChatError> {
-        let loaded = self.loaded_or_any(model).await?;
-        self.compute(tokens.len(), terms, move || {
+        let deadline = self.deadline(terms);
+        let loaded = self.within(deadline, self.loaded_or_any(model)).await?;
+        self.compute(tokens.len(), terms, deadline, move || {
             let (vocabulary, mut bytes) = (loaded.vocabulary(), Vec::new());
             let vocabulary_size = vocabulary.size();
             for (place, &token) in tokens.iter().enumerate() {
@@ -73,13 +76,16 @@ impl Service {
         &self,
         size: usize,
         terms: &Terms,
+        deadline: Deadline,
         work: impl FnOnce() -> Result<T, ChatError> + Send + 'static,
     ) -> Result<T, ChatError> {
         if size <= limits::TOKENIZE_INLINE_BYTES_MAX {
             return work();
         }
-        let (_permit, _waited) = self.admit(terms).await?;
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| ChatError::Internal { attempted: "tokenize the text" })?
+        let computed = async {
+            let hold = self.admit(terms, None).await?;
+            off_thread("tokenize the text", hold, |_| work()).await?
+        };
+        self.within(deadline, computed).await
     }
 }
