@@ -122,7 +122,6 @@ async fn who_is_still_in_line_at_its_deadline_is_told_by_the_line() {
     let reply = server.send(&with(&[("X-Request-Timeout", "0.5")], WHOLE)).await;
     assert_eq!((reply.status, reply.error().0.as_str()), (503, "queue_timeout"));
     assert!(reply.header("retry-after").is_some());
-    assert!(reply.error().1.contains("within 0.5 s"), "{}", reply.error().1);
     assert_eq!(server.metric("outrigger_admissions_total", r#"outcome="queue_timeout""#), 1);
 }
 

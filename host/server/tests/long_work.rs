@@ -92,7 +92,7 @@ fn long(body: &str) -> String {
 #[tokio::test]
 async fn a_slot_is_taken_until_the_work_ends_whoever_waits_for_it() {
     let (server, slow) = server(Setup::default()).await;
-    let hurried = chat(&long(WHOLE)).replacen("Content-Type", "X-Request-Timeout: 0.3\r\nContent-Type", 1);
+    let hurried = chat(&long(WHOLE)).replacen("Content-Type", "X-Request-Timeout: 2\r\nContent-Type", 1);
     let reply = server.send(&hurried).await;
     assert_eq!((reply.status, reply.error().0.as_str()), (504, "deadline_exceeded"));
     slow.until_begun(1).await;
@@ -134,7 +134,7 @@ async fn work_that_nobody_waits_for_ends_between_inputs() {
     server.service.ready_to_encode(encoder);
     let input = vec!["word ".repeat(1_000); 20];
     let body = serde_json::json!({"model": "fake/model", "input": input, "truncate": true}).to_string();
-    let hurried = post("/v1/embeddings", &body).replacen("Content-Type", "X-Request-Timeout: 0.3\r\nContent-Type", 1);
+    let hurried = post("/v1/embeddings", &body).replacen("Content-Type", "X-Request-Timeout: 2\r\nContent-Type", 1);
     assert_eq!(server.send(&hurried).await.status, 504);
     slow.until_begun(1).await;
     assert_eq!(server.service.standing().running, 1);
