@@ -133,7 +133,7 @@ async fn bodies_together_have_a_limit() {
     let head = chat("").replace("Content-Length: 0", &format!("Content-Length: {}", almost_all + 1));
     first.write_all(head.as_bytes()).await.expect("the server reads");
     first.write_all(&vec![b' '; almost_all]).await.expect("the server reads");
-    let body = format!("{WHOLE}{}", " ".repeat(4096));
+    let body = format!("{WHOLE}{}", " ".repeat(server::limits::SMALL_BODY_BYTES_MAX));
     let until = async |status: u16| {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -146,6 +146,7 @@ async fn bodies_together_have_a_limit() {
         }
     };
     assert_eq!(until(503).await.error().0, "overloaded");
+    assert_eq!(server.chat(WHOLE).await.status, 200, "there is always room for small ones");
     // A client that leaves takes its share along.
     drop(first);
     until(200).await;

@@ -10,6 +10,7 @@ mod generate;
 mod grammar;
 mod lifecycle;
 mod loaded;
+mod off_thread;
 mod pass;
 mod raw;
 mod record;
@@ -35,6 +36,7 @@ pub use error::ChatError;
 pub use generate::Asked;
 pub use lifecycle::{Readiness, Unloaded};
 pub use loaded::Capability;
+pub(crate) use off_thread::Share;
 pub use render::Rendered;
 pub use tokens::Tokenized;
 
@@ -189,10 +191,12 @@ impl Service {
         standing.running + standing.waiting()
     }
 
-    /// Takes no new request; those that run or wait go on.
+    /// Takes no new request; those that run or wait for a slot go on.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
         self.metrics.inference.ready(&self.model_id, false);
+        // Who waits for the model is told now: nobody loads it any more.
+        self.state.send_modify(|_| {});
     }
 
     /// Breaks off whatever still runs or waits, with an error that says so.
