@@ -123,7 +123,7 @@ async fn who_is_still_in_line_at_its_deadline_is_told_by_the_line() {
     let reply = server.send(&with(&[("X-Request-Timeout", "0.5")], WHOLE)).await;
     assert_eq!((reply.status, reply.error().0.as_str()), (503, "queue_timeout"));
     assert!(reply.header("retry-after").is_some());
-    assert_eq!(server.metric("outrigger_admissions_total", r#"outcome="queue_timeout""#), 1);
+    assert_eq!(server.metric("outrigger_admissions_total", r#"model="fake/model",outcome="queue_timeout""#), 1);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn long_prompts_fill_the_line_by_their_length() {
     assert_eq!(server.chat(&long).await.error().0, "queue_full");
     // Somebody else's short one takes its place.
     let _short = begin(&server, &with(&[(CALLER, "other")], WHOLE)).await;
-    while server.metric("outrigger_prompt_tokens_waiting", "") > 1_000 {
+    while server.metric("outrigger_prompt_tokens_waiting", MODEL) > 1_000 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     until_waiting(&server, 1, 0).await;

@@ -80,7 +80,7 @@ async fn who_leaves_the_line_frees_its_place() {
     while server.service.active() > 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(server.metric("outrigger_admissions_total", r#"outcome="left""#), 1);
+    assert_eq!(server.metric("outrigger_admissions_total", r#"model="fake/model",outcome="left""#), 1);
     drop(running);
     server.until_idle().await;
 }
