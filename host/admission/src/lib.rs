@@ -3,6 +3,7 @@
 //! [`Admission`] gives out slots. Who finds none free waits in a line that is bounded by requests, by the tokens of their prompts and by
 //! time; [`Permit`] is a slot, for as long as it lives. The order is decided in `line`, without clocks or threads.
 
+mod class;
 pub mod limits;
 mod line;
 mod rate;
@@ -10,6 +11,8 @@ mod refusal;
 mod room;
 mod service_time;
 
+#[cfg(test)]
+mod fairness;
 #[cfg(test)]
 mod simulation;
 
@@ -35,14 +38,14 @@ pub struct Rules {
     pub waiting_max: usize,
     /// Tokens of the prompts of all that wait. One that waits alone may have more.
     pub waiting_tokens_max: u64,
-    /// Requests a minute; so many may come at once.
+    /// Requests a minute that are let in; so many may come at once.
     pub per_minute_max: Option<NonZeroU32>,
 }
 
 /// A request that comes.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// Who asks. Callers share slots and line fairly; those who say nothing are one.
+    /// Who asks. Callers share slots, line and requests a minute fairly; those who say nothing are one.
     pub caller: Arc<str>,
     /// How urgent it is.
     pub priority: Priority,
@@ -167,26 +170,27 @@ impl Admission {
         if state.is_closed {
             return Err(state.line.refusal(Reason::Closed));
         }
-        if let Some(Err((per_minute, retry_after))) = state.rate.as_ref().map(Rate::check) {
-            let reason = Reason::RateLimited { per_minute: per_minute.get() };
+        let now = self.shared.now();
+        let offer = state.line.offer(&arrival)?;
+        // Only who is let in counts towards the minute.
+        if let Some(Err((reason, retry_after))) = state.rate.as_mut().map(|rate| rate.take(&arrival.caller, now)) {
             let retry_after = retry_after.clamp(limits::RETRY_AFTER_MIN, limits::RETRY_AFTER_MAX);
             return Err(Refusal { retry_after, ..state.line.refusal(reason) });
         }
-        let permit = |ticket| Permit { shared: Arc::clone(&self.shared), ticket, caller: Arc::clone(&arrival.caller) };
-        let arrived = match state.line.arrive(&arrival, self.shared.now()) {
-            Arrived::Refused(refusal) => Err(refusal),
-            Arrived::Admitted(ticket) => Ok((permit(ticket), None)),
+        let permit = |ticket| Permit { shared: Arc::clone(&self.shared), ticket };
+        let arrived = match state.line.arrive(&arrival, offer, now) {
+            Arrived::Admitted(ticket) => (permit(ticket), None),
             Arrived::Waits { ticket, displaced } => {
                 for (ticket, refusal) in displaced {
                     state.tell(ticket, Err(refusal));
                 }
                 let (tell, told) = oneshot::channel();
                 state.told.insert(ticket, tell);
-                Ok((permit(ticket), Some(told)))
+                (permit(ticket), Some(told))
             }
         };
         self.shared.observe(&state);
-        arrived
+        Ok(arrived)
     }
 
     /// A place in the line for who waits for something else than a slot.
@@ -279,7 +283,6 @@ fn cut(name: Arc<str>) -> Arc<str> {
 pub struct Permit {
     shared: Arc<Shared>,
     ticket: Ticket,
-    caller: Arc<str>,
 }
 
 impl Permit {
@@ -291,11 +294,16 @@ impl Permit {
             return Vec::new();
         }
         let now = self.shared.now();
-        let tickets = std::iter::from_fn(|| state.line.take_free(&self.caller, now)).take(count);
-        let permit = |ticket| Self { shared: Arc::clone(&self.shared), ticket, caller: Arc::clone(&self.caller) };
-        let permits = tickets.map(permit).collect();
+        let tickets = std::iter::from_fn(|| state.line.take_free(self.ticket, now)).take(count);
+        let permits = tickets.map(|ticket| Self { shared: Arc::clone(&self.shared), ticket }).collect();
         self.shared.observe(&state);
         permits
+    }
+
+    /// Whether somebody waits for a slot.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        !self.shared.state().line.waiting.is_empty()
     }
 }
 
@@ -307,7 +315,7 @@ impl Drop for Permit {
 
 impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Permit").field("ticket", &self.ticket).field("caller", &self.caller).finish_non_exhaustive()
+        f.debug_struct("Permit").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 

@@ -29,7 +29,8 @@ pub enum Reason {
     /// By what requests take it would not have been its turn in time.
     #[error(
         "its turn would come in about {} s, and it waits {} s at most; try again later, or let it wait longer",
-        expected.as_secs(), most.as_secs()
+        shown(expected),
+        shown(most)
     )]
     TooLong {
         /// When its turn would have come.
@@ -38,7 +39,7 @@ pub enum Reason {
         most: Duration,
     },
     /// It was not its turn in time.
-    #[error("no slot became free within {} s; try again later", waited.as_secs())]
+    #[error("no slot became free within {} s; try again later", shown(waited))]
     TimedOut {
         /// How long it waited.
         waited: Duration,
@@ -46,6 +47,12 @@ pub enum Reason {
     /// More requests came than a minute may have.
     #[error("more than {per_minute} requests a minute came; send them slower")]
     RateLimited {
+        /// How many there may be.
+        per_minute: u32,
+    },
+    /// Others have had what a minute may have.
+    #[error("the {per_minute} requests that a minute may have were other callers'; try again later")]
+    MinuteFull {
         /// How many there may be.
         per_minute: u32,
     },
@@ -71,7 +78,25 @@ impl Reason {
             Self::TooLong { .. } => "queue_too_long",
             Self::TimedOut { .. } => "queue_timeout",
             Self::RateLimited { .. } => "rate_limited",
+            Self::MinuteFull { .. } => "minute_full",
             Self::Closed => "shutting_down",
         }
+    }
+}
+
+/// Seconds, with a tenth where they are few: `0` would say that nobody waits at all.
+fn shown(time: &Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds > 10.0 { seconds.ceil() } else { (seconds * 10.0).round().max(1.0) / 10.0 }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_never_nothing() {
+        let shown = |milliseconds| shown(&Duration::from_millis(milliseconds));
+        assert_eq!([1, 500, 1_000, 2_500, 12_345, 40_000].map(shown), ["0.1", "0.5", "1", "2.5", "13", "40"]);
     }
 }

@@ -14,7 +14,9 @@ pub(crate) struct ServiceTime {
 impl ServiceTime {
     pub(crate) fn observe(&mut self, held: Duration) {
         let weight = if self.measured == 0 { 1.0 } else { limits::NEWEST_WEIGHT };
-        self.seconds += weight * (held.as_secs_f64() - self.seconds);
+        let most = (self.seconds * limits::OUTLIER).max(limits::UNMEASURED.as_secs_f64());
+        let held = if self.is_known() { held.as_secs_f64().min(most) } else { held.as_secs_f64() };
+        self.seconds += weight * (held - self.seconds);
         self.measured = self.measured.saturating_add(1);
     }
 
@@ -52,9 +54,11 @@ mod tests {
         (0..limits::MEASURED_MIN).for_each(|_| time.observe(Duration::from_secs(1)));
         assert!(time.is_known());
         assert_eq!(time.wait(3, 2), Duration::from_secs(2), "four turns in two slots");
-        time.observe(Duration::from_secs(11));
-        assert!((time.seconds() - 3.0).abs() < 1e-9, "{}", time.seconds());
-        (0..20).for_each(|_| time.observe(Duration::from_secs(1)));
+        time.observe(Duration::from_mins(10));
+        assert!((time.seconds() - 1.8).abs() < 1e-9, "{}", time.seconds());
+        (0..20).for_each(|_| time.observe(Duration::from_mins(10)));
+        assert!(time.seconds() > 400.0, "{}: it is none any more", time.seconds());
+        (0..50).for_each(|_| time.observe(Duration::from_secs(1)));
         assert!(time.seconds() < 1.05, "{}", time.seconds());
     }
 

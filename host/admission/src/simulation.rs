@@ -1,6 +1,5 @@
-//! The line under made-up traffic, in made-up time: what must hold after every event, and who gets how much.
+//! The line under made-up traffic, in made-up time: what must hold after every event. Who gets how much is in `fairness`.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +12,29 @@ use crate::{Arrival, Priority, Rules, limits};
 
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
-fn rules(slots: usize, waiting_max: usize, waiting_tokens_max: u64) -> Rules {
+pub(crate) fn rules(slots: usize, waiting_max: usize, waiting_tokens_max: u64) -> Rules {
     let slots = NonZeroUsize::new(slots).expect("tests ask for at least one");
     Rules { slots, waiting_max, waiting_tokens_max, per_minute_max: None }
 }
 
-fn of(caller: &str) -> Arrival {
+pub(crate) fn of(caller: &str) -> Arrival {
     Arrival { caller: caller.into(), priority: Priority::Interactive, tokens: 10, wait_max: WAIT_MAX }
 }
 
-fn batch(caller: &str) -> Arrival {
+pub(crate) fn batch(caller: &str) -> Arrival {
     Arrival { priority: Priority::Batch, ..of(caller) }
 }
 
 /// A line, what became of each request, and a clock.
-struct World {
-    line: Line,
+pub(crate) struct World {
+    pub(crate) line: Line,
     rules: Rules,
-    now: Duration,
-    waiting: Vec<(Ticket, Arrival)>,
-    running: Vec<(Ticket, Arrival)>,
+    pub(crate) now: Duration,
+    pub(crate) waiting: Vec<(Ticket, Arrival)>,
+    pub(crate) running: Vec<(Ticket, Arrival)>,
+    aside: usize,
+    /// After each event; costly with a long line.
+    is_checked: bool,
     counts: Counts,
 }
 
@@ -46,33 +48,51 @@ struct Counts {
 }
 
 impl World {
-    fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         let line = Line::new(rules.clone());
         let (waiting, running) = (Vec::new(), Vec::new());
-        Self { line, rules, now: Duration::ZERO, waiting, running, counts: Counts::default() }
+        Self {
+            line,
+            rules,
+            now: Duration::ZERO,
+            waiting,
+            running,
+            aside: 0,
+            is_checked: true,
+            counts: Counts::default(),
+        }
     }
 
-    fn comes(&mut self, arrival: Arrival) -> Result<Ticket, Reason> {
+    pub(crate) fn unchecked(rules: Rules) -> Self {
+        Self { is_checked: false, ..Self::new(rules) }
+    }
+
+    pub(crate) fn comes(&mut self, arrival: Arrival) -> Result<Ticket, Reason> {
         self.counts.came += 1;
         let before = self.waiting.len();
-        let became = match self.line.arrive(&arrival, self.now) {
-            Arrived::Admitted(ticket) => {
+        let became = match self.line.offer(&arrival).map(|offer| self.line.arrive(&arrival, offer, self.now)) {
+            Ok(Arrived::Admitted(ticket)) => {
                 assert_eq!(before, 0, "a slot was given past the line");
                 self.running.push((ticket, arrival));
                 Ok(ticket)
             }
-            Arrived::Waits { ticket, displaced } => {
+            Ok(Arrived::Waits { ticket, displaced }) => {
                 for (gone, refusal) in displaced {
                     let place = self.waiting.iter().position(|(waiting, _)| *waiting == gone);
                     let (_, whose) = self.waiting.remove(place.expect("who leaves had waited"));
                     assert!(whose.caller != arrival.caller || whose.priority != arrival.priority, "for one of its own");
-                    assert!(matches!(refusal.reason, Reason::OverShare | Reason::Displaced));
+                    let for_other_kind = match whose.priority {
+                        Priority::Interactive => Reason::Full,
+                        Priority::Batch => Reason::Displaced,
+                    };
+                    let is_same_kind = whose.priority == arrival.priority;
+                    assert_eq!(refusal.reason, if is_same_kind { Reason::OverShare } else { for_other_kind });
                     self.counts.displaced += 1;
                 }
                 self.waiting.push((ticket, arrival));
                 Ok(ticket)
             }
-            Arrived::Refused(refusal) => {
+            Err(refusal) => {
                 self.counts.refused += 1;
                 assert!((limits::RETRY_AFTER_MIN..=limits::RETRY_AFTER_MAX).contains(&refusal.retry_after));
                 Err(refusal.reason)
@@ -83,7 +103,7 @@ impl World {
     }
 
     /// The running request at `place` has been answered.
-    fn finishes(&mut self, place: usize) {
+    pub(crate) fn finishes(&mut self, place: usize) {
         let (ticket, _) = self.running.remove(place);
         self.counts.finished += 1;
         self.line.end(ticket, self.now);
@@ -91,11 +111,36 @@ impl World {
     }
 
     /// The waiting request at `place` is given up by its client.
-    fn leaves(&mut self, place: usize) {
+    pub(crate) fn leaves(&mut self, place: usize) {
         let (ticket, _) = self.waiting.remove(place);
         self.counts.left += 1;
         self.line.end(ticket, self.now);
         self.admit();
+    }
+
+    /// The running request at `place` takes slots that nobody waits for.
+    fn takes_more(&mut self, place: usize, count: usize) {
+        let (beside, arrival) = self.running[place].clone();
+        for _ in 0..count {
+            let Some(ticket) = self.line.take_free(beside, self.now) else { break };
+            assert!(self.waiting.is_empty(), "past the line");
+            self.counts.came += 1;
+            self.running.push((ticket, arrival.clone()));
+        }
+        self.check();
+    }
+
+    fn sets_aside(&mut self) {
+        let is_full = self.waiting.len() + self.aside >= self.rules.waiting_max;
+        assert_eq!(self.line.set_aside().is_err(), is_full);
+        self.aside += usize::from(!is_full);
+        self.check();
+    }
+
+    fn puts_back(&mut self) {
+        self.line.put_back();
+        self.aside -= 1;
+        self.check();
     }
 
     fn admit(&mut self) {
@@ -108,6 +153,9 @@ impl World {
     }
 
     fn check(&self) {
+        if !self.is_checked {
+            return;
+        }
         let Self { line, rules, waiting, running, counts, .. } = self;
         assert_eq!(line.running(), running.len());
         assert_eq!(line.waiting().iter().sum::<usize>(), waiting.len());
@@ -119,15 +167,22 @@ impl World {
         let ended = counts.refused + counts.displaced + counts.left + counts.finished;
         assert_eq!(counts.came, ended + waiting.len() + running.len());
         // Bounds, and no slot free while somebody waits.
-        assert!(running.len() <= rules.slots.get() && waiting.len() <= rules.waiting_max);
+        assert_eq!(line.in_line(), waiting.len() + self.aside);
+        assert!(running.len() <= rules.slots.get() && line.in_line() <= rules.waiting_max);
         let have_tokens = waiting.iter().filter(|(_, arrival)| arrival.tokens > 0).count();
         assert!(tokens <= rules.waiting_tokens_max || have_tokens == 1, "{tokens} tokens wait");
         assert!(waiting.is_empty() || running.len() == rules.slots.get(), "a slot is free and somebody waits");
-        // No account is kept of who is not there.
+        // Who is there; and of who is not, only so many are remembered.
         let mut callers: Vec<&Arc<str>> = waiting.iter().chain(running).map(|(_, arrival)| &arrival.caller).collect();
         callers.sort();
         callers.dedup();
         assert_eq!(line.callers(), callers.len());
+        for priority in [Priority::Interactive, Priority::Batch] {
+            assert!(line.class(priority).accounts() <= callers.len() + limits::ABSENT_CALLERS_MAX);
+        }
+        if waiting.is_empty() && running.is_empty() {
+            assert_eq!(line.accounts(), 0, "an idle line owes nobody anything");
+        }
         for (ticket, _) in waiting {
             assert!(line.ahead_of(*ticket).expect("it waits") < waiting.len());
         }
@@ -136,7 +191,16 @@ impl World {
 
 #[derive(Debug, Clone)]
 enum Event {
-    Comes { caller: u8, is_batch: bool, tokens: u64 },
+    Comes {
+        caller: u8,
+        is_batch: bool,
+        tokens: u64,
+        wait_max: u64,
+    },
+    /// A running request takes slots more.
+    TakesMore(usize, usize),
+    SetsAside,
+    PutsBack,
     Finishes(usize),
     Leaves(usize),
     Passes(u64),
@@ -144,7 +208,11 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (0..5_u8, any::<bool>(), 0..60_u64).prop_map(|(caller, is_batch, tokens)| Event::Comes { caller, is_batch, tokens }),
+        4 => (0..5_u8, any::<bool>(), 0..60_u64, 0..40_u64)
+            .prop_map(|(caller, is_batch, tokens, wait_max)| Event::Comes { caller, is_batch, tokens, wait_max }),
+        1 => (any::<usize>(), 1..3_usize).prop_map(|(which, count)| Event::TakesMore(which, count)),
+        1 => Just(Event::SetsAside),
+        1 => Just(Event::PutsBack),
         2 => any::<usize>().prop_map(Event::Finishes),
         1 => any::<usize>().prop_map(Event::Leaves),
         2 => (0..5_000_u64).prop_map(Event::Passes),
@@ -163,14 +231,21 @@ proptest! {
         let mut world = World::new(rules(slots, waiting_max, tokens_max));
         for event in events {
             match event {
-                Event::Comes { caller, is_batch, tokens } => {
+                Event::Comes { caller, is_batch, tokens, wait_max } => {
                     let priority = if is_batch { Priority::Batch } else { Priority::Interactive };
-                    let _ = world.comes(Arrival { priority, tokens, ..of(&caller.to_string()) });
+                    // Some are in a hurry, so that some are told that it would be in vain.
+                    let wait_max = if wait_max < 20 { Duration::from_secs(wait_max) } else { WAIT_MAX };
+                    let _ = world.comes(Arrival { priority, tokens, wait_max, ..of(&caller.to_string()) });
                 }
+                Event::TakesMore(which, count) if !world.running.is_empty() => {
+                    world.takes_more(which % world.running.len(), count);
+                }
+                Event::SetsAside => world.sets_aside(),
+                Event::PutsBack if world.aside > 0 => world.puts_back(),
                 Event::Finishes(which) if !world.running.is_empty() => world.finishes(which % world.running.len()),
                 Event::Leaves(which) if !world.waiting.is_empty() => world.leaves(which % world.waiting.len()),
                 Event::Passes(milliseconds) => world.now += Duration::from_millis(milliseconds),
-                Event::Finishes(_) | Event::Leaves(_) => {}
+                Event::Finishes(_) | Event::Leaves(_) | Event::TakesMore(..) | Event::PutsBack => {}
             }
         }
         while !world.running.is_empty() {
@@ -180,77 +255,6 @@ proptest! {
         prop_assert!(world.waiting.is_empty(), "no request waits where none runs");
         prop_assert_eq!(world.line.callers(), 0);
     }
-}
-
-/// Keeps as many requests of each caller in the line as `backlog` says, each lasting its `lasts`, for `rounds` requests in one slot; the
-/// slot time that each caller got.
-fn slot_time(callers: &[(&str, usize, Duration, Priority)], rounds: usize) -> HashMap<String, Duration> {
-    let mut world = World::new(rules(1, 1_000, 1_000_000));
-    let mut got: HashMap<String, Duration> = HashMap::new();
-    for _ in 0..rounds {
-        for &(caller, backlog, _, priority) in callers {
-            let is_of = |(_, arrival): &&(Ticket, Arrival)| &*arrival.caller == caller && arrival.priority == priority;
-            let has = world.waiting.iter().chain(&world.running).filter(is_of).count();
-            (has..backlog).for_each(|_| drop(world.comes(Arrival { priority, ..of(caller) })));
-        }
-        let running = world.running[0].1.clone();
-        let is_it = |(caller, _, _, priority): &&(&str, usize, Duration, Priority)| {
-            **caller == *running.caller && *priority == running.priority
-        };
-        let lasts = callers.iter().find(is_it).expect("one of them").2;
-        world.now += lasts;
-        *got.entry(running.caller.to_string()).or_default() += lasts;
-        world.finishes(0);
-    }
-    got
-}
-
-fn ratio(got: &HashMap<String, Duration>, one: &str, other: &str) -> f64 {
-    got[one].as_secs_f64() / got[other].as_secs_f64()
-}
-
-#[test]
-fn who_floods_the_line_gets_no_more_than_who_sends_one_at_a_time() {
-    let second = Duration::from_secs(1);
-    let callers = [("flood", 100, second, Priority::Interactive), ("quiet", 1, second, Priority::Interactive)];
-    let even = ratio(&slot_time(&callers, 1_000), "flood", "quiet");
-    assert!((0.9..1.1).contains(&even), "{even}");
-}
-
-#[test]
-fn long_requests_are_paid_for() {
-    let (short, long) = (Duration::from_millis(100), Duration::from_secs(2));
-    let callers = [("long", 10, long, Priority::Interactive), ("short", 10, short, Priority::Interactive)];
-    let even = ratio(&slot_time(&callers, 4_000), "long", "short");
-    assert!((0.8..1.25).contains(&even), "{even}");
-}
-
-#[test]
-fn batch_requests_get_an_eighth_and_never_nothing() {
-    let second = Duration::from_secs(1);
-    let callers = [("chat", 20, second, Priority::Interactive), ("nightly", 20, second, Priority::Batch)];
-    let times = ratio(&slot_time(&callers, 800), "chat", "nightly");
-    let expected = f64::from(limits::BATCH_EVERY - 1);
-    assert!((expected - 0.2..expected + 0.2).contains(&times), "{times}");
-}
-
-#[test]
-fn who_comes_back_has_saved_nothing_up() {
-    let mut world = World::new(rules(1, 100, 100_000));
-    (0..50).for_each(|_| drop(world.comes(of("steady"))));
-    for _ in 0..40 {
-        world.now += Duration::from_secs(1);
-        world.finishes(0);
-    }
-    // It did nothing for 40 s and does not get the next 40 s for that.
-    (0..5).for_each(|_| drop(world.comes(of("late"))));
-    let mut began = Vec::new();
-    for _ in 0..6 {
-        world.now += Duration::from_secs(1);
-        world.finishes(0);
-        began.push(world.running[0].1.caller.to_string());
-    }
-    assert_eq!(began.iter().filter(|caller| *caller == "late").count(), 3, "{began:?}");
 }
 
 #[test]
@@ -293,12 +297,37 @@ fn long_prompts_count_for_what_they_are() {
 
 #[test]
 fn a_batch_request_leaves_for_an_interactive_one() {
-    let mut world = World::new(rules(1, 2, 100_000));
-    (0..3).for_each(|_| assert!(world.comes(batch("nightly")).is_ok()));
+    let mut world = World::new(rules(1, 3, 100_000));
+    (0..4).for_each(|_| assert!(world.comes(batch("nightly")).is_ok()));
     assert!(world.comes(of("nightly")).is_ok(), "also of its own caller");
     assert!(world.comes(of("chat")).is_ok());
     assert_eq!(world.counts.displaced, 2);
-    assert!(world.comes(batch("other")).is_err(), "and none for a batch request");
+    assert!(world.comes(batch("nightly")).is_err(), "and none for a batch request");
+    // The last place of batch requests is theirs.
+    assert!(world.comes(of("chat")).is_err());
+    assert_eq!(world.line.waiting(), [2, 1]);
+}
+
+#[test]
+fn the_only_place_goes_to_who_is_more_urgent() {
+    let mut world = World::new(rules(1, 1, 100_000));
+    (0..2).for_each(|_| assert!(world.comes(batch("nightly")).is_ok()));
+    assert!(world.comes(of("chat")).is_ok());
+    assert_eq!((world.counts.displaced, world.line.waiting()), (1, [1, 0]));
+    assert_eq!(world.comes(batch("nightly")), Err(Reason::Full));
+}
+
+#[test]
+fn batch_requests_have_an_eighth_of_a_full_line() {
+    let mut world = World::new(rules(1, 16, 1_600));
+    (0..17).for_each(|_| assert!(world.comes(of("chat")).is_ok()));
+    let sized = |tokens| Arrival { tokens, ..batch("nightly") };
+    assert_eq!(world.comes(sized(500)), Err(Reason::Full), "of its tokens too");
+    (0..2).for_each(|_| assert!(world.comes(sized(50)).is_ok()));
+    assert_eq!((world.counts.displaced, world.line.waiting()), (2, [14, 2]));
+    assert_eq!(world.comes(sized(1)), Err(Reason::Full), "and no more");
+    assert!(world.comes(of("other")).is_ok(), "at the cost of who has more");
+    assert_eq!(world.line.waiting(), [14, 2]);
 }
 
 #[test]

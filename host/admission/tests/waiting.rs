@@ -174,6 +174,32 @@ async fn more_than_a_minute_may_have_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_not_let_in_does_not_count_towards_the_minute() {
+    let rules = Rules { per_minute_max: NonZeroU32::new(2), ..rules(1, 0) };
+    let admission = Admission::new(rules, |_| {});
+    let held = enter(&admission).await.expect("a free slot");
+    for _ in 0..5 {
+        assert_eq!(enter(&admission).await.err(), Some(Reason::Full));
+    }
+    drop(held);
+    drop(enter(&admission).await.expect("the second of the minute"));
+    assert_eq!(enter(&admission).await.err(), Some(Reason::RateLimited { per_minute: 2 }));
+    let other = admission.enter(of("other"), drop).await.expect_err("the minute is full");
+    assert_eq!((&other.reason, other.reason.is_callers()), (&Reason::MinuteFull { per_minute: 2 }, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_wanted_while_somebody_waits() {
+    let admission = admission(1, 8);
+    let (held, _) = enter(&admission).await.expect("a free slot");
+    assert!(!held.is_wanted());
+    let mut waits = Box::pin(enter(&admission));
+    assert!(poll(&mut waits).await.is_none() && held.is_wanted());
+    drop(waits);
+    assert!(!held.is_wanted());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_observer_sees_every_change() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);

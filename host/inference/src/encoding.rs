@@ -69,25 +69,16 @@ impl Frame {
         self.join(Vec::from_iter(self.start), text, tokens_max, vocabulary)
     }
 
-    /// An input of a query and a document. Of more than `tokens_max` tokens the end of the document is left out; the
-    /// query is never cut, so that an input may still be too long.
+    /// A query, read once for all the documents that it is put together with.
     #[must_use]
-    pub fn pair(
-        &self,
-        query: &str,
-        document: &str,
-        tokens_max: Option<usize>,
-        vocabulary: &dyn Vocabulary,
-    ) -> Vec<Token> {
-        if let Some(template) = &self.pair_template {
-            return longest_fit(document, tokens_max, |document| {
-                Prompt { segments: fill(template, query, document), ..Prompt::default() }.tokenize(vocabulary)
-            });
-        }
-        let mut head = Vec::from_iter(self.start);
-        head.extend(vocabulary.tokenize(query, SpecialTokens::Literal));
-        head.extend(self.end.into_iter().chain(self.separator));
-        self.join(head, document, tokens_max, vocabulary)
+    pub fn query<'a>(&'a self, query: &'a str, vocabulary: &'a dyn Vocabulary) -> Query<'a> {
+        let head = if self.pair_template.is_some() {
+            Vec::new()
+        } else {
+            let tokens = vocabulary.tokenize(query, SpecialTokens::Literal);
+            self.start.into_iter().chain(tokens).chain(self.end).chain(self.separator).collect()
+        };
+        Query { frame: self, text: query, head, vocabulary }
     }
 
     fn join(
@@ -104,6 +95,29 @@ impl Frame {
         head.append(&mut tokens);
         head.extend(self.end);
         head
+    }
+}
+
+/// What inputs of a query and a document begin with.
+pub struct Query<'a> {
+    frame: &'a Frame,
+    text: &'a str,
+    /// Empty where a template puts both together: tokens are then those of the whole.
+    head: Vec<Token>,
+    vocabulary: &'a dyn Vocabulary,
+}
+
+impl Query<'_> {
+    /// An input of the query and a document. Of more than `tokens_max` tokens the end of the document is left out; the query is
+    /// never cut, so that an input may still be too long.
+    #[must_use]
+    pub fn with(&self, document: &str, tokens_max: Option<usize>) -> Vec<Token> {
+        match &self.frame.pair_template {
+            Some(template) => longest_fit(document, tokens_max, |document| {
+                Prompt { segments: fill(template, self.text, document), ..Prompt::default() }.tokenize(self.vocabulary)
+            }),
+            None => self.frame.join(self.head.clone(), document, tokens_max, self.vocabulary),
+        }
     }
 }
 
@@ -240,7 +254,7 @@ mod tests {
     }
 
     fn check_pair(frame: &Frame, tokens_max: Option<usize>, expected: &str) {
-        assert_eq!(shown(&frame.pair("who", "grüße<end>", tokens_max, &Characters)), expected);
+        assert_eq!(shown(&frame.query("who", &Characters).with("grüße<end>", tokens_max)), expected);
     }
 
     #[test]

@@ -196,8 +196,9 @@ pub struct Timings {
 pub enum SubmitError {
     /// Prompt and completion cannot fit the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens and the context holds {context_length}, one of which the answer needs; \
-         shorten the conversation or serve the model with a larger context"
+        // Clients (litellm among them) tell this error from others by OpenAI's words for it.
+        "the prompt has {prompt_tokens} tokens and this model's maximum context length is {context_length} tokens, one of which the answer \
+         needs; shorten the conversation or serve the model with a larger context"
     )]
     PromptTooLong {
         /// Tokens of the prompt.

@@ -37,9 +37,18 @@ impl Prompt {
     /// `<|im_end|>` gets those characters. The model's starting token is put in front unless it is there already.
     #[must_use]
     pub fn tokenize(&self, vocabulary: &dyn Vocabulary) -> Vec<Token> {
+        self.tokenize_while(vocabulary, &|| true)
+    }
+
+    /// The same, as long as it is wanted: else it ends before the next segment, and what comes back is of no use.
+    #[must_use]
+    pub fn tokenize_while(&self, vocabulary: &dyn Vocabulary, is_wanted: &dyn Fn() -> bool) -> Vec<Token> {
         let mut tokens = Vec::new();
         let mut text = String::new();
         for segment in &self.segments {
+            if !is_wanted() {
+                return tokens;
+            }
             match segment {
                 Segment::Content(content) => text.push_str(content),
                 Segment::Template(template) => {

@@ -107,7 +107,7 @@ fn scores_are_those_of_plain_arithmetic() {
     assert_eq!(served.engine.facts().task, EncodingTask::Ranking);
     let pair = |document: &str| {
         let (frame, vocabulary) = (&served.engine.facts().frame, served.engine.vocabulary());
-        frame.pair("who is it", document, None, &**vocabulary)
+        frame.query("who is it", &**vocabulary).with(document, None)
     };
     let outputs = served.encode(TEXTS.iter().map(|text| pair(text)).collect());
     let mut scores: Vec<f64> = Vec::new();

@@ -15,6 +15,10 @@ use crate::lifecycle::Lifecycle;
 use crate::reload::{self, Admin, Everything, Reloader};
 use crate::{Failure, exit, service_manager, wiring};
 
+/// Threads for work off the async ones: tokenizing for requests that hold a slot, a load, the files of a download. More slots than that
+/// are for more processors than tokenizing should have beside the model; what finds no thread waits for one, in its slot.
+const BLOCKING_THREADS_MAX: usize = 64;
+
 pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     let Serve { settings: arguments } = arguments;
     let said = arguments.said.clone().or_file(arguments.config.as_deref()).map_err(Failure::usage)?;
@@ -24,6 +28,7 @@ pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
     settings.store.log_warnings();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

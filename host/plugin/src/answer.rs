@@ -176,7 +176,7 @@ impl Answer {
                     out.push(item);
                     stopped
                 }
-                item => {
+                item @ Item::Text { .. } => {
                     out.push(item);
                     None
                 }

@@ -19,6 +19,9 @@ pub const BYTES_PER_TOKEN: usize = 4;
 pub const QUEUE_WAIT_MAX_DEFAULT: Duration = Duration::from_secs(30);
 /// From a request's arrival to its end: what clients made for OpenAI's API wait for by default.
 pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+/// Time before its deadline at which a request that still waits for a slot is sent away: by the line, which knows when another try
+/// makes sense.
+pub const TOLD_BEFORE: Duration = Duration::from_millis(5);
 /// Bytes of prompt text up to which tokenizing stays on the async thread. At about 10 MB/s this is 3 ms, less than
 /// a decode step; more would hold up other connections' events.
 pub const TOKENIZE_INLINE_BYTES_MAX: usize = 32 * 1024;
@@ -49,6 +52,11 @@ pub const PARSE_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Larger bodies parsed at once: each takes memory that nobody has accounted for until it is done, and they compete with decoding
 /// for the cores. The next one waits some tens of milliseconds.
 pub const PARSERS_MAX: usize = 4;
+/// Bytes of them that only small bodies get: some dozens of large ones that come slowly would otherwise shut everybody out for as
+/// long as they may take.
+pub const SMALL_BODIES_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes up to which a body is a small one: a conversation of some ten thousand words.
+pub const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Nesting of arrays and objects; a chat request needs five, JSON for a template some more.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Members of one object whose names this API knows: more than any has.
@@ -207,5 +215,6 @@ pub const BREAK_OFF_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(25);
 /// How often a drain looks whether requests still run.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
-/// Time that connections get to carry their last bytes after the drain.
-pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// Time that connections get to carry their last bytes after the drain: what breaks off has told its plugins by then
+/// ([`BREAK_OFF_WAIT_MAX`]), and its error is one of these bytes.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(2);

@@ -116,6 +116,33 @@ async fn a_request_ends_at_its_deadline_and_frees_its_slot() {
 }
 
 #[tokio::test]
+async fn who_is_still_in_line_at_its_deadline_is_told_by_the_line() {
+    let server = hangs(1).start().await;
+    let _running = begin(&server, &chat(WHOLE)).await;
+    server.until_running(1).await;
+    let reply = server.send(&with(&[("X-Request-Timeout", "0.5")], WHOLE)).await;
+    assert_eq!((reply.status, reply.error().0.as_str()), (503, "queue_timeout"));
+    assert!(reply.header("retry-after").is_some());
+    assert_eq!(server.metric("outrigger_admissions_total", r#"model="fake/model",outcome="queue_timeout""#), 1);
+}
+
+#[tokio::test]
+async fn a_request_with_many_answers_gives_back_the_slots_that_others_wait_for() {
+    let script = [vec![Act::Wait(Duration::from_millis(300))], says(&["ok"])].concat();
+    let server = Setup::plays(script).slots(2).start().await;
+    let many = WHOLE.replace("\"messages\"", "\"n\":8,\"messages\"");
+    let mut first = begin(&server, &chat(&many)).await;
+    server.until_running(2).await;
+    let other = server.chat(&WHOLE.replace("Hi", "Other")).await;
+    assert_eq!(other.status, 200);
+    let asked = |taken: &inference::GenerationRequest| taken.prompt.first() == Some(&inference::Token(u32::from(b'O')));
+    let begun = server.engine.taken.lock().expect("no test panicked").iter().position(asked);
+    assert!(begun.is_some_and(|place| place < 8), "{begun:?}: behind all of the other's");
+    assert_eq!(Reply::read(&mut first).await.json()["choices"].as_array().map(Vec::len), Some(8));
+    server.until_idle().await;
+}
+
+#[tokio::test]
 async fn the_operators_deadline_holds_for_who_says_nothing_or_more() {
     let mut setup = hangs(1);
     setup.service.request_timeout = Duration::from_millis(100);
@@ -247,7 +274,12 @@ async fn long_prompts_fill_the_line_by_their_length() {
     until_waiting(&server, 1, 0).await;
     assert!(server.metric("outrigger_prompt_tokens_waiting", MODEL) > 1_200);
     assert_eq!(server.chat(&long).await.error().0, "queue_full");
+    // Somebody else's short one takes its place.
     let _short = begin(&server, &with(&[(CALLER, "other")], WHOLE)).await;
+    while server.metric("outrigger_prompt_tokens_waiting", MODEL) > 1_000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    until_waiting(&server, 1, 0).await;
 }
 
 #[tokio::test]

@@ -129,28 +129,33 @@ async fn bodies_together_have_a_limit() {
     let mut setup = Setup::default();
     setup.http.body_bytes_max = server::limits::BODIES_BYTES_MAX;
     let server = setup.start().await;
-    // One client sends almost all that may be held and waits; the next one finds too little left.
-    let mut first = server.connect().await;
     let almost_all = server::limits::BODIES_BYTES_MAX - 1024;
     let head = chat("").replace("Content-Length: 0", &format!("Content-Length: {}", almost_all + 1));
-    first.write_all(head.as_bytes()).await.expect("the server reads");
-    first.write_all(&vec![b' '; almost_all]).await.expect("the server reads");
-    let body = format!("{WHOLE}{}", " ".repeat(4096));
-    let until = async |status: u16| {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            let reply = server.chat(&body).await;
-            if reply.status == status {
-                return reply;
-            }
-            assert!(Instant::now() < deadline, "still {}: {}", reply.status, reply.body);
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    let body = format!("{WHOLE}{}", " ".repeat(server::limits::SMALL_BODY_BYTES_MAX));
+    // One client sends almost all that may be held and waits; the next one finds too little left. Where that one came before all of the
+    // first was read, it is the first that found too little.
+    let mut patience = Duration::from_millis(20);
+    let (first, refused) = loop {
+        let mut first = server.connect().await;
+        first.write_all(head.as_bytes()).await.expect("the server reads");
+        first.write_all(&vec![b' '; almost_all]).await.expect("the server reads");
+        tokio::time::sleep(patience).await;
+        let reply = server.chat(&body).await;
+        if reply.status != 200 {
+            break (first, reply);
         }
+        patience *= 2;
+        assert!(patience < Duration::from_secs(10), "never refused");
     };
-    assert_eq!(until(503).await.error().0, "overloaded");
+    assert_eq!((refused.status, refused.error().0.as_str()), (503, "overloaded"));
+    assert_eq!(server.chat(WHOLE).await.status, 200, "there is always room for small ones");
     // A client that leaves takes its share along.
     drop(first);
-    until(200).await;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while server.chat(&body).await.status != 200 {
+        assert!(Instant::now() < deadline, "the share is never given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Sends `bytes` one by one, as slowly as it takes, until the connection ends; returns what came back and when.

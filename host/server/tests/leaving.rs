@@ -80,6 +80,7 @@ async fn who_leaves_the_line_frees_its_place() {
     while server.service.active() > 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(server.metric("outrigger_admissions_total", r#"model="fake/model",outcome="left""#), 1);
     drop(running);
     server.until_idle().await;
 }
@@ -103,6 +104,17 @@ async fn many_clients_leave_at_any_point() {
     server.until_idle().await;
     assert_eq!(server.metric("outrigger_requests_running", MODEL), 0);
     assert_eq!(server.metric("outrigger_requests_waiting", r#"model="fake/model",priority="interactive""#), 0);
+    // Whoever asked for a slot was told or left, and is accounted for, once.
+    let sum = |name: &str| {
+        let metrics = server.metrics();
+        let values = metrics.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+        values.map(|value| value.parse::<u64>().expect("a count")).sum::<u64>()
+    };
+    while sum("llm_requests{") < sum("outrigger_admissions_total{") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(sum("llm_requests{"), sum("outrigger_admissions_total{"));
+    assert_eq!(sum("llm_failures{"), sum("outrigger_request_errors_total{"));
 }
 
 #[tokio::test]
@@ -180,6 +192,23 @@ async fn a_drain_has_an_end() {
     let ends = std::sync::Arc::clone(&server.pipeline.ends);
     assert_eq!(server.drained().await, Drained::Cancelled { requests: 2 });
     assert!(matches!(ends.lock().unwrap().as_slice(), [(Finish::Failed, _)]));
+}
+
+/// Nobody loads the model any more: who waits for it is told at once, and holds up nobody.
+#[tokio::test]
+async fn a_drain_does_not_wait_for_who_waits_for_the_model() {
+    let mut server = Setup { is_ready: false, ..Setup::default() }.start().await;
+    server.service.on_first_use();
+    let mut waiting = server.connect().await;
+    waiting.write_all(chat(WHOLE).as_bytes()).await.expect("the server reads");
+    while server.service.active() < 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.begin_drain();
+    let told = Reply::read(&mut waiting).await;
+    assert_eq!((told.status, told.error().0.as_str()), (503, "shutting_down"));
+    // In the grace of 25 s, not after it.
+    assert_eq!(server.drained().await, Drained::Complete);
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ for wrong, expected in [
     (dict(ask, model="openai/another"), litellm.NotFoundError),
     (dict(ask, temperature=9), litellm.BadRequestError),
     (dict(other, model="anthropic/another"), litellm.NotFoundError),
-    (dict(ask, messages=[{"role": "user", "content": "word " * 20000}]), litellm.BadRequestError),
+    (dict(ask, messages=[{"role": "user", "content": "word " * 20000}]), litellm.ContextWindowExceededError),
 ]:
     try:
         litellm.completion(**wrong)

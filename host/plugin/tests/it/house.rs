@@ -211,7 +211,7 @@ impl Answer {
                 }
                 Delta::ToolArguments { index, text } => self.calls[index as usize].1.push_str(&text),
                 Delta::ToolCallEnd { index } => {
-                    assert_eq!(index as usize + 1, self.calls.len(), "the call that is open")
+                    assert_eq!(index as usize + 1, self.calls.len(), "the call that is open");
                 }
             }
         }

@@ -100,11 +100,10 @@ async fn order(filter: &str) -> Vec<String> {
     for (number, piece) in pieces.iter().enumerate() {
         let output = run.push((*piece).to_owned(), Vec::new(), number + 1 == pieces.len()).await.expect("they behave");
         order.extend(output.deltas.into_iter().map(|delta| match delta {
-            Delta::Content(text) => text,
+            Delta::Content(text) | Delta::ToolArguments { text, .. } => text,
             Delta::Reasoning(text) => format!("({text})"),
             Delta::ToolCallStart { name, overtakes_text: true, .. } => format!("{name}!"),
             Delta::ToolCallStart { name, .. } => name,
-            Delta::ToolArguments { text, .. } => text,
             Delta::ToolCallEnd { index } => format!("end {index}"),
         }));
     }

@@ -12,20 +12,24 @@ use tokio::time::Instant;
 use super::status::Failure;
 use crate::ChatError;
 use crate::limits;
+use crate::service::Share;
 use crate::wire::Refusal;
 
-/// Reads bodies within limits, of which one is shared: the bytes held at once.
+/// Reads bodies within limits, of which some are shared: the bytes held at once.
 pub(super) struct BodyReader {
     bytes_max: usize,
     timeout: Duration,
-    budget: Arc<Semaphore>,
+    /// For bodies of any size.
+    any: Arc<Semaphore>,
+    /// For those that are small.
+    small: Arc<Semaphore>,
     parsers: Arc<Semaphore>,
 }
 
 /// A whole body, and its share of the budget for as long as this lives.
 pub(super) struct HeldBody {
     pub(super) bytes: Vec<u8>,
-    pub(super) share: Option<OwnedSemaphorePermit>,
+    pub(super) share: Option<Share>,
 }
 
 /// What one permit of the budget stands for; a semaphore counts in 32 bits when many are taken at once.
@@ -34,9 +38,10 @@ const BUDGET_UNIT_BYTES: usize = 1024;
 impl BodyReader {
     pub(super) fn new(bytes_max: usize, timeout: Duration) -> Self {
         // A single body must fit, whatever the operator allows one to be.
-        let units = limits::BODIES_BYTES_MAX.max(bytes_max).div_ceil(BUDGET_UNIT_BYTES);
+        let any = (limits::BODIES_BYTES_MAX - limits::SMALL_BODIES_BYTES_MAX).max(bytes_max);
+        let of = |bytes: usize| Arc::new(Semaphore::new(bytes.div_ceil(BUDGET_UNIT_BYTES)));
         let parsers = Arc::new(Semaphore::new(limits::PARSERS_MAX));
-        Self { bytes_max, timeout, budget: Arc::new(Semaphore::new(units)), parsers }
+        Self { bytes_max, timeout, any: of(any), small: of(limits::SMALL_BODIES_BYTES_MAX), parsers }
     }
 
     pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<HeldBody, Failure> {
@@ -57,7 +62,7 @@ impl BodyReader {
         &self,
         body: HeldBody,
         parse: impl FnOnce(&[u8]) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<(T, Option<OwnedSemaphorePermit>), Failure> {
+    ) -> Result<(T, Option<Share>), Failure> {
         let body_bytes = body.bytes.len();
         let work = move || {
             let HeldBody { bytes, share } = body;
@@ -78,36 +83,42 @@ impl BodyReader {
     }
 
     async fn collect(&self, mut body: Body) -> Result<HeldBody, Failure> {
-        let mut held = HeldBody { bytes: Vec::new(), share: None };
+        let (mut bytes, mut share) = (Vec::new(), None);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| {
                 Failure::client(StatusCode::BAD_REQUEST, "invalid_body", "the body broke off before its end")
             })?;
             let Ok(data) = frame.into_data() else { continue };
-            let total = held.bytes.len() + data.len();
+            let total = bytes.len() + data.len();
             if total > self.bytes_max {
                 return Err(self.too_large());
             }
-            self.reserve(&mut held, total)?;
-            held.bytes.extend_from_slice(&data);
+            share = self.share(share, total);
+            if share.is_none() {
+                return Err(Failure::overloaded(
+                    "the bodies of other requests take all the memory for them; try again later",
+                ));
+            }
+            bytes.extend_from_slice(&data);
         }
-        Ok(held)
+        Ok(HeldBody { bytes, share: share.map(Arc::new) })
     }
 
-    /// Takes what `total` bytes need of the budget, beyond what is held already.
-    fn reserve(&self, held: &mut HeldBody, total: usize) -> Result<(), Failure> {
-        let units = |bytes: usize| u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
-        let more = units(total) - units(held.bytes.len());
-        let Ok(more) = Arc::clone(&self.budget).try_acquire_many_owned(more) else {
-            return Err(Failure::overloaded(
-                "the bodies of other requests take all the memory for them; try again later",
-            ));
-        };
-        match &mut held.share {
-            Some(share) => share.merge(more),
-            None => held.share = Some(more),
+    /// What `total` bytes need of the budget, beginning with what is held of it; `None`: there is not as much.
+    fn share(&self, held: Option<OwnedSemaphorePermit>, total: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(total.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let small = (total <= limits::SMALL_BODY_BYTES_MAX).then_some(&self.small);
+        if let Some(mut share) = held {
+            let more = units.saturating_sub(u32::try_from(share.num_permits()).unwrap_or(u32::MAX));
+            let is_its_place = Arc::ptr_eq(share.semaphore(), &self.any) || small.is_some();
+            if is_its_place && let Ok(more) = Arc::clone(share.semaphore()).try_acquire_many_owned(more) {
+                share.merge(more);
+                return Some(share);
+            }
+            // It has outgrown its place, or that is full: the other one has to hold all of it.
         }
-        Ok(())
+        let places = std::iter::once(&self.any).chain(small);
+        places.into_iter().find_map(|place| Arc::clone(place).try_acquire_many_owned(units).ok())
     }
 
     fn too_large(&self) -> Failure {
@@ -122,18 +133,47 @@ mod tests {
 
     use super::*;
 
+    const MIB: usize = 1024 * 1024;
+
     /// What takes long to read holds up nobody's events.
     #[tokio::test]
     async fn large_bodies_are_parsed_off_the_async_threads() {
         let reader = BodyReader::new(limits::BODY_BYTES_MAX_DEFAULT, limits::BODY_TIMEOUT_DEFAULT);
         for (bytes, is_here) in [(limits::PARSE_INLINE_BYTES_MAX, true), (limits::PARSE_INLINE_BYTES_MAX + 1, false)] {
-            let share = Arc::clone(&reader.budget).try_acquire_owned().ok();
-            let body = HeldBody { bytes: vec![b' '; bytes], share };
+            let body = HeldBody { bytes: vec![b' '; bytes], share: reader.share(None, bytes).map(Arc::new) };
             let parsed = reader.parse(body, |bytes| Ok((current().id(), bytes.len()))).await;
             let ((thread, read), share) = parsed.unwrap_or_else(|failure| panic!("{failure:?}"));
             assert_eq!((thread == current().id(), read), (is_here, bytes));
             assert!(share.is_some(), "the share stays with what was parsed");
         }
         assert_eq!(reader.parsers.available_permits(), limits::PARSERS_MAX);
+    }
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let reader = BodyReader::new(4 * MIB, Duration::from_secs(1));
+        let large: Vec<_> = (0..14).map(|_| reader.share(None, 4 * MIB).expect("56 MiB are for any")).collect();
+        assert!(reader.share(None, MIB).is_none());
+        let small = reader.share(None, 64 * 1024).expect("a small one");
+        assert!(reader.share(Some(small), 64 * 1024 + 1).is_none(), "it has grown and there is no room");
+        let many: Vec<_> = (0..128).map_while(|_| reader.share(None, 64 * 1024)).collect();
+        assert_eq!(many.len(), 128, "what grew gave its place back");
+        assert!(reader.share(None, 1).is_none());
+        drop(large);
+        assert!(reader.share(None, MIB).is_some());
+    }
+
+    #[test]
+    fn a_body_takes_what_it_has_and_no_more() {
+        let reader = BodyReader::new(4 * MIB, Duration::from_secs(1));
+        let all = (reader.any.available_permits(), reader.small.available_permits());
+        let mut share = None;
+        for total in [1, 1024, 1025, 70_000, 4 * MIB] {
+            share = reader.share(share, total);
+            let held = all.0 + all.1 - reader.any.available_permits() - reader.small.available_permits();
+            assert_eq!(held, total.div_ceil(BUDGET_UNIT_BYTES));
+        }
+        drop(share);
+        assert_eq!((reader.any.available_permits(), reader.small.available_permits()), all);
     }
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use inference::RequestId;
+use tokio::time::Instant;
 
 use super::body::HeldBody;
 use super::routes::App;
@@ -20,7 +21,7 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
     let ((request, format), share) = app.bodies.parse(body, wire::parse_embeddings).await?;
     let service = app.models.of(&request.model).map_err(|error| Failure::from(&error))?;
     let outputs = service.embed(request, id, &terms).await.map_err(|error| Failure::from(&error))?;
-    drop(share);
+    drop((share, terms));
     written(outputs, move |outputs| wire::write_embeddings(outputs, format)).await
 }
 
@@ -31,19 +32,21 @@ pub(super) async fn rerank(State(app): State<Arc<App>>, request: Request) -> Res
     let outputs = service.rank(request, id.clone(), &terms).await.map_err(|error| Failure::from(&error))?;
     // With the documents, which may be shown again.
     let written = written(outputs, move |outputs| wire::write_rerank(id.as_str(), outputs, &options)).await;
-    drop(share);
+    drop((share, terms));
     written
 }
 
 /// The request's name and its body, with the body's share of the memory for bodies: its text lives on in what is parsed of
 /// it, until it is encoded.
 async fn read(app: &App, request: Request) -> Result<(RequestId, Terms, HeldBody), Failure> {
+    let arrived = Instant::now();
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     guard::check_is_json(&headers)?;
     let body = app.bodies.read(&headers, body).await?;
     let id = extensions.get::<RequestId>().cloned().unwrap_or_else(super::routes::new_request_id);
     let access = app.config.access.now();
     let terms = terms::of(&headers, &extensions, &access.caller_header, body.bytes.len())?;
+    let terms = Terms { arrived: Some(arrived), share: body.share.clone(), ..terms };
     Ok((id, terms, body))
 }
 

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use inference::{Call, RequestId};
 use telemetry::Endpoint;
+use tokio::time::Instant;
 
 use super::body::HeldBody;
 use super::routes::App;
@@ -121,6 +122,7 @@ async fn whole(mut answer: Answer, mut writer: Box<dyn Writer>, form: &Form) -> 
 
 /// What a request says beside its body, and the body.
 pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, Terms, HeldBody), Failure> {
+    let arrived = Instant::now();
     let (head, body) = request.into_parts();
     guard::check_is_json(&head.headers)?;
     let body = app.bodies.read(&head.headers, body).await?;
@@ -133,6 +135,7 @@ pub(super) async fn receive(app: &App, request: Request) -> Result<(Call, Terms,
     };
     let access = app.config.access.now();
     let terms = terms::of(&head.headers, &head.extensions, &access.caller_header, body.bytes.len())?;
+    let terms = Terms { arrived: Some(arrived), share: body.share.clone(), ..terms };
     Ok((call, terms, body))
 }
 

@@ -113,18 +113,23 @@ fn is_host_allowed(host: &str, arrived_at: ArrivedAt, hosts_allowed: &[String]) 
     let ArrivedAt::Address(arrived_at) = arrived_at else { return true };
     // A name may be written with the dot of the root.
     let name = host.strip_suffix('.').unwrap_or(host);
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().ok();
+    let address = without_brackets(host).parse::<std::net::IpAddr>().ok();
     match address {
         Some(address) => {
             address == arrived_at.to_canonical()
                 || matches!(host, "127.0.0.1" | "[::1]")
-                || hosts_allowed.iter().any(|allowed| allowed == host)
+                || hosts_allowed.iter().any(|allowed| without_brackets(allowed).parse() == Ok(address))
         }
         None => {
             name.eq_ignore_ascii_case("localhost")
                 || hosts_allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
         }
     }
+}
+
+/// An address of IPv6 has brackets in a URL and none elsewhere.
+fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 #[cfg(test)]
@@ -141,7 +146,7 @@ mod tests {
             map.append(name, HeaderValue::from_str(value).expect("a header value"));
         }
         let uri = target.parse().expect("a request target");
-        let allowed = ["models.internal".to_owned()];
+        let allowed = ["models.internal", "fd00::1", "[fd00::2]", "10.5.5.5"].map(str::to_owned);
         let checked = check_sender(&uri, &map, ArrivedAt::Address(IpAddr::from([10, 1, 2, 3])), &allowed);
         assert_eq!(
             checked.as_ref().map_err(|failure| failure.body.error.code.as_str()).copied(),
@@ -155,7 +160,9 @@ mod tests {
         for host in ["localhost", "LocalHost:8484", "localhost.", "127.0.0.1:8484", "[::1]:8484", "10.1.2.3:8484"] {
             check("/livez", &[("host", host)], Ok(()));
         }
-        check("/livez", &[("host", "models.internal:80")], Ok(()));
+        for host in ["models.internal:80", "[fd00::1]:8484", "[fd00:0::2]", "10.5.5.5"] {
+            check("/livez", &[("host", host)], Ok(()));
+        }
     }
 
     #[test]

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures::{Stream, StreamExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::status::Failure;
 use crate::Position;
-use crate::service::{Answer, AnswerEvent, ChatError};
+use crate::service::{Answer, AnswerEvent, ChatError, Share};
 use crate::wire::{Head, Writer, WriterFor};
 
 /// The events of an answer, as its form has them. In silence a ping now and then, and in the line a comment that says how long it is.
@@ -23,7 +22,7 @@ pub(super) struct EventStream {
     ping: Pin<Box<Sleep>>,
     of: StreamOf,
     /// The request's share of what bodies may take, while its text is kept for choices that have not begun.
-    share: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
 }
 
 /// What a stream is of.
@@ -56,17 +55,17 @@ pub(super) struct Waiting {
 }
 
 impl EventStream {
-    pub(super) fn new(answer: Answer, writer: WriterFor, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(answer: Answer, writer: WriterFor, of: StreamOf, share: Option<Share>) -> Self {
         let writer = writer(Head::of(&answer));
         Self::with(State::Beginning(answer, writer), of.ping_interval, of, share)
     }
 
-    pub(super) fn waiting(waiting: Waiting, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn waiting(waiting: Waiting, of: StreamOf, share: Option<Share>) -> Self {
         // The first silence is over.
         Self::with(State::Waiting(waiting), Duration::ZERO, of, share)
     }
 
-    fn with(state: State, first: Duration, of: StreamOf, share: Option<OwnedSemaphorePermit>) -> Self {
+    fn with(state: State, first: Duration, of: StreamOf, share: Option<Share>) -> Self {
         Self { state, ping: Box::pin(tokio::time::sleep(first)), of, share }
     }
 

@@ -3,11 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use admission::{Admission, Arrival, Permit, Position, Priority, Reason, Refusal, Rules, Standing};
+use admission::{Admission, Arrival, Position, Priority, Reason, Refusal, Rules, Standing};
 use telemetry::InferenceMetrics;
 use tokio::time::Instant;
 
+use super::choice::told_to_stop;
 use super::lifecycle::Used;
+use super::off_thread::{Hold, Share};
+use super::record::Record;
 use super::{ChatError, Service, ServiceConfig};
 use crate::limits;
 
@@ -20,10 +23,14 @@ pub struct Terms {
     pub priority: Priority,
     /// How long it may take, waiting included; the operator's limit holds beside it.
     pub timeout: Option<Duration>,
+    /// When it arrived; `None`: just now.
+    pub arrived: Option<Instant>,
     /// Bytes of its body, which tell about how many tokens it has.
     pub bytes: usize,
     /// Where it stands in the line, from when it does.
     pub place: Arc<OnceLock<Position>>,
+    /// Its share of what bodies may take.
+    pub(crate) share: Option<Share>,
 }
 
 /// When a request has to be over.
@@ -34,14 +41,6 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// What `work` becomes, if it does in time.
-    pub(super) async fn bound<T>(self, work: impl Future<Output = Result<T, ChatError>>) -> Result<T, ChatError> {
-        match tokio::time::timeout_at(self.at, work).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(self.passed()),
-        }
-    }
-
     pub(super) fn passed(self) -> ChatError {
         ChatError::DeadlinePassed { after: self.after }
     }
@@ -92,30 +91,46 @@ fn gauges(standing: &Standing) -> telemetry::Standing {
 }
 
 impl Service {
-    /// A slot, now or when it is this request's turn, and how long that took.
-    pub(super) async fn admit(&self, terms: &Terms) -> Result<(Permit, Duration), ChatError> {
-        let queue_wait_max = self.times.now().queue_wait_max;
+    /// A slot, now or when it is this request's turn. `record`: where it is noted how long that took, or was waited in vain.
+    pub(super) async fn admit(&self, terms: &Terms, record: Option<&mut Record>) -> Result<Hold, ChatError> {
+        let in_time = self.deadline(terms).at.saturating_duration_since(Instant::now());
         let arrival = Arrival {
             caller: Arc::clone(&terms.caller),
             priority: terms.priority,
             tokens: (terms.bytes / limits::BYTES_PER_TOKEN) as u64,
-            wait_max: terms.timeout.map_or(queue_wait_max, |timeout| timeout.min(queue_wait_max)),
+            wait_max: self.times.now().queue_wait_max.min(in_time.saturating_sub(limits::TOLD_BEFORE)),
         };
         let is_waiting = |position| {
             // One request waits once.
             let _ = terms.place.set(position);
         };
+        // Where the future is dropped in the line: its client has left, or its deadline came first.
+        let mut waited = Waited { service: self, record, since: Instant::now(), outcome: LEFT };
         let entered = self.admission.enter(arrival, is_waiting).await;
-        let outcome = entered.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "admitted");
-        self.metrics.inference.admission(&self.model_id, outcome);
-        Ok(entered?)
+        waited.outcome = entered.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "admitted");
+        let (permit, _) = entered?;
+        Ok(Hold { permit: Some(Arc::new(permit)), share: terms.share.clone() })
     }
 
-    /// When a request that begins now has to be over.
+    /// When a request on these terms has to be over.
     pub(super) fn deadline(&self, terms: &Terms) -> Deadline {
         let request_timeout = self.times.now().request_timeout;
         let after = terms.timeout.map_or(request_timeout, |timeout| timeout.min(request_timeout));
-        Deadline { at: Instant::now() + after, after }
+        Deadline { at: terms.arrived.unwrap_or_else(Instant::now) + after, after }
+    }
+
+    /// What `work` becomes, if it does in time and before everything is broken off.
+    pub(super) async fn within<T>(
+        &self,
+        deadline: Deadline,
+        work: impl Future<Output = Result<T, ChatError>>,
+    ) -> Result<T, ChatError> {
+        let mut cancelled = self.cancelled.subscribe();
+        tokio::select! {
+            biased;
+            () = told_to_stop(&mut cancelled) => Err(ChatError::Draining),
+            result = tokio::time::timeout_at(deadline.at, work) => result.unwrap_or_else(|_| Err(deadline.passed())),
+        }
     }
 
     /// From now on the bounds of the line and the times of `config` hold, for requests that come. Everything else of it stays
@@ -129,6 +144,26 @@ impl Service {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.admission.standing()
+    }
+}
+
+/// Somebody who asks for a slot. Counted when it is over, whichever way.
+struct Waited<'a> {
+    service: &'a Service,
+    record: Option<&'a mut Record>,
+    since: Instant,
+    outcome: &'static str,
+}
+
+/// The client left the line, or its deadline passed in it.
+const LEFT: &str = "left";
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.service.metrics.inference.admission(&self.service.model_id, self.outcome);
+        if let Some(record) = &mut self.record {
+            record.waited(self.since.elapsed());
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use super::ChatError;
 use super::admission::Deadline;
 use super::choice::{Choice, Step, Stepped};
+use super::off_thread::{Hold, Share};
 use super::pass::{Begun, Pass};
 use super::record::Record;
 
@@ -27,7 +28,8 @@ pub struct Answer {
     fingerprint: String,
     /// One for each slot that the request holds and still needs.
     lanes: FuturesUnordered<Pin<Box<dyn Future<Output = Stepped> + Send>>>,
-    permits: Vec<Permit>,
+    /// As many as lanes. The first is the request's own, the others were free.
+    permits: Vec<Arc<Permit>>,
     waiting: Option<Waiting>,
     cancelled: watch::Receiver<bool>,
     deadline: Deadline,
@@ -41,6 +43,7 @@ pub struct Answer {
 struct Waiting {
     indexes: Range<u32>,
     pass: Arc<Pass>,
+    share: Option<Share>,
 }
 
 /// What happens in an answer. The events of a choice come in order.
@@ -81,7 +84,7 @@ pub(super) struct Parts {
     pub(super) model: String,
     pub(super) fingerprint: String,
     pub(super) first: Begun,
-    pub(super) permits: Vec<Permit>,
+    pub(super) hold: Hold,
     /// How many choices there will be, and what the others begin with.
     pub(super) others: Option<(u32, Arc<Pass>)>,
     pub(super) cancelled: watch::Receiver<bool>,
@@ -91,15 +94,15 @@ pub(super) struct Parts {
 
 impl Answer {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { id, model, fingerprint, first, permits, others, cancelled, deadline, record } = parts;
+        let Parts { id, model, fingerprint, first, hold, others, cancelled, deadline, record } = parts;
         let first = Choice::new(0, first, Arc::clone(record.tally()), cancelled.clone());
-        let waiting = others.map(|(count, pass)| Waiting { indexes: 1..count, pass });
+        let waiting = others.map(|(count, pass)| Waiting { indexes: 1..count, pass, share: hold.share });
         let mut this = Self {
             id,
             model,
             fingerprint,
             lanes: FuturesUnordered::new(),
-            permits,
+            permits: Vec::from_iter(hold.permit),
             waiting,
             cancelled,
             deadline,
@@ -108,9 +111,7 @@ impl Answer {
             noted: Vec::new(),
         };
         this.lanes.push(Box::pin(first.step()));
-        for _ in 1..this.permits.len() {
-            this.begin_another();
-        }
+        this.begin_in_free_slots();
         this
     }
 
@@ -143,14 +144,33 @@ impl Answer {
         futures::StreamExt::next(self).await
     }
 
-    /// Lets the next choice have a slot that the request holds; where there is none, gives the slot back.
-    fn begin_another(&mut self) {
-        let Some(mut waiting) = self.waiting.take() else {
+    /// A choice is over: the next one has its slot. Where there is none, and where others wait for a slot that is not the request's
+    /// only one, it goes back.
+    fn go_on(&mut self) {
+        let is_wanted = || self.permits.len() > 1 && self.permits.first().is_some_and(|permit| permit.is_wanted());
+        if self.waiting.is_none() || is_wanted() {
             self.permits.pop();
-            return;
-        };
+        } else {
+            self.begin_another();
+            self.begin_in_free_slots();
+        }
+    }
+
+    /// Begins further choices in slots that nobody waits for.
+    fn begin_in_free_slots(&mut self) {
+        let Some(waiting) = &self.waiting else { return };
+        let free = self.permits.first().map(|permit| permit.more(waiting.indexes.len()));
+        for permit in free.into_iter().flatten() {
+            self.permits.push(Arc::new(permit));
+            self.begin_another();
+        }
+    }
+
+    /// Lets the next choice have a slot that the request holds.
+    fn begin_another(&mut self) {
+        let Some(mut waiting) = self.waiting.take() else { return };
         let index = waiting.indexes.next();
-        let pass = Arc::clone(&waiting.pass);
+        let (pass, share) = (Arc::clone(&waiting.pass), waiting.share.clone());
         // The last one takes it along, so that the request goes when its answers have begun.
         if waiting.indexes.is_empty() {
             drop(waiting);
@@ -159,7 +179,9 @@ impl Answer {
         }
         if let Some(index) = index {
             let (tally, cancelled) = (Arc::clone(self.record.tally()), self.cancelled.clone());
-            self.lanes.push(Box::pin(Choice::begin(pass, index, tally, cancelled)));
+            // Which of them does not matter: choices that begin together take different ones.
+            let permit = self.permits.get(index as usize % self.permits.len().max(1)).cloned();
+            self.lanes.push(Box::pin(Choice::begin(pass, index, Hold { permit, share }, tally, cancelled)));
         }
     }
 
@@ -170,7 +192,7 @@ impl Answer {
                 Ok(event)
             }
             Ok(Step::Ended(mut finished)) => {
-                self.begin_another();
+                self.go_on();
                 // What was noted on the request comes with each of its choices, and is noted once.
                 for note in &finished.annotations {
                     if !self.noted.contains(note) {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::ChatError;
 use super::answer::{AnswerEvent, Finished};
+use super::off_thread::Hold;
 use super::pass::{Begun, Pass, TokensShownTo};
 use super::record::Tally;
 use super::tokens_of::take_tokens_of;
@@ -82,11 +83,16 @@ impl Choice {
     pub(super) async fn begin(
         pass: Arc<Pass>,
         index: u32,
+        hold: Hold,
         tally: Arc<Tally>,
-        cancelled: watch::Receiver<bool>,
+        mut cancelled: watch::Receiver<bool>,
     ) -> Stepped {
-        let begun = pass.begin(index, &tally).await?;
-        drop(pass);
+        let begun = tokio::select! {
+            biased;
+            () = told_to_stop(&mut cancelled) => return Err(ChatError::Draining),
+            begun = pass.begin(index, &hold, &tally) => begun?,
+        };
+        drop((pass, hold));
         Self::new(index, begun, tally, cancelled).step().await
     }
 

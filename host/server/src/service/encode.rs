@@ -10,7 +10,7 @@ use inference::{Annotations, EncodingEngine, EncodingRequest, EncodingTask, Fini
 use telemetry::Endpoint;
 
 use super::admission::Terms;
-use super::choice::told_to_stop;
+use super::off_thread::{Hold, off_thread};
 use super::record::Record;
 use super::{ChatError, Service};
 use crate::limits;
@@ -58,7 +58,7 @@ pub struct Outputs {
     pub outputs: Vec<Vec<f32>>,
     /// Tokens of all inputs, with what stands around them.
     pub prompt_tokens: u32,
-    _permit: Permit,
+    _permit: Option<Arc<Permit>>,
 }
 
 impl Service {
@@ -66,7 +66,9 @@ impl Service {
     pub async fn embed(&self, request: EmbeddingRequest, id: RequestId, terms: &Terms) -> Result<Outputs, ChatError> {
         let EmbeddingRequest { model, inputs, dimensions, truncate } = request;
         let bytes = inputs.iter().map(Input::bytes).sum();
-        let tokens = move |engine: &dyn EncodingEngine| embedding_inputs(&inputs, dimensions, truncate, engine);
+        let tokens = move |engine: &dyn EncodingEngine, is_wanted: &dyn Fn() -> bool| {
+            embedding_inputs(&inputs, dimensions, truncate, engine, is_wanted)
+        };
         let mut outputs = self.encode(&model, id, Endpoint::Embeddings, terms, bytes, tokens).await?;
         for vector in &mut outputs.outputs {
             vector.truncate(dimensions.map_or(usize::MAX, |most| most as usize));
@@ -79,7 +81,9 @@ impl Service {
     pub async fn rank(&self, request: RankingRequest, id: RequestId, terms: &Terms) -> Result<Outputs, ChatError> {
         let RankingRequest { model, query, documents, truncate } = request;
         let bytes = documents.iter().map(|document| document.len() + query.len()).sum();
-        let tokens = move |engine: &dyn EncodingEngine| ranking_inputs(&query, &documents, truncate, engine);
+        let tokens = move |engine: &dyn EncodingEngine, is_wanted: &dyn Fn() -> bool| {
+            ranking_inputs(&query, &documents, truncate, engine, is_wanted)
+        };
         self.encode(&model, id, Endpoint::Rerank, terms, bytes, tokens).await
     }
 
@@ -99,35 +103,28 @@ impl Service {
         endpoint: Endpoint,
         terms: &Terms,
         bytes: usize,
-        tokens: impl FnOnce(&dyn EncodingEngine) -> Result<Vec<Vec<Token>>, ChatError> + Send + 'static,
+        tokens: impl FnOnce(&dyn EncodingEngine, &dyn Fn() -> bool) -> Result<Vec<Vec<Token>>, ChatError> + Send + 'static,
     ) -> Result<Outputs, ChatError> {
         let deadline = self.deadline(terms);
-        let engine = deadline.bound(self.encoder(model, endpoint)).await?;
+        let engine = self.within(deadline, self.encoder(model, endpoint)).await?;
         let mut record = Record::new(self.metrics.inference.clone(), id.clone(), &engine.card().id, false, endpoint);
         let encoded = async {
             // The slot comes first, as for a chat: what waits in line costs no CPU.
-            let (permit, waited) = self.admit(terms).await?;
-            record.admitted(waited);
-            let inputs = tokenize(Arc::clone(&engine), bytes, tokens).await?;
+            let hold = self.admit(terms, Some(&mut record)).await?;
+            let inputs = tokenize(Arc::clone(&engine), bytes, &hold, tokens).await?;
             let prompt_tokens = inputs.iter().map(|input| u32::try_from(input.len()).unwrap_or(u32::MAX));
             record.tally().prompt(prompt_tokens.fold(0, u32::saturating_add));
             let encoding = engine.submit(EncodingRequest { id, inputs })?;
-            let mut cancelled = self.cancelled.subscribe();
-            let encoded = tokio::select! {
-                biased;
-                () = told_to_stop(&mut cancelled) => return Err(ChatError::Draining),
-                encoded = encoding.finish() => encoded?,
-            };
-            Ok((encoded, permit))
+            Ok((encoding.finish().await?, hold))
         };
-        match deadline.bound(encoded).await {
-            Ok((encoded, permit)) => {
+        match self.within(deadline, encoded).await {
+            Ok((encoded, hold)) => {
                 record.finished(Finish::Stop, Some(encoded.timings), Annotations::default());
                 Ok(Outputs {
                     model: engine.card().id.clone(),
                     outputs: encoded.outputs,
                     prompt_tokens: record.tally().prompt_tokens(),
-                    _permit: permit,
+                    _permit: hold.permit,
                 })
             }
             Err(error) => {
@@ -159,13 +156,13 @@ impl Input {
 async fn tokenize(
     engine: Arc<dyn EncodingEngine>,
     bytes: usize,
-    tokens: impl FnOnce(&dyn EncodingEngine) -> Result<Vec<Vec<Token>>, ChatError> + Send + 'static,
+    hold: &Hold,
+    tokens: impl FnOnce(&dyn EncodingEngine, &dyn Fn() -> bool) -> Result<Vec<Vec<Token>>, ChatError> + Send + 'static,
 ) -> Result<Vec<Vec<Token>>, ChatError> {
     if bytes <= limits::TOKENIZE_INLINE_BYTES_MAX {
-        return tokens(&*engine);
+        return tokens(&*engine, &|| true);
     }
-    let work = tokio::task::spawn_blocking(move || tokens(&*engine));
-    work.await.map_err(|_| ChatError::Internal { attempted: "tokenize the inputs" })?
+    off_thread("tokenize the inputs", hold.clone(), move |is_wanted| tokens(&*engine, is_wanted)).await?
 }
 
 fn embedding_inputs(
@@ -173,6 +170,7 @@ fn embedding_inputs(
     dimensions: Option<u32>,
     truncate: bool,
     engine: &dyn EncodingEngine,
+    is_wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<Vec<Token>>, ChatError> {
     if let (Some(asked), EncodingTask::Embedding { dimensions: most }) = (dimensions, engine.facts().task)
         && asked > most
@@ -198,7 +196,7 @@ fn embedding_inputs(
         }
         checked(tokens, context_length, place)
     };
-    inputs.iter().enumerate().map(tokens_of).collect()
+    inputs.iter().enumerate().take_while(|_| is_wanted()).map(tokens_of).collect()
 }
 
 fn ranking_inputs(
@@ -206,14 +204,16 @@ fn ranking_inputs(
     documents: &[String],
     truncate: bool,
     engine: &dyn EncodingEngine,
+    is_wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<Vec<Token>>, ChatError> {
     let context_length = engine.card().context_length as usize;
     let tokens_max = truncate.then_some(context_length);
+    let query = engine.facts().frame.query(query, &**engine.vocabulary());
     let tokens_of = |(number, document): (usize, &String)| {
-        let tokens = engine.facts().frame.pair(query, document, tokens_max, &**engine.vocabulary());
+        let tokens = query.with(document, tokens_max);
         checked(tokens, context_length, || format!("documents[{number}]"))
     };
-    documents.iter().enumerate().map(tokens_of).collect()
+    documents.iter().enumerate().take_while(|_| is_wanted()).map(tokens_of).collect()
 }
 
 fn checked(tokens: Vec<Token>, context_length: usize, place: impl Fn() -> String) -> Result<Vec<Token>, ChatError> {

@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use admission::Permit;
 use inference::{Call, ChatRequest};
 use telemetry::Endpoint;
 
 use super::admission::Terms;
 use super::answer::{self, Answer};
 use super::encode::Input;
+use super::off_thread::Hold;
 use super::pass::{Begun, Pass};
 use super::record::Record;
 use super::{ChatError, Service};
@@ -68,17 +68,17 @@ impl Service {
         let deadline = self.deadline(terms);
         let id = call.request_id.clone();
         let answers = asked.answers();
-        let (pass, fingerprint, mut record) = deadline.bound(self.pass(asked, call, endpoint)).await?;
+        let (pass, fingerprint, mut record) = self.within(deadline, self.pass(asked, call, endpoint)).await?;
         let model = pass.model().to_owned();
-        match deadline.bound(self.begin(pass, answers, terms, &mut record)).await {
-            Ok((first, permits, others)) => {
+        match self.within(deadline, self.begin(pass, answers, terms, &mut record)).await {
+            Ok((first, hold, others)) => {
                 let cancelled = self.cancelled.subscribe();
                 Ok(Answer::new(answer::Parts {
                     id,
                     model,
                     fingerprint,
                     first,
-                    permits,
+                    hold,
                     others,
                     cancelled,
                     deadline,
@@ -114,14 +114,11 @@ impl Service {
         answers: u32,
         terms: &Terms,
         record: &mut Record,
-    ) -> Result<(Begun, Vec<Permit>, Option<(u32, Arc<Pass>)>), ChatError> {
+    ) -> Result<(Begun, Hold, Option<(u32, Arc<Pass>)>), ChatError> {
         // The slot comes before the plugins: what waits in line costs neither guest memory nor CPU.
-        let (permit, waited) = self.admit(terms).await?;
-        record.admitted(waited);
+        let hold = self.admit(terms, Some(&mut *record)).await?;
         let others = (answers > 1).then(|| (answers, Arc::clone(&pass)));
-        let first = pass.begin(0, record.tally()).await?;
-        let mut permits = permit.more(answers as usize - 1);
-        permits.push(permit);
-        Ok((first, permits, others))
+        let first = pass.begin(0, &hold, record.tally()).await?;
+        Ok((first, hold, others))
     }
 }

@@ -6,6 +6,7 @@ use grammar::{Author, Compiler};
 use inference::{ChatRequest, Grammar, OutputFormat, Tool, ToolChoice, Vocabulary};
 
 use super::ChatError;
+use super::off_thread::{Hold, off_thread};
 
 /// The compiler for the model that is loaded, with what it has compiled.
 #[derive(Default)]
@@ -25,6 +26,7 @@ impl Grammars {
         vocabulary: &Arc<dyn Vocabulary>,
         request: &ChatRequest,
         prompt: Option<&OutputFormat>,
+        hold: &Hold,
     ) -> Result<Option<Grammar>, ChatError> {
         let (form, calls) = form_and_calls(request, prompt.is_some())?;
         let author = if form.is_some() { Author::Client } else { Author::Prompt };
@@ -37,7 +39,7 @@ impl Grammars {
         // Here, where the error still knows which function it is about.
         let tools = if calls.is_some() { request.tools.clone() } else { Vec::new() };
         let choice = request.tool_choice.clone();
-        let work = move || {
+        let work = move |_: &dyn Fn() -> bool| {
             if let Some(member) = calls {
                 check_schemas(member, &tools, &choice)?;
             }
@@ -47,8 +49,7 @@ impl Grammars {
                 (None, Author::Prompt) => ChatError::PromptFormat(reason),
             })
         };
-        let work = tokio::task::spawn_blocking(work).await;
-        work.map_err(|_| ChatError::Internal { attempted: "compile the answer's grammar" })?
+        off_thread("compile the answer's grammar", hold.clone(), work).await?
     }
 
     /// Lets go of the vocabulary, and of what was compiled for it.

@@ -225,12 +225,9 @@ impl Service {
             return now;
         }
         let _place = self.admission.set_aside()?;
-        let (mut state, mut cancelled) = (self.state.subscribe(), self.cancelled.subscribe());
-        let is_there = |state: &State| matches!(state, State::Ready { .. } | State::Failed(_));
-        tokio::select! {
-            _ = tokio::time::timeout(self.times.now().queue_wait_max, async { let _ = state.wait_for(is_there).await; }) => {}
-            _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => return Err(ChatError::Draining),
-        }
+        let mut state = self.state.subscribe();
+        let is_over = |state: &State| self.is_draining() || matches!(state, State::Ready { .. } | State::Failed(_));
+        let _in_time = tokio::time::timeout(self.times.now().queue_wait_max, state.wait_for(is_over)).await;
         self.loaded_now()
     }
 

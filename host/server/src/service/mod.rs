@@ -11,6 +11,7 @@ mod grammar;
 mod lifecycle;
 mod liveness;
 mod loaded;
+mod off_thread;
 mod pass;
 mod raw;
 mod record;
@@ -37,6 +38,7 @@ pub use generate::Asked;
 pub use lifecycle::{Readiness, Unloaded};
 pub use liveness::Liveness;
 pub use loaded::Capability;
+pub(crate) use off_thread::Share;
 pub use render::Rendered;
 pub use tokens::Tokenized;
 
@@ -196,10 +198,12 @@ impl Service {
         standing.running + standing.waiting()
     }
 
-    /// Takes no new request; those that run or wait go on.
+    /// Takes no new request; those that run or wait for a slot go on.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
         self.metrics.inference.ready(&self.model_id, false);
+        // Who waits for the model is told now: nobody loads it any more.
+        self.state.send_modify(|_| {});
     }
 
     /// Breaks off whatever still runs or waits, with an error that says so.

@@ -11,6 +11,7 @@ use inference::{
 use tokio::sync::OnceCell;
 
 use super::grammar::Grammars;
+use super::off_thread::{Hold, off_thread};
 use super::raw::Raw;
 use super::record::Tally;
 use super::{Asked, ChatError, Input, Serving};
@@ -92,10 +93,10 @@ impl Pass {
     }
 
     /// Begins the answer number `index`.
-    pub(super) async fn begin(&self, index: u32, tally: &Tally) -> Result<Begun, ChatError> {
+    pub(super) async fn begin(&self, index: u32, hold: &Hold, tally: &Tally) -> Result<Begun, ChatError> {
         let (place, answer) = ((index / self.choices) as usize, index % self.choices);
         // Whoever comes first prepares it for all. Where that fails the request is over, and nobody tries again.
-        let ready = self.ready[place].get_or_try_init(|| self.prepare(place, self.choices, tally)).await?;
+        let ready = self.ready[place].get_or_try_init(|| self.prepare(place, self.choices, hold, tally)).await?;
         let (card, vocabulary) = (self.serving.engine.card(), self.serving.engine.vocabulary());
         let Ready { request, prompt, tokens, .. } = ready;
         let prompt_tokens = count(tokens);
@@ -107,7 +108,7 @@ impl Pass {
         let mut run = ready.run(answer)?;
         let wants_tokens = if answer == 0 { ready.wants_tokens } else { run.open().await? };
         let shown_to = TokensShownTo { client: request.logprobs.is_some(), filters: wants_tokens };
-        let grammar = self.grammars.compile(vocabulary, request, prompt.format.as_ref()).await?;
+        let grammar = self.grammars.compile(vocabulary, request, prompt.format.as_ref(), hold).await?;
         let control = run.control(tokens).await?;
         let mut sampling = request.sampling.clone();
         // The same seed would give the same answer again.
@@ -132,7 +133,13 @@ impl Pass {
     }
 
     /// Takes the prompt at `place` through the plugins as far as its tokens, for so many answers.
-    pub(super) async fn prepare(&self, place: usize, answers: NonZeroU32, tally: &Tally) -> Result<Ready, ChatError> {
+    pub(super) async fn prepare(
+        &self,
+        place: usize,
+        answers: NonZeroU32,
+        hold: &Hold,
+        tally: &Tally,
+    ) -> Result<Ready, ChatError> {
         let serving = &self.serving;
         let (card, vocabulary) = (serving.engine.card(), serving.engine.vocabulary());
         let raw = self.prompts.get(place).map(|input| {
@@ -159,7 +166,7 @@ impl Pass {
         if let Some(raw) = raw {
             raw.settle(&mut prompt);
         }
-        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary)).await?;
+        let (tokens, prompt) = tokenize(prompt, Arc::clone(vocabulary), hold).await?;
         // The prompt is what is left of them.
         request.messages = Vec::new();
         // All answers to a prompt share it.
@@ -218,13 +225,14 @@ fn marks(texts: &[String], vocabulary: &dyn Vocabulary) -> Vec<Mark> {
 pub(super) async fn tokenize(
     prompt: Prompt,
     vocabulary: Arc<dyn Vocabulary>,
+    hold: &Hold,
 ) -> Result<(Vec<Token>, Prompt), ChatError> {
     let bytes: usize = prompt.segments.iter().map(segment_bytes).sum();
-    let work = move || (prompt.tokenize(&*vocabulary), prompt);
     if bytes <= limits::TOKENIZE_INLINE_BYTES_MAX {
-        return Ok(work());
+        return Ok((prompt.tokenize(&*vocabulary), prompt));
     }
-    tokio::task::spawn_blocking(work).await.map_err(|_| ChatError::Internal { attempted: "tokenize the prompt" })
+    let work = move |is_wanted: &dyn Fn() -> bool| (prompt.tokenize_while(&*vocabulary, is_wanted), prompt);
+    off_thread("tokenize the prompt", hold.clone(), work).await
 }
 
 fn segment_bytes(segment: &Segment) -> usize {

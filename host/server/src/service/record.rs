@@ -105,7 +105,8 @@ impl Record {
         }
     }
 
-    pub(super) fn admitted(&mut self, waited: Duration) {
+    /// It has waited so long for a slot, with or without success.
+    pub(super) fn waited(&mut self, waited: Duration) {
         self.waited = waited;
         self.metrics.queue_wait(&self.labels.model, waited);
     }

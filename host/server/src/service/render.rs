@@ -34,18 +34,17 @@ impl Service {
         endpoint: Endpoint,
     ) -> Result<Rendered, ChatError> {
         let deadline = self.deadline(terms);
-        let (pass, _, mut record) = deadline.bound(self.pass(asked, call, endpoint)).await?;
+        let (pass, _, mut record) = self.within(deadline, self.pass(asked, call, endpoint)).await?;
         let (model, context_length) = (pass.model().to_owned(), pass.serving.engine.card().context_length);
         let rendered = async {
-            let (_permit, waited) = self.admit(terms).await?;
-            record.admitted(waited);
+            let hold = self.admit(terms, Some(&mut record)).await?;
             // It would be the same for more of them.
-            let ready = pass.prepare(0, NonZeroU32::MIN, record.tally()).await?;
+            let ready = pass.prepare(0, NonZeroU32::MIN, &hold, record.tally()).await?;
             // Nothing was generated, and nobody waits for more: that is how it ends for the plugins.
             let annotations = ready.run(0)?.finish(Finish::Cancelled, record.tally().usage()).await?;
             Ok(Rendered { model, context_length, prompt: ready.prompt, tokens: ready.tokens, annotations })
         };
-        match deadline.bound(rendered).await {
+        match self.within(deadline, rendered).await {
             Ok(rendered) => {
                 record.rendered(rendered.annotations.clone());
                 Ok(rendered)

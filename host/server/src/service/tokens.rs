@@ -2,7 +2,8 @@
 
 use inference::{SpecialTokens, Token, Vocabulary};
 
-use super::admission::Terms;
+use super::admission::{Deadline, Terms};
+use super::off_thread::off_thread;
 use super::{ChatError, Service};
 use crate::limits;
 
@@ -28,9 +29,10 @@ impl Service {
         terms: &Terms,
         write: impl FnOnce(Tokenized) -> T + Send + 'static,
     ) -> Result<T, ChatError> {
-        let loaded = self.loaded_any().await?.0;
+        let deadline = self.deadline(terms);
+        let loaded = self.within(deadline, self.loaded_any()).await?.0;
         let bytes = text.len();
-        self.compute(bytes, terms, move || {
+        self.compute(bytes, terms, deadline, move || {
             let vocabulary = loaded.vocabulary();
             let tokens =
                 if adds_special { loaded.framed(&text) } else { vocabulary.tokenize(&text, SpecialTokens::Literal) };
@@ -58,8 +60,9 @@ impl Service {
         terms: &Terms,
         write: impl FnOnce(String) -> T + Send + 'static,
     ) -> Result<T, ChatError> {
-        let loaded = self.loaded_any().await?.0;
-        self.compute(tokens.len().saturating_mul(limits::BYTES_PER_TOKEN), terms, move || {
+        let deadline = self.deadline(terms);
+        let loaded = self.within(deadline, self.loaded_any()).await?.0;
+        self.compute(tokens.len().saturating_mul(limits::BYTES_PER_TOKEN), terms, deadline, move || {
             text_of(&tokens, loaded.vocabulary(), limits::TEXT_SHOWN_BYTES_MAX).map(write)
         })
         .await
@@ -70,14 +73,17 @@ impl Service {
         &self,
         size: usize,
         terms: &Terms,
+        deadline: Deadline,
         work: impl FnOnce() -> Result<T, ChatError> + Send + 'static,
     ) -> Result<T, ChatError> {
         if size <= limits::TOKENIZE_INLINE_BYTES_MAX {
             return work();
         }
-        let (_permit, _waited) = self.admit(terms).await?;
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| ChatError::Internal { attempted: "tokenize the text" })?
+        let computed = async {
+            let hold = self.admit(terms, None).await?;
+            off_thread("tokenize the text", hold, |_| work()).await?
+        };
+        self.within(deadline, computed).await
     }
 }
 

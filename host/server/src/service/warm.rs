@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use inference::{Call, ChatRequest, GenerationEvent, GenerationRequest, Message, RequestId, Role, Token};
 
+use super::off_thread::Hold;
 use super::pass::tokenize;
 use super::{ChatError, Serving};
 
@@ -40,7 +41,7 @@ impl Serving {
         let request = ChatRequest { max_tokens: Some(1), ..ChatRequest::new(model.clone(), messages) };
         let call = Call { request_id: id, traceparent: None, model, headers: Vec::new(), choice: 0 };
         let prepared = self.pipeline.begin(call).prepare(request).await?;
-        let (tokens, _) = tokenize(prepared.prompt, Arc::clone(self.engine.vocabulary())).await?;
+        let (tokens, _) = tokenize(prepared.prompt, Arc::clone(self.engine.vocabulary()), &Hold::default()).await?;
         Ok(tokens)
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Fate {
 pub(crate) struct FakeEncoder {
     card: ModelCard,
     facts: EncodingFacts,
-    vocabulary: Arc<dyn Vocabulary>,
+    pub(crate) vocabulary: Arc<dyn Vocabulary>,
     fate: Fate,
     max_concurrency: usize,
     live: Arc<AtomicUsize>,

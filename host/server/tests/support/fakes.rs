@@ -39,7 +39,7 @@ pub(crate) fn says(pieces: &[&str]) -> Vec<Act> {
 
 pub(crate) struct FakeEngine {
     card: ModelCard,
-    vocabulary: Arc<dyn Vocabulary>,
+    pub(crate) vocabulary: Arc<dyn Vocabulary>,
     script: Vec<Act>,
     max_concurrency: usize,
     live: Arc<AtomicUsize>,

@@ -97,7 +97,7 @@ fn judge(name: &str, value: &Member<'_>) -> Result<(), Refusal> {
             (count == 0, "is not supported here; ask /v1/chat/completions for log probabilities")
         }
         "include" => (value.is_empty(), "is not supported by this server; remove it"),
-        "reasoning" => (asks_for_the_usual(value)?, "is not supported by this server; remove it"),
+        "reasoning" => (value.is_empty() || asks_for_the_usual(value)?, "is not supported by this server; remove it"),
         "previous_response_id" | "conversation" => {
             (false, "is not supported: nothing is stored; send the whole conversation as `input`")
         }

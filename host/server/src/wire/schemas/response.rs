@@ -39,7 +39,7 @@ pub(crate) fn response_request(schemas: &mut Schemas) -> Value {
         .may("truncation", json!({"const": "disabled"}))
         .may("top_logprobs", json!({"const": 0}))
         .may("include", nothing())
-        .may("reasoning", any_of([nothing(), json!({"type": "object", "additionalProperties": {"type": "null"}})]));
+        .may("reasoning", any_of([nothing(), json!({"type": "object", "properties": {"effort": {"enum": ["medium", null]}}, "additionalProperties": {"type": "null"}})]));
     schemas.named("ResponseRequest", request.object())
 }
 
