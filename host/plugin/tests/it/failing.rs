@@ -24,7 +24,7 @@ async fn ask(house: &House, behaviour: &str) -> Result<(), PipelineError> {
 }
 
 const BAD: &str = "panic-in-policy";
-const STATE: &str = "outrigger_plugin_breaker_state{plugin=\"fragile\"}";
+const STATE: &str = "outrigger_plugin_breaker_state{model=\"\",plugin=\"fragile\"}";
 
 #[tokio::test]
 async fn a_plugin_that_only_fails_is_asked_no_more_until_a_trial_succeeds() {

@@ -132,7 +132,8 @@ async fn a_reload_leaves_a_controlled_answer_as_it_is() {
     };
     let generations = || {
         let text = metrics.encode(Format::Text);
-        text.lines().find_map(|line| line.strip_prefix("outrigger_plugin_generations ")?.parse::<u32>().ok())
+        text.lines()
+            .find_map(|line| line.strip_prefix("outrigger_plugin_generations{model=\"\"} ")?.parse::<u32>().ok())
     };
     let old = set("allow 1");
     let mut run = old.begin(call());
