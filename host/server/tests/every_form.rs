@@ -175,7 +175,7 @@ fn forms() -> [Form; 3] {
                     };
                     parts.push((kind, String::new()));
                 }
-                kind if kind.ends_with(".delta") => {
+                kind if kind.rsplit('.').next() == Some("delta") => {
                     assert_eq!(event["output_index"], parts.len() - 1, "only the last item is open");
                     parts.last_mut().expect("an item").1 += event["delta"].as_str().expect("text");
                 }
