@@ -191,7 +191,10 @@ mod tests {
             "`requests_per_minute_limit` is 0; it must be at least 1",
         );
         check_refused(Said { connections_max: Some(0), ..said() }, "`connections_max` is 0; it must be at least 1");
-        check_refused(Said { connections_max: Some(65_537), ..said() }, "65536 is the most that is accepted");
+        check_refused(
+            Said { connections_max: Some(65_537), ..said() },
+            "`connections_max` is 65537; 65536 is the most that is accepted",
+        );
         check_refused(
             Said { caller_header: Some("x y".to_owned()), ..said() },
             "`caller_header` is `x y`, which is no name of an HTTP header",

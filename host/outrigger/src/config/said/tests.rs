@@ -23,12 +23,9 @@ fn every_key_is_a_flag_and_a_variable_and_a_key_of_the_file() {
             "log-format" => ("log_format".to_owned(), "\"json\""),
             "device" => ("device".to_owned(), "\"cpu\""),
             "ca-file" => ("ca_files".to_owned(), "[\"a.pem\"]"),
-            "listen-insecure"
-            | "initial-load"
-            | "offline"
-            | "require-explicit-token"
-            | "plugin-watch"
-            | "admin" => (flag.replace('-', "_"), "true"),
+            "listen-insecure" | "initial-load" | "offline" | "require-explicit-token" | "plugin-watch" | "admin" => {
+                (flag.replace('-', "_"), "true")
+            }
             "cpus" => ("cpus".to_owned(), "\"0-1\""),
             "load" => ("load".to_owned(), "\"first-use\""),
             "kv-cache-type" => ("kv_cache_type".to_owned(), "\"q8_0\""),
