@@ -142,7 +142,7 @@ mod tests {
         type Filter = ();
 
         fn push(&mut self, _filter: &mut (), chunk: &Chunk) -> Result<Output> {
-            let has_new = (chunk.new_from as usize) < chunk.window.len();
+            let has_new = chunk.new_from < chunk.window.len();
             Ok(match (chunk.last, has_new) {
                 (false, _) => Output::instead_of_first(0, String::new()),
                 (true, true) => Output::instead_of_first(chunk.window.len(), chunk.window.clone()),
