@@ -31,7 +31,7 @@ pub(crate) fn objection(trial: &Trial<'_>, whole: &Run) -> Option<String> {
             return Some(lost(&difference("output", beginning, &short.content)));
         }
         for more in MORE {
-            let missing = sent(&[beginning, more, ""]).and_then(|longer| missing(&short, &longer));
+            let missing = sent(&[beginning, more, ""]).and_then(|longer| missing(&short, &longer, more));
             if let Some((part, longer)) = missing {
                 let differs = difference(part, longer.trim_end(), &short.part(part));
                 return Some(lost(&format!(
@@ -56,8 +56,9 @@ fn is_at_its_end(sent: &Sent) -> bool {
 }
 
 /// The part in which `longer` goes on with more than space behind all that `short` has, and what it is there; `None` also where the
-/// two differ in other ways, as text that is sent as something else is not lost.
-fn missing(short: &Sent, longer: &Sent) -> Option<(&'static str, String)> {
+/// two differ in other ways, as text that is sent as something else is not lost. `more`: what `longer` was given beyond it, which a
+/// parser may have written as JSON does.
+fn missing(short: &Sent, longer: &Sent, more: &str) -> Option<(&'static str, String)> {
     if short.calls.len() != longer.calls.len() {
         return None;
     }
@@ -68,9 +69,10 @@ fn missing(short: &Sent, longer: &Sent) -> Option<(&'static str, String)> {
             .chain(arguments)
             .collect::<Vec<_>>()
     };
-    let mut found = None;
+    let (mut found, as_json) = (None, more.escape_default().to_string());
     for ((part, short), (_, text)) in texts(short).into_iter().zip(texts(longer)) {
         let rest = text.strip_prefix(short.as_str())?;
+        let rest = rest.strip_suffix(as_json.as_str()).unwrap_or(rest);
         if found.is_none() && !rest.trim().is_empty() {
             found = Some((part, longer.part(part)));
         }
@@ -92,12 +94,13 @@ mod tests {
             ..Sent::default()
         };
         let check = |short: Sent, longer: Sent, expected: Option<&str>| {
-            assert_eq!(missing(&short, &longer).map(|(part, _)| part), expected, "{short:?} {longer:?}");
+            assert_eq!(missing(&short, &longer, "\n").map(|(part, _)| part), expected, "{short:?} {longer:?}");
         };
         check(sent("a", "b", "c"), sent("a fu ", "b", "c"), Some("output"));
         check(sent("a", "b", "c"), sent("a", "b fu ", "c"), Some("reasoning"));
         check(sent("a", "b", "c"), sent("a", "b", "c fu "), Some("tool_calls"));
-        check(sent("a", "b", "c"), sent("a ", "b\n", "c"), None);
+        check(sent("a", "b", "c"), sent("a", "b", "c fu\\n"), Some("tool_calls"));
+        check(sent("a", "b", "c"), sent("a ", "b\n", "c\\n"), None);
         check(sent("a", "b", "c"), sent("ab", "", "c"), None);
         check(sent("a", "b", "c"), Sent { calls: Vec::new(), ..sent("abc", "b", "c") }, None);
     }

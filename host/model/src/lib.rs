@@ -20,6 +20,7 @@ pub mod memory;
 pub use encoding::Encodes;
 pub use facts::{Facts, TemplateFacts, TypeShare};
 pub use footprint::{Basis, Footprint, Workload};
+pub use limits::CODE_BYTES;
 pub use reference::{
     Commit, FileChoice, HubReference, ModelReference, ReferenceError, RepositoryId, RepositoryPath, Revision,
 };

@@ -14,8 +14,10 @@ pub(crate) const WINDOW_CELLS_PADDING: u64 = 256;
 pub(crate) const ENCODING_BATCH_TOKENS: u32 = 512;
 /// Tokens of a part of an input that is encoded in parts: `llama`'s `CAUSAL_ROWS`.
 pub(crate) const ENCODING_PART_TOKENS: u32 = 128;
-/// Bytes of the process without a model: 20 MB of code and 8 MB of threads, plugins and allocator, measured.
-pub(crate) const PROCESS_BYTES: u64 = 28_000_000;
+/// Bytes of the program's code that are resident while it serves, of a release build, measured.
+pub const CODE_BYTES: u64 = 20_000_000;
+/// Bytes of the process without a model: its code, and 8 MB of threads, plugins and allocator, measured.
+pub(crate) const PROCESS_BYTES: u64 = CODE_BYTES + 8_000_000;
 /// Bytes that llama.cpp and the host keep for a token or a merge: two maps and two texts each, measured.
 pub(crate) const PROCESS_BYTES_PER_TOKEN: u64 = 210;
 /// Bytes of a candidate of a sampler: `llama_token_data`.
